@@ -1,0 +1,224 @@
+"""The records a plugin contributes, and the shape of what each of them builds.
+
+A record is data: cheap to make, safe to list, never importing torch. It names its implementation as text and the core imports that
+only when the component is chosen. Options arrive as keyword arguments: to a function at each call, to a class when it is made.
+
+    Loss(name="focal", summary="cross-entropy that looks at hard tokens", implementation="my_package.losses:focal", options=Focal)
+"""
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+
+import attrs
+
+from smolora_core.errors import PluginError
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from torch import Tensor, nn
+
+__all__ = [
+    "KINDS",
+    "CheckpointWriter",
+    "Component",
+    "Drop",
+    "Loss",
+    "MemoryStrategy",
+    "Preprocessor",
+    "Targets",
+    "Task",
+]
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
+_TARGET = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
+
+Implementation = str | Callable[..., Any]
+Row = dict[str, Any]
+
+
+def _names(values: Iterable[str]) -> tuple[str, ...]:
+    if isinstance(values, str):
+        raise PluginError(f"{values!r} is one text where a list of names is due", hint=f"write ({values!r},)")
+    return tuple(values)
+
+
+@attrs.frozen(kw_only=True)
+class Component:
+    """What every record has.
+
+    Attributes:
+        plural: what listings call the kind; its hook is `smolora_` and this, with `_` for `-`.
+        name: how a config names it, `[a-z0-9][a-z0-9-]*`.
+        summary: one line for listings, without a full stop.
+        implementation: `"package.module:attribute"`, or the callable itself for one-off use from Python.
+        options: an attrs class; its fields are the component's config keys, flags and keyword arguments.
+        replaces: the name of the built-in whose place this takes.
+
+    Raises:
+        PluginError: a field cannot be used; the message names the component and the field.
+    """
+
+    plural: ClassVar[str] = "components"
+
+    name: str
+    summary: str
+    implementation: Implementation
+    options: type[Any] | None = None
+    replaces: str | None = None
+
+    def __attrs_post_init__(self) -> None:
+        where = f"{type(self).__name__} {self.name!r}:"
+        if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
+            raise PluginError("the name has other characters than a-z, 0-9 and -", where=where, hint="try 'my-name'")
+        if isinstance(self.implementation, str) and not _TARGET.fullmatch(self.implementation):
+            raise PluginError(
+                f"implementation {self.implementation!r} names nothing", where=where, hint="write 'package.module:attribute'"
+            )
+        if not isinstance(self.implementation, str) and not callable(self.implementation):
+            raise PluginError("implementation is neither a name nor a callable", where=where)
+        if self.options is not None and not attrs.has(self.options):
+            raise PluginError(
+                f"options {self.options!r} is not an attrs class", where=where, hint="decorate it with @attrs.frozen"
+            )
+
+
+def _no_implementation() -> str:
+    return "smolora_core.components:Targets"
+
+
+@attrs.frozen(kw_only=True)
+class Targets(Component):
+    """Which modules of an architecture LoRA adapts: data only.
+
+    Attributes:
+        model_types: the values of `config.model_type` this speaks for.
+        modules: module names (`q_proj`) or dotted ends of names (`attn.c_proj`); each must match at least one module.
+
+    Example:
+        >>> Targets(name="llama", summary="attention and MLP of Llama", model_types=("llama",), modules=("q_proj", "v_proj")).modules
+        ('q_proj', 'v_proj')
+    """
+
+    plural: ClassVar[str] = "targets"
+
+    implementation: Implementation = attrs.field(factory=_no_implementation, init=False, repr=False)
+    model_types: tuple[str, ...] = attrs.field(converter=_names)
+    modules: tuple[str, ...] = attrs.field(converter=_names)
+
+
+@attrs.frozen(kw_only=True)
+class Preprocessor(Component):
+    """A step that rows go through before they become tokens.
+
+    Attributes:
+        scope: `row`: `(row) -> row | None | Drop("reason") | list[row]`; `dataset`: `(dataset, context) -> dataset`.
+    """
+
+    plural: ClassVar[str] = "preprocessors"
+
+    scope: Literal["row", "dataset"] = "row"
+
+
+@attrs.frozen(kw_only=True)
+class Loss(Component):
+    """An unreduced loss; the core weights, sums and normalises what it returns.
+
+    Attributes:
+        kind: `token`: `(logits[n, V], targets[n]) -> [n]`, called on chunks of supervised positions;
+            `prediction`: `(predictions[B, ...], targets[B, ...]) -> [B, ...]`; `model`: `(model, batch) -> (sum, weight)`.
+        columns: dataset columns it needs, a per-row `weight` say; they arrive as keyword arguments.
+    """
+
+    plural: ClassVar[str] = "losses"
+
+    kind: Literal["token", "prediction", "model"] = "token"
+    columns: tuple[str, ...] = attrs.field(default=(), converter=_names)
+
+
+@attrs.frozen(kw_only=True)
+class MemoryStrategy(Component):
+    """A way to need less memory: an object with any of the methods of `Strategy`.
+
+    Attributes:
+        devices: device types it helps on: `cpu`, `cuda`, `mps`.
+        default: whether `memory: auto` switches it on there.
+    """
+
+    plural: ClassVar[str] = "memory-strategies"
+
+    devices: tuple[str, ...] = attrs.field(converter=_names)
+    default: bool = False
+
+
+@attrs.frozen(kw_only=True)
+class CheckpointWriter(Component):
+    """A `(checkpoint, directory) -> None` that writes into an empty private directory, which the core then commits."""
+
+    plural: ClassVar[str] = "checkpoint-writers"
+
+
+@attrs.frozen(kw_only=True)
+class Task(Component):
+    """What is learned: how rows become features, which model class computes them, and the loss that fits.
+
+    Attributes:
+        model_class: the `transformers` auto class that loads the base model.
+        peft_task_type: PEFT's `TaskType` name, or None for a task PEFT has no type for.
+        loss: the name of the default loss.
+        architectures: ends of architecture names (`ForCausalLM`) that `task: auto` takes as this task.
+    """
+
+    plural: ClassVar[str] = "tasks"
+
+    model_class: str
+    peft_task_type: str | None = None
+    loss: str
+    architectures: tuple[str, ...] = attrs.field(default=(), converter=_names)
+
+
+KINDS: Mapping[str, type[Component]] = {
+    record.plural: record for record in (Targets, Preprocessor, Loss, MemoryStrategy, CheckpointWriter, Task)
+}
+
+
+@attrs.frozen
+class Drop:
+    """What a row preprocessor returns to leave a row out and say why."""
+
+    reason: str
+
+
+class RowPreprocessor(Protocol):
+    """What a `Preprocessor` of scope `row` builds."""
+
+    def __call__(self, row: Row, /) -> "Row | None | Drop | list[Row]": ...
+
+
+class DatasetPreprocessor(Protocol):
+    """What a `Preprocessor` of scope `dataset` builds."""
+
+    def __call__(self, dataset: "Dataset", context: Any, /) -> "Dataset": ...
+
+
+class TokenLoss(Protocol):
+    """What a `Loss` of kind `token` builds: `logits [n, V]` float32, `targets [n]` int64 -> `[n]`."""
+
+    def __call__(self, logits: "Tensor", targets: "Tensor", /, **columns: "Tensor") -> "Tensor": ...
+
+
+class Strategy(Protocol):
+    """What a `MemoryStrategy` builds; a strategy has the methods it needs and no others."""
+
+    def load_kwargs(self, run: Any) -> dict[str, Any]: ...
+    def model_ready(self, model: "nn.Module", run: Any) -> None: ...
+    def step_finished(self, step: int, run: Any) -> None: ...
+    def out_of_memory(self, error: BaseException, run: Any) -> bool: ...
+    def run_finished(self, run: Any) -> None: ...
+
+
+class Writer(Protocol):
+    """What a `CheckpointWriter` builds."""
+
+    def __call__(self, checkpoint: Any, directory: Path, /) -> None: ...

@@ -1,0 +1,191 @@
+"""The sections of a run's config, with the default of every key.
+
+Keys keep Hugging Face's names where one exists. A section is frozen; `attrs.evolve` makes a changed copy.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import attrs
+
+from smolora_core.errors import ConfigError
+
+__all__ = [
+    "CheckpointConfig",
+    "DataConfig",
+    "DebugConfig",
+    "LoRAConfig",
+    "ModelConfig",
+    "PluginConfig",
+    "RunConfig",
+    "Selection",
+    "TrainingSection",
+]
+
+
+def _above(limit: float) -> Any:
+    def check(instance: object, attribute: "attrs.Attribute[Any]", value: Any) -> None:
+        if not value > limit:
+            raise ConfigError(f"{attribute.name} must be above {limit}, is {value!r}")
+
+    return check
+
+
+def _fraction(instance: object, attribute: "attrs.Attribute[Any]", value: Any) -> None:
+    if isinstance(value, float) and not 0 < value < 1:
+        raise ConfigError(f"{attribute.name} must lie between 0 and 1, is {value!r}")
+
+
+def _probability(instance: object, attribute: "attrs.Attribute[Any]", value: float) -> None:
+    if not 0 <= value < 1:
+        raise ConfigError(f"{attribute.name} must be at least 0 and below 1, is {value!r}")
+
+
+@attrs.frozen(kw_only=True)
+class Selection:
+    """A component chosen by name, with the options the user gave it."""
+
+    name: str
+    options: Mapping[str, Any] = attrs.field(factory=dict)
+
+
+@attrs.frozen(kw_only=True)
+class ModelConfig:
+    """The base model. Written as one text, it is the path."""
+
+    path: str
+    """Folder or hub id of the base model."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Number format of the frozen weights; auto measures the device."""
+    revision: str | None = None
+    """Branch, tag or commit of a hub id."""
+    trust_remote_code: bool = False
+    """Whether code that comes with the model may run."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where to compute; auto takes cuda, then mps, then cpu."""
+
+
+@attrs.frozen(kw_only=True)
+class DataConfig:
+    """The rows and how they become text."""
+
+    train: str | tuple[str, ...]
+    """File, list of files, folder or hub id."""
+    eval: float | str | None = attrs.field(default=None, validator=_fraction)
+    """Fraction held out of train, or a file."""
+    format: Literal["auto", "text", "prompt-completion"] = "auto"
+    """Shape of a row; auto looks at the columns."""
+    text_field: str = "text"
+    """Column of a text row."""
+    prompt_field: str = "prompt"
+    """Column of the prompt, which is not trained."""
+    completion_field: str = "completion"
+    """Column of the completion, which is trained."""
+    max_seq_length: int = attrs.field(default=512, validator=_above(1))
+    """Tokens in a sequence at most."""
+    on_bad_row: Literal["error", "drop"] = "error"
+    """What to do with a row that cannot be used."""
+    preprocessors: tuple[Selection, ...] = ()
+    """Steps that rows go through, in this order."""
+
+
+@attrs.frozen(kw_only=True)
+class LoRAConfig:
+    """The adapter.
+
+    Example:
+        >>> LoRAConfig(r=16, target_modules=("q_proj", "v_proj")).alpha
+        16.0
+    """
+
+    r: int = attrs.field(default=8, validator=_above(0))
+    """Rank of the update."""
+    alpha: float = attrs.field(default=16.0, converter=float, validator=_above(0))
+    """Scale of the update: it is multiplied by alpha / r."""
+    dropout: float = attrs.field(default=0.1, validator=_probability)
+    """Share of inputs dropped in the adapter's path."""
+    target_modules: str | tuple[str, ...] = "auto"
+    """auto, all-linear, or a list of module names."""
+
+
+@attrs.frozen(kw_only=True)
+class TrainingSection:
+    """The optimisation."""
+
+    num_train_epochs: float = attrs.field(default=3.0, converter=float, validator=_above(0))
+    """Passes over the rows."""
+    max_steps: int = -1
+    """Optimizer steps at most; -1 leaves it to the epochs."""
+    learning_rate: float = attrs.field(default=2e-4, validator=_above(0))
+    """Peak learning rate."""
+    per_device_train_batch_size: int = attrs.field(default=4, validator=_above(0))
+    """Rows in a micro-batch."""
+    per_device_eval_batch_size: int = attrs.field(default=8, validator=_above(0))
+    """Rows in a batch when evaluating."""
+    gradient_accumulation_steps: int = attrs.field(default=4, validator=_above(0))
+    """Micro-batches in an optimizer step."""
+    logging_steps: int = attrs.field(default=10, validator=_above(0))
+    """Optimizer steps between two log lines."""
+    eval_steps: int = attrs.field(default=500, validator=_above(0))
+    """Optimizer steps between two evaluations; there is always one before and one after."""
+    extra: Mapping[str, Any] = attrs.field(factory=dict)
+    """Further transformers.TrainingArguments by name."""
+
+
+@attrs.frozen(kw_only=True)
+class CheckpointConfig:
+    """What is saved during a run."""
+
+    writers: tuple[Selection, ...] = (Selection(name="adapter"),)
+    """What writes a checkpoint."""
+    save_steps: int = attrs.field(default=500, validator=_above(0))
+    """Optimizer steps between two checkpoints."""
+    keep: int = attrs.field(default=2, validator=_above(0))
+    """Checkpoints kept."""
+
+
+@attrs.frozen(kw_only=True)
+class PluginConfig:
+    """Which plugins a run needs, must not have, or brings along."""
+
+    require: tuple[str, ...] = ()
+    """Plugins or distributions that must load."""
+    disable: tuple[str, ...] = ()
+    """Plugins or distributions not to import."""
+    load: tuple[str, ...] = ()
+    """Python files to load as plugins."""
+
+
+@attrs.frozen(kw_only=True)
+class DebugConfig:
+    """Help with finding out what happens."""
+
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    """What the log says."""
+    profile_training: bool = False
+    """Whether to leave profile.pstats of the training in the output folder."""
+    save_intermediate: bool = False
+    """Whether to keep the tokens and labels in the output folder."""
+
+
+@attrs.frozen(kw_only=True)
+class RunConfig:
+    """Everything a run is made from."""
+
+    model: ModelConfig
+    task: str = "auto"
+    """What is learned; auto looks at the model."""
+    output_dir: str = "runs/smolora"
+    """Folder of the run."""
+    seed: int = 42
+    """Seed of everything random."""
+    data: DataConfig
+    lora: LoRAConfig = attrs.field(factory=LoRAConfig)
+    training: TrainingSection = attrs.field(factory=TrainingSection)
+    loss: Selection | None = None
+    """The loss; left out, the task's."""
+    memory: Literal["auto", "none"] | tuple[Selection, ...] = "auto"
+    """Memory strategies: auto, none, or a list."""
+    checkpoints: CheckpointConfig = attrs.field(factory=CheckpointConfig)
+    plugins: PluginConfig = attrs.field(factory=PluginConfig)
+    debug: DebugConfig = attrs.field(factory=DebugConfig)

@@ -1,0 +1,192 @@
+"""Every hook a plugin can implement.
+
+A plugin is a module (or an object) with functions of these names, each marked with `@hookimpl`. It is announced by an entry point in the
+group `smolora`:
+
+    [project.entry-points.smolora]
+    acme = "acme_smolora"
+
+Contribution hooks take no arguments, are cheap and pure, and return an iterable of records. Event hooks are told what happens in a run.
+An implementation may leave out arguments that it does not use; arguments are only ever added.
+"""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import pluggy
+
+from smolora_core.components import KINDS, CheckpointWriter, Loss, MemoryStrategy, Preprocessor, Targets, Task
+from smolora_core.errors import Problem
+
+if TYPE_CHECKING:
+    from torch import nn
+    from transformers import TrainerCallback
+
+    from smolora_core.config import RunConfig
+
+__all__ = ["CONTRIBUTIONS", "PROJECT", "hookimpl", "hookspec"]
+
+PROJECT = "smolora"
+
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+CONTRIBUTIONS = {f"smolora_{plural.replace('-', '_')}": record for plural, record in KINDS.items()}
+"""Contribution hooks by name, each with the record type it returns."""
+
+
+@hookspec
+def smolora_targets() -> Iterable[Targets]:
+    """Say which modules LoRA adapts in an architecture.
+
+    Example:
+        @hookimpl
+        def smolora_targets():
+            yield Targets(
+                name="my-llama",
+                summary="attention of MyLlama",
+                model_types=("my_llama",),
+                modules=("q_proj", "k_proj", "v_proj", "o_proj"),
+            )
+    """
+    raise NotImplementedError
+
+
+@hookspec
+def smolora_preprocessors() -> Iterable[Preprocessor]:
+    """Offer steps that rows go through before they become tokens.
+
+    Example:
+        def lowercase(row, *, field="text"):
+            return {**row, field: row[field].lower()}
+
+        @attrs.frozen
+        class Lowercase:
+            field: str = "text"
+
+        @hookimpl
+        def smolora_preprocessors():
+            yield Preprocessor(
+                name="lowercase", summary="put a field in lower case", implementation="my_package:lowercase", options=Lowercase
+            )
+    """
+    raise NotImplementedError
+
+
+@hookspec
+def smolora_losses() -> Iterable[Loss]:
+    """Offer loss functions: unreduced, like PyTorch's `reduction="none"`.
+
+    Example:
+        def confident(logits, targets):  # logits [n, V], targets [n] -> [n]
+            return torch.nn.functional.cross_entropy(1.1 * logits, targets, reduction="none")
+
+        @hookimpl
+        def smolora_losses():
+            yield Loss(name="confident", summary="cross-entropy of sharpened logits", implementation="my_package.losses:confident")
+    """
+    raise NotImplementedError
+
+
+@hookspec
+def smolora_memory_strategies() -> Iterable[MemoryStrategy]:
+    """Offer ways to need less memory.
+
+    Example:
+        class Collect:
+            def step_finished(self, step, run):
+                if step % 100 == 0:
+                    gc.collect()
+
+        @hookimpl
+        def smolora_memory_strategies():
+            yield MemoryStrategy(
+                name="collect", summary="collect garbage now and then", devices=("cpu",), implementation="my_package.memory:Collect"
+            )
+    """
+    raise NotImplementedError
+
+
+@hookspec
+def smolora_checkpoint_writers() -> Iterable[CheckpointWriter]:
+    """Offer formats that a checkpoint is written in.
+
+    Example:
+        def write_card(checkpoint, directory):
+            (directory / "CARD.md").write_text(f"# step {checkpoint.step}\\n", encoding="utf-8")
+
+        @hookimpl
+        def smolora_checkpoint_writers():
+            yield CheckpointWriter(name="card", summary="a model card", implementation="my_package.cards:write_card")
+    """
+    raise NotImplementedError
+
+
+@hookspec
+def smolora_tasks() -> Iterable[Task]:
+    """Offer tasks: how rows become features and which model class computes them.
+
+    Example:
+        @hookimpl
+        def smolora_tasks():
+            yield Task(
+                name="ranking",
+                summary="score a pair of texts",
+                implementation="my_package.ranking:Ranking",
+                model_class="AutoModelForSequenceClassification",
+                peft_task_type="SEQ_CLS",
+                loss="mse",
+            )
+    """
+    raise NotImplementedError
+
+
+@hookspec
+def smolora_check_config(config: "RunConfig") -> Iterable[Problem]:
+    """Look at a config before anything is loaded and say what is wrong with it.
+
+    Example:
+        @hookimpl
+        def smolora_check_config(config):
+            if config.training.learning_rate > 0.1:
+                yield Problem("training.learning_rate is above 0.1", hint="LoRA wants 1e-4 to 3e-3")
+    """
+    raise NotImplementedError
+
+
+@hookspec
+def smolora_callbacks(run: Any) -> "Iterable[TrainerCallback]":
+    """Add `transformers.TrainerCallback` objects to a run.
+
+    Example:
+        class Bell(TrainerCallback):
+            def on_train_end(self, args, state, control, **kwargs):
+                print("\\a")
+
+        @hookimpl
+        def smolora_callbacks(run):
+            yield Bell()
+    """
+    raise NotImplementedError
+
+
+@hookspec
+def smolora_adapter_attached(model: "nn.Module", run: Any) -> None:
+    """Be told that the adapter is attached and nothing is trained yet.
+
+    Example:
+        @hookimpl
+        def smolora_adapter_attached(model, run):
+            model.print_trainable_parameters()
+    """
+
+
+@hookspec
+def smolora_run_finished(run: Any, outcome: Any) -> None:
+    """Be told how a run ended, also after a failure or an interrupt.
+
+    Example:
+        @hookimpl
+        def smolora_run_finished(run, outcome):
+            print(run.config.output_dir, outcome.status)
+    """

@@ -1,0 +1,8 @@
+"""The one door that everything pluggable comes through."""
+
+from smolora_core.plugins.discovery import Origin, Tier
+from smolora_core.plugins.loading import build
+from smolora_core.plugins.manager import Plugin, PluginChoice, PluginManager
+from smolora_core.plugins.registry import Registered, Registry
+
+__all__ = ["Origin", "Plugin", "PluginChoice", "PluginManager", "Registered", "Registry", "Tier", "build"]
