@@ -1,22 +1,24 @@
 """The records a plugin contributes, and the shape of what each of them builds.
 
-A record is data: cheap to make, safe to list, never importing torch. It names its implementation as text and the core imports that
-only when the component is chosen. Options arrive as keyword arguments: to a function at each call, to a class when it is made.
+A record is data: cheap to make, safe to list, never importing torch. It names its implementation as text, and the core
+imports that only when the component is chosen. Options arrive as keyword arguments: to a function at each call, to a class
+when it is made.
 
-    Loss(name="focal", summary="cross-entropy that looks at hard tokens", implementation="my_package.losses:focal", options=Focal)
+    Loss(name="focal", summary="cross-entropy of hard tokens", implementation="my_package.losses:focal", options=Focal)
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from inspect import isclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 import attrs
 
-from smolora_core.errors import PluginError
+from smolora_core.errors import PluginError, nearest
 
 if TYPE_CHECKING:
-    from datasets import Dataset
+    from datasets.arrow_dataset import Dataset
     from torch import Tensor, nn
 
 __all__ = [
@@ -32,16 +34,33 @@ __all__ = [
 ]
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
-_TARGET = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
+_TARGET = re.compile(r"[^\W\d]\w*(\.\w+)*:[^\W\d]\w*(\.\w+)*")
 
 Implementation = str | Callable[..., Any]
 Row = dict[str, Any]
 
 
-def _names(values: Iterable[str]) -> tuple[str, ...]:
-    if isinstance(values, str):
-        raise PluginError(f"{values!r} is one text where a list of names is due", hint=f"write ({values!r},)")
-    return tuple(values)
+def _tuple(values: Any) -> Any:
+    """Make a tuple of what can be one; `_are_names` refuses the rest, because it knows whose field it is."""
+    return tuple(values) if isinstance(values, Iterable) and not isinstance(values, str) else values
+
+
+def _are_names(component: "Component", field: "attrs.Attribute[Any]", values: Any) -> None:
+    if not isinstance(values, tuple) or not all(isinstance(value, str) for value in values):
+        hint = f"write ({values!r},)" if isinstance(values, str) else ""
+        raise PluginError(f"{field.name} must be a list of names, is {values!r}", where=f"{component.title}:", hint=hint)
+
+
+def _one_of(*choices: str) -> Any:
+    def check(component: "Component", field: "attrs.Attribute[Any]", value: Any) -> None:
+        if value not in choices:
+            raise PluginError(
+                f"{field.name} must be one of {', '.join(choices)}, is {value!r}",
+                where=f"{component.title}:",
+                hint=nearest(str(value), choices),
+            )
+
+    return check
 
 
 @attrs.frozen(kw_only=True)
@@ -49,6 +68,7 @@ class Component:
     """What every record has.
 
     Attributes:
+        noun: what messages call one of the kind.
         plural: what listings call the kind; its hook is `smolora_` and this, with `_` for `-`.
         name: how a config names it, `[a-z0-9][a-z0-9-]*`.
         summary: one line for listings, without a full stop.
@@ -60,6 +80,7 @@ class Component:
         PluginError: a field cannot be used; the message names the component and the field.
     """
 
+    noun: ClassVar[str] = "component"
     plural: ClassVar[str] = "components"
 
     name: str
@@ -68,20 +89,26 @@ class Component:
     options: type[Any] | None = None
     replaces: str | None = None
 
+    @property
+    def title(self) -> str:
+        """What messages call this record: `Loss 'focal'`."""
+        return f"{type(self).__name__} {self.name!r}"
+
     def __attrs_post_init__(self) -> None:
-        where = f"{type(self).__name__} {self.name!r}:"
+        where = f"{self.title}:"
         if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
-            raise PluginError("the name has other characters than a-z, 0-9 and -", where=where, hint="try 'my-name'")
+            better = re.sub(r"[^a-z0-9]+", "-", str(self.name).lower()).strip("-") or "my-name"
+            raise PluginError("the name has other characters than a-z, 0-9 and -", where=where, hint=f"write {better!r}")
+        if not isinstance(self.summary, str):
+            raise PluginError(f"summary must be text, is {self.summary!r}", where=where)
         if isinstance(self.implementation, str) and not _TARGET.fullmatch(self.implementation):
-            raise PluginError(
-                f"implementation {self.implementation!r} names nothing", where=where, hint="write 'package.module:attribute'"
-            )
+            hint = "write 'package.module:attribute'"
+            raise PluginError(f"implementation {self.implementation!r} names nothing", where=where, hint=hint)
         if not isinstance(self.implementation, str) and not callable(self.implementation):
             raise PluginError("implementation is neither a name nor a callable", where=where)
-        if self.options is not None and not attrs.has(self.options):
-            raise PluginError(
-                f"options {self.options!r} is not an attrs class", where=where, hint="decorate it with @attrs.frozen"
-            )
+        if self.options is not None and not (isclass(self.options) and attrs.has(self.options)):
+            hint = "decorate it with @attrs.frozen" if isclass(self.options) else "give the class itself"
+            raise PluginError(f"options {self.options!r} is not an attrs class", where=where, hint=hint)
 
 
 def _no_implementation() -> str:
@@ -97,15 +124,16 @@ class Targets(Component):
         modules: module names (`q_proj`) or dotted ends of names (`attn.c_proj`); each must match at least one module.
 
     Example:
-        >>> Targets(name="llama", summary="attention and MLP of Llama", model_types=("llama",), modules=("q_proj", "v_proj")).modules
+        >>> Targets(name="llama", summary="attention", model_types=("llama",), modules=("q_proj", "v_proj")).modules
         ('q_proj', 'v_proj')
     """
 
+    noun: ClassVar[str] = "targets record"
     plural: ClassVar[str] = "targets"
 
     implementation: Implementation = attrs.field(factory=_no_implementation, init=False, repr=False)
-    model_types: tuple[str, ...] = attrs.field(converter=_names)
-    modules: tuple[str, ...] = attrs.field(converter=_names)
+    model_types: tuple[str, ...] = attrs.field(converter=_tuple, validator=_are_names)
+    modules: tuple[str, ...] = attrs.field(converter=_tuple, validator=_are_names)
 
 
 @attrs.frozen(kw_only=True)
@@ -116,9 +144,10 @@ class Preprocessor(Component):
         scope: `row`: `(row) -> row | None | Drop("reason") | list[row]`; `dataset`: `(dataset, context) -> dataset`.
     """
 
+    noun: ClassVar[str] = "preprocessor"
     plural: ClassVar[str] = "preprocessors"
 
-    scope: Literal["row", "dataset"] = "row"
+    scope: Literal["row", "dataset"] = attrs.field(default="row", validator=_one_of("row", "dataset"))
 
 
 @attrs.frozen(kw_only=True)
@@ -131,10 +160,13 @@ class Loss(Component):
         columns: dataset columns it needs, a per-row `weight` say; they arrive as keyword arguments.
     """
 
+    noun: ClassVar[str] = "loss"
     plural: ClassVar[str] = "losses"
 
-    kind: Literal["token", "prediction", "model"] = "token"
-    columns: tuple[str, ...] = attrs.field(default=(), converter=_names)
+    kind: Literal["token", "prediction", "model"] = attrs.field(
+        default="token", validator=_one_of("token", "prediction", "model")
+    )
+    columns: tuple[str, ...] = attrs.field(default=(), converter=_tuple, validator=_are_names)
 
 
 @attrs.frozen(kw_only=True)
@@ -146,9 +178,10 @@ class MemoryStrategy(Component):
         default: whether `memory: auto` switches it on there.
     """
 
+    noun: ClassVar[str] = "memory strategy"
     plural: ClassVar[str] = "memory-strategies"
 
-    devices: tuple[str, ...] = attrs.field(converter=_names)
+    devices: tuple[str, ...] = attrs.field(converter=_tuple, validator=_are_names)
     default: bool = False
 
 
@@ -156,6 +189,7 @@ class MemoryStrategy(Component):
 class CheckpointWriter(Component):
     """A `(checkpoint, directory) -> None` that writes into an empty private directory, which the core then commits."""
 
+    noun: ClassVar[str] = "checkpoint writer"
     plural: ClassVar[str] = "checkpoint-writers"
 
 
@@ -170,12 +204,13 @@ class Task(Component):
         architectures: ends of architecture names (`ForCausalLM`) that `task: auto` takes as this task.
     """
 
+    noun: ClassVar[str] = "task"
     plural: ClassVar[str] = "tasks"
 
     model_class: str
     peft_task_type: str | None = None
     loss: str
-    architectures: tuple[str, ...] = attrs.field(default=(), converter=_names)
+    architectures: tuple[str, ...] = attrs.field(default=(), converter=_tuple, validator=_are_names)
 
 
 KINDS: Mapping[str, type[Component]] = {
@@ -193,7 +228,7 @@ class Drop:
 class RowPreprocessor(Protocol):
     """What a `Preprocessor` of scope `row` builds."""
 
-    def __call__(self, row: Row, /) -> "Row | None | Drop | list[Row]": ...
+    def __call__(self, row: Row, /) -> "Row | Drop | list[Row] | None": ...
 
 
 class DatasetPreprocessor(Protocol):
@@ -222,3 +257,28 @@ class Writer(Protocol):
     """What a `CheckpointWriter` builds."""
 
     def __call__(self, checkpoint: Any, directory: Path, /) -> None: ...
+
+
+@attrs.frozen
+class Encoded:
+    """What a task makes of one example.
+
+    Attributes:
+        sequences: feature dicts, `input_ids` and `labels` (-100 where nothing is learned) of equal length among them.
+        supervised: targets that the loss sees in them.
+        tokens_lost: tokens that were cut off because the example was too long.
+    """
+
+    sequences: tuple[dict[str, Any], ...]
+    supervised: int
+    tokens_lost: int = 0
+
+
+class TaskImplementation(Protocol):
+    """What a `Task` builds."""
+
+    def encode(self, examples: Sequence[Any], tokenizer: Any, max_length: int) -> "Sequence[Encoded | Drop]":
+        """Turn examples into features, each into one or more sequences or a reason to drop it."""
+
+    def collate(self, rows: Sequence[Mapping[str, Any]], pad_token_id: int) -> "dict[str, Tensor]":
+        """Make a micro-batch of encoded rows."""

@@ -8,8 +8,8 @@
     ├── TrainingError      the run itself: nothing to train, non-finite numbers, no memory left
     └── CheckpointError    writing, verifying or reading a checkpoint
 
-Every error is made of problems, and a problem says where, what, and what to do. A command line prints the problems and exits with 2
-when the user's input was at fault (`SmoLoRAError.exit_code`), with 1 when a run failed.
+Every error is made of problems, and a problem says where, what, and what to do. A command line prints the problems and exits
+with 2 when the user's input was at fault (`SmoLoRAError.exit_code`), with 1 when a run failed.
 """
 
 from collections.abc import Iterable
@@ -28,6 +28,7 @@ __all__ = [
     "SmoLoRAError",
     "TrainingError",
     "did_you_mean",
+    "nearest",
 ]
 
 
@@ -102,14 +103,13 @@ class CheckpointError(SmoLoRAError):
     exit_code = 1
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Say the nearest known names to a misspelt one, or list them all when none is near.
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Say the known name that a misspelt one was meant to be: `did you mean 'q_proj'?`, or nothing when none is near."""
+    near = get_close_matches(name, sorted(set(known)), n=1)
+    return f"did you mean {near[0]!r}?" if near else ""
 
-    Returns:
-        `did you mean 'q_proj'?`, or `known: a, b, c`, or an empty text when there is nothing to suggest.
-    """
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Say the nearest known name to a misspelt one, or list them all (`known: a, b, c`) when none is near."""
     names = sorted(set(known))
-    near = get_close_matches(name, names, n=1, cutoff=0.6)
-    if near:
-        return f"did you mean {near[0]!r}?"
-    return f"known: {', '.join(names)}" if names else ""
+    return nearest(name, names) or (f"known: {', '.join(names)}" if names else "")

@@ -1,13 +1,13 @@
 """Every hook a plugin can implement.
 
-A plugin is a module (or an object) with functions of these names, each marked with `@hookimpl`. It is announced by an entry point in the
-group `smolora`:
+A plugin is a module (or an object) with functions of these names, each marked with `@hookimpl`. It is announced by an entry
+point in the group `smolora`:
 
     [project.entry-points.smolora]
     acme = "acme_smolora"
 
-Contribution hooks take no arguments, are cheap and pure, and return an iterable of records. Event hooks are told what happens in a run.
-An implementation may leave out arguments that it does not use; arguments are only ever added.
+Contribution hooks take no arguments, are cheap and pure, and return an iterable of records. Event hooks are told what happens
+in a run. An implementation may leave out arguments that it does not use; arguments are only ever added.
 """
 
 from collections.abc import Iterable
@@ -67,7 +67,10 @@ def smolora_preprocessors() -> Iterable[Preprocessor]:
         @hookimpl
         def smolora_preprocessors():
             yield Preprocessor(
-                name="lowercase", summary="put a field in lower case", implementation="my_package:lowercase", options=Lowercase
+                name="lowercase",
+                summary="put a field in lower case",
+                implementation="my_package:lowercase",
+                options=Lowercase,
             )
     """
     raise NotImplementedError
@@ -83,7 +86,11 @@ def smolora_losses() -> Iterable[Loss]:
 
         @hookimpl
         def smolora_losses():
-            yield Loss(name="confident", summary="cross-entropy of sharpened logits", implementation="my_package.losses:confident")
+            yield Loss(
+                name="confident",
+                summary="cross-entropy of sharpened logits",
+                implementation="my_package.losses:confident",
+            )
     """
     raise NotImplementedError
 
@@ -101,7 +108,10 @@ def smolora_memory_strategies() -> Iterable[MemoryStrategy]:
         @hookimpl
         def smolora_memory_strategies():
             yield MemoryStrategy(
-                name="collect", summary="collect garbage now and then", devices=("cpu",), implementation="my_package.memory:Collect"
+                name="collect",
+                summary="collect garbage now and then",
+                implementation="my_package.memory:Collect",
+                devices=("cpu",),
             )
     """
     raise NotImplementedError
@@ -109,11 +119,11 @@ def smolora_memory_strategies() -> Iterable[MemoryStrategy]:
 
 @hookspec
 def smolora_checkpoint_writers() -> Iterable[CheckpointWriter]:
-    """Offer formats that a checkpoint is written in.
+    r"""Offer formats that a checkpoint is written in.
 
     Example:
         def write_card(checkpoint, directory):
-            (directory / "CARD.md").write_text(f"# step {checkpoint.step}\\n", encoding="utf-8")
+            (directory / "CARD.md").write_text(f"# step {checkpoint.step}\n", encoding="utf-8")
 
         @hookimpl
         def smolora_checkpoint_writers():
@@ -156,12 +166,12 @@ def smolora_check_config(config: "RunConfig") -> Iterable[Problem]:
 
 @hookspec
 def smolora_callbacks(run: Any) -> "Iterable[TrainerCallback]":
-    """Add `transformers.TrainerCallback` objects to a run.
+    r"""Add `transformers.TrainerCallback` objects to a run.
 
     Example:
         class Bell(TrainerCallback):
             def on_train_end(self, args, state, control, **kwargs):
-                print("\\a")
+                print("\a")
 
         @hookimpl
         def smolora_callbacks(run):

@@ -1,21 +1,20 @@
-"""Turn plain values into config records, strictly: nothing is coerced, and every problem is found at once.
+"""Turn plain values into config records, strictly: nothing is coerced, and every problem is found at once."""
 
-The types of the attrs fields are the schema. Only what config sections are made of is understood: text, numbers, truth values, `Literal`,
-`tuple[X, ...]`, mappings, unions of these, `Selection`, and sections in sections.
-"""
-
-import types
-from collections.abc import Mapping
-from typing import Any, Literal, Union, get_args, get_origin
+import reprlib
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any, Literal, get_args, get_origin
 
 import attrs
 
-from smolora_core.config.model import ModelConfig, Selection
+from smolora_core.config.model import Selection
+from smolora_core.config.schema import LISTS, MAPPINGS, UNIONS, fields_of, fits, nearest_choice, spell
 from smolora_core.errors import ConfigError, Problem, SmoLoRAError, did_you_mean
 
-__all__ = ["convert"]
+__all__ = ["convert", "nearest_source"]
 
-_WORDS: dict[Any, str] = {int: "a whole number", float: "a number", str: "text", bool: "true or false", Selection: "a name"}
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 80
 
 
 def convert(values: Any, kind: type[Any], sources: Mapping[str, str], prefix: str = "", label: str = "") -> Any:
@@ -30,6 +29,7 @@ def convert(values: Any, kind: type[Any], sources: Mapping[str, str], prefix: st
 
     Raises:
         ConfigError: with one problem for each value that cannot be used.
+        PluginError: the class has fields of types that a config cannot hold.
     """
     conversion = _Conversion(sources)
     try:
@@ -38,8 +38,15 @@ def convert(values: Any, kind: type[Any], sources: Mapping[str, str], prefix: st
         raise ConfigError.of(conversion.problems) from None
 
 
-class _Unfit(Exception):
-    """A value that has been reported already."""
+def nearest_source(path: str, sources: Mapping[str, str]) -> str:
+    """Say where a value stands, or else the section around it."""
+    while path and path not in sources:
+        path = path.rpartition(".")[0]
+    return sources.get(path, "")
+
+
+class _Unfit(Exception):  # noqa: N818 -- control flow: the problem is recorded by then
+    """A value that cannot be used."""
 
 
 class _Conversion:
@@ -48,141 +55,131 @@ class _Conversion:
         self.problems: list[Problem] = []
 
     def section(self, value: Any, kind: type[Any], path: str, label: str) -> Any:
+        fields = fields_of(kind)
         if isinstance(value, kind):
-            value = attrs.asdict(value, recurse=False)
-        if isinstance(value, str) and kind is ModelConfig:
-            value = {"path": value}
+            value = {name: getattr(value, field.name) for name, field in fields.items()}
+        elif value is None:
+            value = {}
         if not isinstance(value, Mapping):
-            raise self._unfit(path, value, "keys with values")
-        fields = {field.alias: field for field in attrs.fields(attrs.resolve_types(kind))}
-        for key in value.keys() - fields.keys():
-            self._report(
-                _join(path, key), f"unknown key {key!r}" + (f" in {label}" if label else ""), did_you_mean(str(key), fields)
-            )
+            raise self.unfit(path, value, "keys with values")
+        problems_before = len(self.problems)
+        for key in value:
+            if key not in fields:
+                what = f"unknown key {key!r} in {label}" if label else f"unknown key {key!r}"
+                self.report(_join(path, key), what, did_you_mean(str(key), fields))
         made = {}
-        sound = value.keys() <= fields.keys()
         for name, field in fields.items():
             inner = _join(path, name)
             if name in value:
-                try:
-                    made[name] = self.value(value[name], field.type, inner)
-                except _Unfit:
-                    sound = False
+                with suppress(_Unfit):
+                    made[name] = self.checked(value[name], field, inner)
             elif field.default is attrs.NOTHING:
-                self._report(inner, f"key {inner!r} is missing")
-                sound = False
-        return self._construct(kind, made, path, sound)
+                self.report(inner, f"key {inner!r} is missing")
+        if len(self.problems) > problems_before:
+            raise _Unfit
+        try:
+            return kind(**made)
+        except (SmoLoRAError, ValueError, TypeError) as error:
+            raise self.unusable(path, error) from error
+
+    def checked(self, value: Any, field: "attrs.Attribute[Any]", path: str) -> Any:
+        """Convert the value of a field and run its validator here, so that one value out of range does not hide another."""
+        made = self.value(value, field.type, path)
+        if field.validator is not None:
+            try:
+                field.validator(None, field, field.converter(made) if callable(field.converter) else made)
+            except AttributeError:
+                pass  # It looks at other fields too, and runs when the record is made.
+            except (SmoLoRAError, ValueError, TypeError) as error:
+                raise self.unusable(path, error, field.name) from error
+        return made
 
     def value(self, value: Any, kind: Any, path: str) -> Any:
-        origin = get_origin(kind)
-        if origin in (Union, types.UnionType):
-            return self._union(value, get_args(kind), path)
-        if origin is Literal:
-            return self._literal(value, get_args(kind), path)
-        if not _fits(value, kind):
-            raise self._unfit(path, value, _spell(kind))
-        if origin is tuple:
-            return tuple(self._items(value, get_args(kind)[0], path))
+        origin = get_origin(kind) or kind
+        if origin in UNIONS:
+            return self.union(value, get_args(kind), path)
+        if not fits(value, kind):
+            raise self.unfit(path, value, spell(kind), nearest_choice(value, [kind]))
+        if kind is Any or origin is Literal:
+            return value
         if kind is Selection:
-            return self._selection(value, path)
+            return self.selection(value, path)
+        if origin in LISTS:
+            return self.items(value, kind, path)
+        if origin in MAPPINGS:
+            return self.mapping(value, kind, path)
         if attrs.has(kind):
             return self.section(value, kind, path, path)
-        return dict(value) if origin is not None else value if kind is Any else kind(value)
+        try:
+            return kind(value)
+        except OverflowError:
+            raise self.unfit(path, value, spell(kind)) from None
 
-    def _union(self, value: Any, members: tuple[Any, ...], path: str) -> Any:
+    def union(self, value: Any, members: tuple[Any, ...], path: str) -> Any:
         if value is None and type(None) in members:
             return None
+        members = tuple(member for member in members if member is not type(None))
         for member in members:
-            if _fits(value, member):
+            if fits(value, member):
                 return self.value(value, member, path)
-        raise self._unfit(path, value, " or ".join(_spell(member) for member in members if member is not type(None)))
+        raise self.unfit(path, value, " or ".join(map(spell, members)), nearest_choice(value, members))
 
-    def _literal(self, value: Any, choices: tuple[Any, ...], path: str) -> Any:
-        for choice in choices:
-            if type(value) is type(choice) and value == choice:
-                return choice
-        near = did_you_mean(value, map(str, choices)) if isinstance(value, str) else ""
-        raise self._unfit(path, value, "one of " + ", ".join(map(str, choices)), near if near.startswith("did") else "")
+    def items(self, values: Sequence[Any], kind: Any, path: str) -> Any:
+        origin, kinds = get_origin(kind) or kind, get_args(kind) or (Any,)
+        if origin is tuple and Ellipsis not in kinds and get_args(kind):
+            if len(values) != len(kinds):
+                raise self.unfit(path, values, f"a list of {len(kinds)}")
+        else:
+            kinds = kinds[:1] * len(values)
+        made = []
+        for index, (value, item_kind) in enumerate(zip(values, kinds, strict=True)):
+            with suppress(_Unfit):
+                made.append(self.value(value, item_kind, f"{path}.{index}"))
+        if len(made) < len(values):
+            raise _Unfit
+        return made if origin is list else tuple(made)
 
-    def _items(self, values: Any, kind: Any, path: str) -> list[Any]:
-        made, sound = [], True
-        for index, item in enumerate(values):
-            try:
-                made.append(self.value(item, kind, f"{path}.{index}"))
-            except _Unfit:
-                sound = False
-        if not sound:
+    def mapping(self, values: Mapping[Any, Any], kind: Any, path: str) -> dict[Any, Any]:
+        _, value_kind = get_args(kind) or (str, Any)
+        made = {}
+        for key, value in values.items():
+            inner = _join(path, key)
+            if not isinstance(key, str):
+                self.report(inner, f"the key {key!r} in {path} must be text")
+                continue
+            with suppress(_Unfit):
+                made[key] = self.value(value, value_kind, inner)
+        if len(made) < len(values):
             raise _Unfit
         return made
 
-    def _selection(self, value: Any, path: str) -> Selection:
+    def selection(self, value: Any, path: str) -> Selection:
         if isinstance(value, Selection):
             return value
         if isinstance(value, str):
             return Selection(name=value)
-        if not isinstance(value.get("name"), str):
-            raise self._unfit(path, value, "a name, or keys with 'name' among them")
-        return Selection(name=value["name"], options={key: option for key, option in value.items() if key != "name"})
-
-    def _construct(self, kind: type[Any], made: dict[str, Any], path: str, sound: bool) -> Any:
-        # The validators run one by one first, so that one value out of range does not hide another.
-        for field in attrs.fields(kind):
-            if field.validator is None or field.alias not in made:
-                continue
-            value = made[field.alias]
-            try:
-                field.validator(None, field, field.converter(value) if callable(field.converter) else value)
-            except (SmoLoRAError, ValueError, TypeError) as error:
-                name = _join(path, field.alias)
-                self._report(name, f"{name} {str(error).removeprefix(f'{field.alias} ')}")
-                sound = False
-        if not sound:
+        if "name" not in value:
+            self.report(path, f"{path} has no 'name' among its keys", "write {name: ...} and its options beside it")
             raise _Unfit
-        return kind(**made)
+        name = self.value(value["name"], str, f"{path}.name")
+        return Selection(name=name, options={key: option for key, option in value.items() if key != "name"})
 
-    def _unfit(self, path: str, value: Any, due: str, hint: str = "") -> _Unfit:
-        self._report(path, f"{path} must be {due}, is {_describe(value)}", hint)
+    def unfit(self, path: str, value: Any, due: str, hint: str = "") -> _Unfit:
+        self.report(path, f"{path} must be {due}, is {_describe(value)}".lstrip(), hint)
         return _Unfit()
 
-    def _report(self, path: str, what: str, hint: str = "") -> None:
-        self.problems.append(Problem(what, where=self._nearest(path), hint=hint))
+    def unusable(self, path: str, error: Exception, name: str = "") -> _Unfit:
+        # Validators of attrs begin with the field's name in quotes, ours without, and those of others with neither.
+        text = str(error.args[0] if error.args else error).removeprefix(f"{name!r} ").removeprefix(f"{name} ")
+        self.report(path, f"{path} {text}".lstrip())
+        return _Unfit()
 
-    def _nearest(self, path: str) -> str:
-        while path and path not in self.sources:
-            path = path.rpartition(".")[0]
-        return self.sources.get(path, "")
+    def report(self, path: str, what: str, hint: str = "") -> None:
+        self.problems.append(Problem(what, where=nearest_source(path, self.sources), hint=hint))
 
 
 def _join(path: str, key: Any) -> str:
     return f"{path}.{key}" if path else str(key)
-
-
-def _fits(value: Any, kind: Any) -> bool:
-    """Whether a value has the outer shape of a type, with no coercion but a whole number for a number."""
-    origin = get_origin(kind)
-    if kind is Any:
-        return True
-    if origin is Literal:
-        return any(type(value) is type(choice) and value == choice for choice in get_args(kind))
-    if origin is tuple:
-        return isinstance(value, list | tuple)
-    if origin is not None:
-        return isinstance(value, Mapping)
-    if kind is Selection:
-        return isinstance(value, Selection | str | Mapping)
-    if attrs.has(kind):
-        return isinstance(value, Mapping | kind) or (kind is ModelConfig and isinstance(value, str))
-    if isinstance(value, bool):
-        return kind is bool
-    return isinstance(value, kind) or (kind is float and isinstance(value, int))
-
-
-def _spell(kind: Any) -> str:
-    if get_origin(kind) is tuple:
-        return "a list"
-    if get_origin(kind) is Literal:
-        return "one of " + ", ".join(map(str, get_args(kind)))
-    return _WORDS.get(kind, "keys with values")
 
 
 def _describe(value: Any) -> str:
@@ -192,4 +189,6 @@ def _describe(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, Mapping):
         return "keys with values"
-    return f"the list {list(value)!r}" if isinstance(value, list | tuple) else repr(value)
+    if isinstance(value, int) and abs(value) > 10**100:
+        return "a number of more than 100 digits"
+    return f"the list {_SHORT.repr(list(value))}" if isinstance(value, list | tuple) else _SHORT.repr(value)

@@ -1,15 +1,15 @@
 """Put a run's config together from defaults, a file and flags, and remember where every value came from."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import attrs
 
-from smolora_core.config.convert import convert
-from smolora_core.config.model import RunConfig
+from smolora_core.config.convert import convert, nearest_source
+from smolora_core.config.model import RunConfig, Selection
 from smolora_core.config.syntax import Document, parse_scalar, read_document
-from smolora_core.errors import ConfigError, Problem
+from smolora_core.errors import ConfigError, Problem, did_you_mean
 
 __all__ = ["Resolved", "Setting", "flatten", "load_config", "parse_flags", "resolve"]
 
@@ -31,17 +31,15 @@ class Resolved:
 
     Attributes:
         config: the values.
-        sources: `section.key` to `file:line`, a flag, or `given from Python`; what is not in it is a default.
+        sources: each given `section.key` to `file:line`, a flag, or `given from Python`; what is not in it is a default.
     """
 
     config: RunConfig
     sources: Mapping[str, str]
 
     def where(self, path: str) -> str:
-        """Say where the user wrote a value or the section around it; empty for a default."""
-        while path and path not in self.sources:
-            path = path.rpartition(".")[0]
-        return self.sources.get(path, "")
+        """Say where the user wrote a value, or else the section around it, or else the file: the place to look for an error."""
+        return nearest_source(path, self.sources)
 
 
 def load_config(file: Path | None, settings: Iterable[Setting] = ()) -> Resolved:
@@ -55,11 +53,30 @@ def load_config(file: Path | None, settings: Iterable[Setting] = ()) -> Resolved
 
 
 def resolve(document: Document, settings: Iterable[Setting] = ()) -> Resolved:
-    """Lay settings over a document and convert it."""
-    values, sources = _expand(document.values), dict(document.lines)
+    """Lay settings over a document and convert it.
+
+    Raises:
+        ConfigError: everything that is wrong with it, together.
+    """
+    values, sources = _copy(document.values), dict(document.lines)
+    for section, key in _SHORTHANDS.items():
+        if isinstance(values.get(section), str):
+            values[section] = {key: values[section]}
+    # Line numbers are kept for keys; what was given otherwise gets the source of what is around it.
+    sources.update({path: nearest_source(path, sources) for path in _paths(values) if path not in sources})
+    problems: list[Problem] = []
     for setting in settings:
-        _put(values, setting, sources)
-    return Resolved(convert(values, RunConfig, sources), sources)
+        try:
+            _put(values, setting, sources)
+        except ConfigError as error:
+            problems.extend(error.problems)
+    try:
+        config = convert(values, RunConfig, sources)
+    except ConfigError as error:
+        problems.extend(error.problems)
+    if problems:
+        raise ConfigError.of(problems)
+    return Resolved(config, sources)
 
 
 def parse_flags(arguments: Sequence[str]) -> tuple[Path | None, list[Setting]]:
@@ -71,16 +88,16 @@ def parse_flags(arguments: Sequence[str]) -> tuple[Path | None, list[Setting]]:
     file: Path | None = None
     settings: list[Setting] = []
     problems: list[Problem] = []
-    rest = iter(arguments)
-    for argument in rest:
+    rest = list(arguments)
+    while rest:
+        argument = rest.pop(0)
         if argument.startswith("--"):
             flag, has_value, text = argument.partition("=")
-            value = text if has_value else next(rest, None)
-            if value is None:
-                problems.append(Problem("has no value", where=flag))
-            else:
-                path = tuple(flag.removeprefix("--").replace("-", "_").split("."))
-                settings.append(Setting(path, parse_scalar(value), flag))
+            if not has_value and (not rest or rest[0].startswith("--")):
+                problems.append(Problem("has no value", where=flag, hint=f"write {flag} VALUE"))
+                continue
+            path = tuple(flag.removeprefix("--").replace("-", "_").split("."))
+            settings.append(Setting(path, parse_scalar(text if has_value else rest.pop(0)), flag))
         elif file is None:
             file = Path(argument)
         else:
@@ -90,59 +107,76 @@ def parse_flags(arguments: Sequence[str]) -> tuple[Path | None, list[Setting]]:
     return file, settings
 
 
-def _expand(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Copy nested values, writing shorthands out, so that flags can be laid over any of them."""
-    expanded = {key: _copy(value) for key, value in values.items()}
-    for section, key in _SHORTHANDS.items():
-        if isinstance(expanded.get(section), str):
-            expanded[section] = {key: expanded[section]}
-    return expanded
-
-
-def _copy(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _copy(inner) for key, inner in value.items()}
-    return [_copy(inner) for inner in value] if isinstance(value, list) else value
-
-
-def _put(values: dict[str, Any], setting: Setting, sources: dict[str, str]) -> None:
-    path = setting.path
-    if path == ("model",) and isinstance(setting.value, str):
-        path = ("model", "path")
-    parent: Any = values
-    for depth, key in enumerate(path[:-1]):
-        parent = _step(parent, key)
-        if parent is None:
-            name = ".".join(path[: depth + 1])
-            raise ConfigError(f"{name} has no keys of its own", where=setting.source)
-    name = ".".join(path)
-    for stale in [known for known in sources if known.startswith(f"{name}.")]:
-        del sources[stale]
-    sources[name] = setting.source
-    if not isinstance(parent, dict):
-        raise ConfigError(
-            f"{name} is an item of a list", where=setting.source, hint="set one of its options, or the whole list"
-        )
-    parent[path[-1]] = {"name": setting.value} if name == "loss" and isinstance(setting.value, str) else setting.value
-
-
-def _step(parent: Any, key: str) -> Any:
-    """Go one key deeper, making the section where it is missing; a list of components is entered by component name."""
-    if isinstance(parent, list):
-        for index, item in enumerate(parent):
-            if key.replace("_", "-") in (item, item.get("name") if isinstance(item, dict) else None):
-                parent[index] = {"name": item} if isinstance(item, str) else item
-                return parent[index]
-        return None
-    return parent.setdefault(key, {}) if isinstance(parent, dict) else None
-
-
-def flatten(record: Any, prefix: str = "") -> Iterable[tuple[str, Any]]:
+def flatten(record: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Yield each value of nested sections with its path."""
     for field in attrs.fields(type(record)):
-        value = getattr(record, field.name)
-        path = f"{prefix}{field.name}"
-        if attrs.has(type(value)):
+        value, path = getattr(record, field.name), f"{prefix}{field.name}"
+        if isinstance(value, Selection):
+            yield f"{path}.name", value.name
+            yield from ((f"{path}.{key}", option) for key, option in value.options.items())
+        elif attrs.has(type(value)):
             yield from flatten(value, f"{path}.")
         else:
             yield path, value
+
+
+def _put(values: dict[str, Any], setting: Setting, sources: dict[str, str]) -> None:
+    """Lay one setting over values, making the sections around it where they are missing."""
+    *outer, last = setting.path
+    value = _copy(setting.value)
+    if setting.path == ("model",) and isinstance(value, str):
+        outer, last = ["model"], "path"
+    if setting.path == ("loss",) and isinstance(value, str):
+        value = {"name": value}
+    parent: Any = values
+    path = ""
+    for key in outer:
+        parent, path = _enter(parent, key, path, setting.source)
+        sources.setdefault(path, setting.source)
+    if isinstance(parent, list):
+        hint = f"set the whole list, or an option: {setting.source}.OPTION"
+        raise ConfigError(f"{path} is a list", where=setting.source, hint=hint)
+    parent[last] = value
+    path = f"{path}.{last}" if path else last
+    for stale in [known for known in sources if known.startswith(f"{path}.")]:
+        del sources[stale]
+    sources.update(dict.fromkeys((path, *_paths(value, f"{path}.")), setting.source))
+
+
+def _enter(parent: Any, key: str, path: str, source: str) -> tuple[Any, str]:
+    """Go one key deeper: into a section, or by name into a list of components."""
+    if isinstance(parent, list):
+        wanted = key.replace("_", "-")
+        names = [item.get("name") if isinstance(item, dict) else item for item in parent]
+        if wanted not in names:
+            hint = did_you_mean(wanted, (name for name in names if isinstance(name, str)))
+            raise ConfigError(f"{path} has no item {wanted!r}", where=source, hint=hint)
+        index = names.index(wanted)
+        if isinstance(parent[index], str):
+            parent[index] = {"name": wanted}
+        return parent[index], f"{path}.{index}"
+    path = f"{path}.{key}" if path else key
+    inner = parent.get(key)
+    if inner is None:
+        inner = parent[key] = {}
+    if not isinstance(inner, dict | list):
+        raise ConfigError(f"{path} has no keys of its own", where=source)
+    return inner, path
+
+
+def _copy(value: Any) -> Any:
+    """Copy nested values, so that settings can be laid over them; what was given as records becomes dicts."""
+    if isinstance(value, Selection):
+        value = {"name": value.name, **value.options}
+    elif attrs.has(type(value)):
+        value = attrs.asdict(value, recurse=False)
+    if isinstance(value, Mapping):
+        return {key: _copy(inner) for key, inner in value.items()}
+    return [_copy(inner) for inner in value] if isinstance(value, list | tuple) else value
+
+
+def _paths(value: Any, prefix: str = "") -> Iterator[str]:
+    inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, inner in inside:
+        yield f"{prefix}{key}"
+        yield from _paths(inner, f"{prefix}{key}.")

@@ -3,6 +3,7 @@
 Keys keep Hugging Face's names where one exists. A section is frozen; `attrs.evolve` makes a changed copy.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -25,7 +26,7 @@ __all__ = [
 
 def _above(limit: float) -> Any:
     def check(instance: object, attribute: "attrs.Attribute[Any]", value: Any) -> None:
-        if not value > limit:
+        if not limit < value < math.inf:
             raise ConfigError(f"{attribute.name} must be above {limit}, is {value!r}")
 
     return check
@@ -34,6 +35,16 @@ def _above(limit: float) -> Any:
 def _fraction(instance: object, attribute: "attrs.Attribute[Any]", value: Any) -> None:
     if isinstance(value, float) and not 0 < value < 1:
         raise ConfigError(f"{attribute.name} must lie between 0 and 1, is {value!r}")
+
+
+def _steps(instance: object, attribute: "attrs.Attribute[Any]", value: int) -> None:
+    if value < 1 and value != -1:
+        raise ConfigError(f"{attribute.name} must be above 0, or -1, is {value!r}")
+
+
+def _seed(instance: object, attribute: "attrs.Attribute[Any]", value: int) -> None:
+    if not 0 <= value < 2**32:
+        raise ConfigError(f"{attribute.name} must be at least 0 and below 2^32, is {value!r}")
 
 
 def _probability(instance: object, attribute: "attrs.Attribute[Any]", value: float) -> None:
@@ -114,7 +125,7 @@ class TrainingSection:
 
     num_train_epochs: float = attrs.field(default=3.0, converter=float, validator=_above(0))
     """Passes over the rows."""
-    max_steps: int = -1
+    max_steps: int = attrs.field(default=-1, validator=_steps)
     """Optimizer steps at most; -1 leaves it to the epochs."""
     learning_rate: float = attrs.field(default=2e-4, validator=_above(0))
     """Peak learning rate."""
@@ -177,7 +188,7 @@ class RunConfig:
     """What is learned; auto looks at the model."""
     output_dir: str = "runs/smolora"
     """Folder of the run."""
-    seed: int = 42
+    seed: int = attrs.field(default=42, validator=_seed)
     """Seed of everything random."""
     data: DataConfig
     lora: LoRAConfig = attrs.field(factory=LoRAConfig)

@@ -2,32 +2,51 @@
 
 import re
 import tomllib
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import attrs
 import yaml
+from yaml.constructor import ConstructorError
+from yaml.reader import ReaderError
 
-from smolora_core.errors import ConfigError, Problem
+from smolora_core.errors import ConfigError, Problem, nearest
 
 __all__ = ["Document", "parse_scalar", "read_document"]
 
-_INTEGER = re.compile(r"[-+]?[0-9]+")
-_NUMBER = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
+# A few lines of aliases of aliases can stand for billions of values.
+_MOST_VALUES = 100_000
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.2's core types: `1e-4` is a number, `010` is ten, and `no` is a word."""
+    """YAML 1.2's core types and nothing else: `1e-4` is a number, `010` is ten, `no` is a word, and a date is text."""
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
+    yaml_constructors = {
+        tag: yaml.SafeLoader.yaml_constructors[tag]
+        for tag in (*(f"tag:yaml.org,2002:{name}" for name in ("str", "seq", "map")), None)
+    }
 
 
-_Loader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile(r"^(~|null|Null|NULL|)$"), ["~", "n", "N", ""])
-_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
-_Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(f"^({_INTEGER.pattern})$"), list("-+0123456789"))
-_Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(f"^({_NUMBER.pattern})$"), list("-+0123456789."))
-_Loader.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(loader.construct_scalar(node)))
+def _understand(name: str, pattern: str, first: str, construct: Callable[[yaml.SafeLoader, Any], Any]) -> None:
+    def strictly(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> Any:
+        try:
+            return construct(loader, node)
+        except (ValueError, KeyError):
+            raise ConstructorError(None, None, f"cannot read {node.value[:40]!r}", node.start_mark) from None
+
+    tag = f"tag:yaml.org,2002:{name}"
+    _Loader.add_implicit_resolver(tag, re.compile(f"({pattern})$"), [*first, *([] if name != "null" else [""])])
+    _Loader.add_constructor(tag, strictly)
+
+
+_NUMBER = r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?"
+_understand("null", "~|null|Null|NULL|", "~nN", yaml.SafeLoader.construct_yaml_null)
+_understand("bool", "true|True|TRUE|false|False|FALSE", "tTfF", yaml.SafeLoader.construct_yaml_bool)
+_understand("int", "[-+]?[0-9]+", "-+0123456789", lambda loader, node: int(loader.construct_scalar(node)))
+_understand("float", rf"{_NUMBER}|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", "-+.0123456789", yaml.SafeLoader.construct_yaml_float)
 
 
 @attrs.frozen
@@ -36,7 +55,7 @@ class Document:
 
     Attributes:
         values: nested dicts, lists and scalars.
-        lines: `section.key` (list items as `key.0`) to `file:line`.
+        lines: `section.key` (list items as `key.0`) to `file:line`, and `""` to the file.
     """
 
     values: dict[str, Any]
@@ -50,46 +69,63 @@ def read_document(path: Path) -> Document:
         ConfigError: the file is missing, not UTF-8, not YAML or TOML, or holds a key twice.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        data = path.read_bytes()
     except FileNotFoundError:
         raise ConfigError(f"no file {str(path)!r}", hint=_neighbours(path)) from None
     except IsADirectoryError:
         raise ConfigError(f"{str(path)!r} is a folder", hint="give the config file in it") from None
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"file {str(path)!r} cannot be read ({error})") from None
+    try:
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ConfigError(f"is not UTF-8 (byte {error.start})", where=str(path), hint="save it as UTF-8") from None
-    document = _read_toml(path, text) if path.suffix == ".toml" else _read_yaml(path, text)
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ConfigError("is not UTF-8", where=f"{path}:{line}", hint="save it as UTF-8") from None
+    read = _read_toml if path.suffix == ".toml" else _read_yaml
+    try:
+        document = read(path, text)
+    except RecursionError:
+        raise ConfigError("is nested too deeply", where=str(path)) from None
     if not isinstance(document.values, dict):
         raise ConfigError("holds no keys", where=str(path), hint="write 'model: ...' and 'data: ...' at least")
     return document
 
 
 def parse_scalar(text: str) -> Any:
-    """Read the value of a flag by the rules of the file: `16`, `1e-4`, `true`, `[a, b]` or plain text."""
+    """Read the value of a flag by the rules of the file: `16`, `1e-4`, `true`, `[a, b]`, `"16"` for text, or plain text."""
     try:
-        return yaml.load(text, _Loader)  # noqa: S506 -- a SafeLoader
-    except yaml.YAMLError:
+        if text.startswith(("[", "{", "'", '"')):
+            return yaml.load(text, _Loader)  # noqa: S506 -- a SafeLoader
+        loader = _Loader("")
+        tag = loader.resolve(yaml.ScalarNode, text, (True, False))  # type: ignore[no-untyped-call]
+        return loader.construct_object(yaml.ScalarNode(tag, text))
+    except (yaml.YAMLError, RecursionError):
         return text
 
 
 def _read_yaml(path: Path, text: str) -> Document:
-    loader = _Loader(text)
+    lines = {"": str(path)}
+    problems: list[Problem] = []
     try:
+        loader = _Loader(text)
         root = loader.get_single_node()
-        lines: dict[str, str] = {}
-        problems: list[Problem] = []
-        for key, node, twice in _walk(root, ""):
-            lines.setdefault(key, f"{path}:{node.start_mark.line + 1}")
+        for count, (key, node, twice) in enumerate(_walk(root, "")):
+            if count > _MOST_VALUES:
+                raise ConfigError(f"holds more than {_MOST_VALUES} values", where=str(path))
+            where = f"{path}:{node.start_mark.line + 1}"
+            lines.setdefault(key, where)
             if twice:
-                problems.append(Problem(f"key {key!r} is there twice", where=lines[key], hint=f"the other is at {twice}"))
+                problems.append(Problem(f"key {key!r} is there twice", where=where, hint=f"the other one is in line {twice}"))
         values = {} if root is None else loader.construct_document(root)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
-        raise ConfigError(f"is not YAML ({error.problem})", where=where) from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"is not YAML ({error})", where=str(path)) from None
-    finally:
-        loader.dispose()
+        what = ", ".join(filter(None, (error.context, error.problem)))
+        hint = "indent with spaces" if "'\\t'" in what else ""
+        raise ConfigError(f"is not YAML ({what})", where=where, hint=hint) from None
+    except ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise ConfigError(f"is not YAML ({error.reason})", where=f"{path}:{line}") from None
     if problems:
         raise ConfigError.of(problems)
     return Document(values, lines)
@@ -100,10 +136,10 @@ def _walk(node: yaml.Node | None, prefix: str) -> Iterator[tuple[str, yaml.Node,
     if isinstance(node, yaml.MappingNode):
         seen: dict[str, int] = {}
         for key, value in node.value:
-            path = f"{prefix}{key.value}"
-            yield path, key, seen.get(key.value, 0)
-            seen.setdefault(key.value, key.start_mark.line + 1)
-            yield from _walk(value, f"{path}.")
+            if isinstance(key, yaml.ScalarNode):
+                yield f"{prefix}{key.value}", key, seen.get(key.value, 0)
+                seen.setdefault(key.value, key.start_mark.line + 1)
+                yield from _walk(value, f"{prefix}{key.value}.")
     elif isinstance(node, yaml.SequenceNode):
         for index, item in enumerate(node.value):
             yield f"{prefix}{index}", item, 0
@@ -113,23 +149,34 @@ def _walk(node: yaml.Node | None, prefix: str) -> Iterator[tuple[str, yaml.Node,
 def _read_toml(path: Path, text: str) -> Document:
     try:
         values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"is not TOML ({error})", where=str(path)) from None
-    return Document(values, dict(_toml_lines(path, text)))
+    except ValueError as error:
+        what, _, place = str(error).partition(" (at ")
+        line = re.fullmatch(r"line (\d+), column (\d+)\)", place)
+        where = f"{path}:{line[1]}:{line[2]}" if line else str(path)
+        raise ConfigError(f"is not TOML ({what})", where=where) from None
+    return Document(values, {"": str(path), **dict(_toml_lines(path, text))})
 
 
 def _toml_lines(path: Path, text: str) -> Iterator[tuple[str, str]]:
-    # tomllib keeps no positions, so headers and keys are looked up once more; a key inside a multi-line value is harmless here.
+    # tomllib keeps no positions, so headers and keys are looked up once more; a line that merely looks like one is harmless.
     table = ""
-    for number, line in enumerate(text.splitlines(), start=1):
-        if header := re.match(r"\s*\[+\s*([^\]]+?)\s*\]+", line):
-            table = f"{header[1]}."
-            yield header[1], f"{path}:{number}"
+    items: Counter[str] = Counter()
+    for number, line in enumerate(text.split("\n"), start=1):
+        where = f"{path}:{number}"
+        if header := re.match(r"\s*(\[\[?)\s*([^\]]+?)\s*\]", line):
+            name = header[2].replace('"', "").replace(" ", "")
+            if header[1] == "[[":
+                yield name, where
+                items[name] += 1
+                name = f"{name}.{items[name] - 1}"
+            yield name, where
+            table = f"{name}."
         elif key := re.match(r"\s*([\w.\"-]+)\s*=", line):
-            yield f"{table}{key[1]}".replace('"', ""), f"{path}:{number}"
+            yield f"{table}{key[1]}".replace('"', ""), where
 
 
 def _neighbours(path: Path) -> str:
-    folder = path.parent if path.parent.is_dir() else Path()
-    found = sorted(str(near) for pattern in ("*.yaml", "*.yml", "*.toml") for near in folder.glob(pattern))
-    return f"here are: {', '.join(found[:5])}" if found else ""
+    if not path.parent.is_dir():
+        return f"there is no folder {str(path.parent)!r}"
+    found = sorted(near.name for pattern in ("*.yaml", "*.yml", "*.toml") for near in path.parent.glob(pattern))
+    return nearest(path.name, found) or (f"here are: {', '.join(found[:5])}" if found else "")

@@ -2,7 +2,8 @@
 
 from smolora_core.plugins.discovery import Origin, Tier
 from smolora_core.plugins.loading import build
-from smolora_core.plugins.manager import Plugin, PluginChoice, PluginManager
+from smolora_core.plugins.manager import PluginChoice, PluginManager
+from smolora_core.plugins.plugin import Plugin
 from smolora_core.plugins.registry import Registered, Registry
 
 __all__ = ["Origin", "Plugin", "PluginChoice", "PluginManager", "Registered", "Registry", "Tier", "build"]

@@ -3,8 +3,10 @@
 import enum
 import importlib.metadata
 import importlib.util
+import re
 import sys
-from collections.abc import Callable, Iterable
+import zlib
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -44,9 +46,20 @@ class Origin:
     location: str = ""
 
     @property
+    def title(self) -> str:
+        """What messages call the plugin: `plugin 'acme' (acme-smolora 1.2)`."""
+        return f"plugin '{self.plugin}' ({self})"
+
+    @property
     def answers_to(self) -> frozenset[str]:
-        """The names by which a user can block or require the plugin."""
-        return frozenset(filter(None, (self.plugin, self.distribution, f"{self.distribution}:{self.plugin}")))
+        """The names by which a user can block or require the plugin: its own, its distribution's, and `distribution:plugin`."""
+        if not self.distribution:
+            return frozenset((self.plugin,))
+        return frozenset((self.plugin, self.distribution, f"{self.distribution}:{self.plugin}"))
+
+    def is_called(self, name: str) -> bool:
+        """Whether a name means this plugin; as for packages, case does not count and `-`, `_` and `.` are one."""
+        return _normal(name) in map(_normal, self.answers_to)
 
     def __str__(self) -> str:
         if self.distribution:
@@ -68,16 +81,19 @@ def discover() -> tuple[Candidate, ...]:
     Returns:
         Built-ins first, then by distribution and name: the same order on every machine.
     """
-    found = {}
+    found: dict[str, list[Candidate]] = {}
     for distribution in importlib.metadata.distributions():
-        for entry in distribution.entry_points.select(group=GROUP):
-            name, version = distribution.metadata["Name"], distribution.version
-            tier = Tier.BUILT_IN if name == _OWN_DISTRIBUTION else Tier.THIRD_PARTY
-            # The first distribution of a name on sys.path is the one Python imports; a later one is shadowed.
-            found.setdefault(
-                (tier, name, entry.name), Candidate(Origin(entry.name, tier, name, version, entry.value), entry.load)
-            )
-    return tuple(found[key] for key in sorted(found))
+        entries = distribution.entry_points.select(group=GROUP)
+        if not entries:
+            continue
+        metadata = distribution.metadata
+        name, version = metadata["Name"] or "", metadata["Version"] or ""
+        tier = Tier.BUILT_IN if _normal(name) == _OWN_DISTRIBUTION else Tier.THIRD_PARTY
+        candidates = [Candidate(Origin(entry.name, tier, name, version, entry.value), entry.load) for entry in entries]
+        # The first distribution of a name on sys.path is the one Python imports; a later one is shadowed.
+        found.setdefault(_normal(name), candidates)
+    everyone = (candidate for candidates in found.values() for candidate in candidates)
+    return tuple(sorted(everyone, key=_place))
 
 
 def candidate_from_file(path: Path) -> Candidate:
@@ -94,15 +110,16 @@ def candidate_from_file(path: Path) -> Candidate:
 def candidate_from_object(plugin: object) -> Candidate:
     """Make a candidate of a module or object that was handed over from Python."""
     name = getattr(plugin, "__name__", None) or type(plugin).__name__
-    return Candidate(Origin(name, Tier.USER, location=f"given from Python ({name})"), lambda: plugin)
+    return Candidate(Origin(name, Tier.USER, location="given from Python"), lambda: plugin)
 
 
 def _import_file(path: Path) -> ModuleType:
-    # Registered under a name of its own, so that "smolora_file_x:attribute", pickling and tracebacks find it again.
-    name = f"smolora_file_{path.stem}"
+    # Registered under a name of its own, so that f"{__name__}:attribute", pickling and tracebacks find it again.
+    # The checksum parts files of one name in two folders.
+    stem = re.sub(r"\W", "_", path.stem)
+    name = f"smolora_file_{stem}_{zlib.crc32(bytes(path.resolve())):08x}"
     spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise ImportError(f"{path} cannot be imported")
+    assert spec is not None and spec.loader is not None, "every .py file has a loader"
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
@@ -113,13 +130,10 @@ def _import_file(path: Path) -> ModuleType:
     return module
 
 
-def split_blocked(
-    candidates: Iterable[Candidate], names: frozenset[str], *, third_party: bool
-) -> tuple[list[Candidate], list[Candidate]]:
-    """Part candidates into those to load and those blocked, by name or because no third party is wanted."""
-    allowed: list[Candidate] = []
-    blocked: list[Candidate] = []
-    for candidate in candidates:
-        hit = candidate.origin.answers_to & names or (not third_party and candidate.origin.tier is Tier.THIRD_PARTY)
-        (blocked if hit else allowed).append(candidate)
-    return allowed, blocked
+def _place(candidate: Candidate) -> tuple[Tier, str, str]:
+    origin = candidate.origin
+    return origin.tier, origin.distribution, origin.plugin
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()

@@ -1,22 +1,23 @@
 """Import plugins one by one, each isolated and timed, and the implementations of the components that were chosen."""
 
 import importlib
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from inspect import isclass
-from typing import Any
+from operator import attrgetter
+from typing import Any, cast
 
 import attrs
 
-from smolora_core.errors import PluginError, did_you_mean
+from smolora_core.components import Component
+from smolora_core.errors import PluginError, nearest
 from smolora_core.plugins.discovery import Candidate, Origin
 from smolora_core.plugins.registry import Registered
 
-__all__ = ["SLOW_IMPORT_SECONDS", "Loaded", "build", "load", "noting"]
+__all__ = ["SLOW_IMPORT_SECONDS", "Loaded", "build", "describe", "load", "noting"]
 
 SLOW_IMPORT_SECONDS = 5.0
 
@@ -31,27 +32,34 @@ class Loaded:
     error: BaseException | None = None
 
 
-def load(candidate: Candidate, warn: Callable[[str], None]) -> Loaded:
+def load(candidate: Candidate, warn: Callable[[str], None], warn_after: float = SLOW_IMPORT_SECONDS) -> Loaded:
     """Import one plugin and outlive whatever it does, a call of `sys.exit` included.
 
     Args:
         candidate: what to import.
-        warn: told while an import takes longer than `SLOW_IMPORT_SECONDS`, so that a plugin that hangs is named.
+        warn: told from another thread while an import is still going on, so that a plugin that hangs is named.
+        warn_after: seconds until then.
     """
     origin = candidate.origin
-    watch = threading.Timer(
-        SLOW_IMPORT_SECONDS, warn, [f"plugin '{origin.plugin}' ({origin}) is still importing after {SLOW_IMPORT_SECONDS:.0f} s"]
-    )
+    watch = threading.Timer(warn_after, warn, [f"{origin.title} is still importing after {warn_after:g} s"])
     watch.daemon = True
     watch.start()
     start = time.perf_counter()
     try:
         plugin = candidate.load()
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         return Loaded(origin, time.perf_counter() - start, error=error)
     finally:
         watch.cancel()
     return Loaded(origin, time.perf_counter() - start, plugin=plugin)
+
+
+def describe(error: BaseException) -> str:
+    """Say an exception's type and text in one line."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def build(chosen: Registered, options: Any = None) -> Any:
@@ -65,15 +73,16 @@ def build(chosen: Registered, options: Any = None) -> Any:
         A class made with the options as keyword arguments, a function with them bound, or the implementation itself.
 
     Raises:
-        PluginError: the implementation does not exist, or cannot be imported.
+        PluginError: the implementation does not exist, cannot be imported or called, or needs options that were not given.
     """
-    component = chosen.component
-    implementation = _find(chosen) if isinstance(component.implementation, str) else component.implementation
-    if options is None and component.options is not None:
-        options = component.options()
-    arguments = {} if options is None else attrs.asdict(options, recurse=False)
-    with noting(chosen.origin, f"making {component.name!r}"):
-        if isclass(implementation):
+    component, origin = chosen.component, chosen.origin
+    where = f"{component.noun} {component.name!r} of {origin.title}:"
+    implementation = component.implementation
+    if isinstance(implementation, str):
+        implementation = _import(implementation, origin, where)
+    arguments = _arguments(component, options, where)
+    if isclass(implementation):
+        with noting(origin, f"making {component.name!r}"):
             return implementation(**arguments)
     return partial(implementation, **arguments) if arguments else implementation
 
@@ -84,25 +93,34 @@ def noting(origin: Origin, doing: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        error.add_note(f"raised by plugin '{origin.plugin}' ({origin}) while {doing}")
+        error.add_note(f"raised by {origin.title} while {doing}")
         raise
 
 
-def _find(chosen: Registered) -> Any:
-    component, origin = chosen.component, chosen.origin
-    assert isinstance(component.implementation, str)
-    module_name, _, attribute = component.implementation.partition(":")
-    where = f"{component.name!r} of plugin '{origin.plugin}' ({origin}):"
+def _import(target: str, origin: Origin, where: str) -> Callable[..., Any]:
+    module_name, _, attribute = target.partition(":")
     try:
-        module = sys.modules.get(module_name) or importlib.import_module(module_name)
-    except ImportError as error:
-        raise PluginError(f"{module_name} cannot be imported ({error})", where=where) from error
+        with noting(origin, f"importing {module_name}"):
+            module = importlib.import_module(module_name)
+    except (ImportError, SystemExit) as error:
+        raise PluginError(f"{module_name} cannot be imported ({describe(error)})", where=where) from error
     try:
-        found: Any = module
-        for part in attribute.split("."):
-            found = getattr(found, part)
+        found = attrgetter(attribute)(module)
     except AttributeError as error:
-        raise PluginError(
-            f"{module_name} has no {attribute!r}", where=where, hint=did_you_mean(attribute, vars(module))
-        ) from error
-    return found
+        hint = nearest(attribute, vars(module))
+        raise PluginError(f"{module_name} has no {attribute!r}", where=where, hint=hint) from error
+    if not callable(found):
+        raise PluginError(f"{target} is neither a function nor a class", where=where)
+    return cast(Callable[..., Any], found)
+
+
+def _arguments(component: Component, options: Any, where: str) -> dict[str, Any]:
+    if component.options is None:
+        return {}
+    fields = [field for field in attrs.fields(component.options) if field.init]
+    if options is None:
+        missing = [repr(field.alias) for field in fields if field.default is attrs.NOTHING]
+        if missing:
+            raise PluginError(f"the options {', '.join(missing)} have no default and must be given", where=where)
+        options = component.options()
+    return {str(field.alias): getattr(options, field.name) for field in fields}

@@ -1,11 +1,10 @@
-"""Which component a name means: candidates by kind and name, the rule that picks one, and the error when none or two fit."""
+"""Which component a name means: the rule that picks one, and the error when none or two fit."""
 
-from collections.abc import Iterable, Iterator
-from operator import attrgetter
+from collections.abc import Iterable, Iterator, Sequence
 
 import attrs
 
-from smolora_core.components import Component
+from smolora_core.components import KINDS, Component
 from smolora_core.errors import PluginError, Problem, did_you_mean
 from smolora_core.plugins.discovery import Origin, Tier
 
@@ -28,8 +27,9 @@ class Registered:
 class Registry:
     """All components that plugins contributed.
 
-    The rule: what the user handed over wins over third parties, these over built-ins. A third party takes a built-in's place only when its
-    record says `replaces`; without it the built-in keeps the bare name and the other is reached as `distribution:name`.
+    The rule: what the user handed over wins over third parties, these over built-ins. A third party takes a built-in's place
+    only when its record says `replaces`; without it the built-in keeps the bare name and the other one is reached as
+    `distribution:name`.
     """
 
     def __init__(self, components: Iterable[Registered], missing: Iterable[str] = ()) -> None:
@@ -37,7 +37,7 @@ class Registry:
 
         Args:
             components: in the order in which listings show them.
-            missing: one line for each plugin that could not be loaded, shown when a name is not found.
+            missing: one line for each plugin that is not loaded, shown when a name is not found.
         """
         self._components = tuple(components)
         self._missing = tuple(missing)
@@ -58,68 +58,68 @@ class Registry:
             where: where the user wrote the name, for the error.
 
         Raises:
-            PluginError: no component has the name, or two third parties have it.
+            PluginError: no component has the name, or two plugins are at odds over it.
         """
-        offered = self.of_kind(kind)
-        exact = [found for found in offered if found.qualified_name == name]
-        fitting = exact or [found for found in offered if name in (found.component.name, found.component.replaces)]
-        tier, rivals = self._strongest(name, fitting)
-        if not rivals:
+        meant = _meant(name, self.of_kind(kind))
+        if not meant:
             raise self._not_found(kind, name, where)
-        if tier is Tier.THIRD_PARTY and len(rivals) > 1:
-            owners = ", ".join(f"{rival.qualified_name} ({rival.origin})" for rival in rivals)
-            raise PluginError(
-                f"two plugins offer the {_noun(kind)} {name!r}: {owners}",
-                where=where,
-                hint=f"write {rivals[0].qualified_name!r}",
-            )
-        return rivals[-1]
+        if len(meant) > 1:
+            owners = ", ".join(f"{found.qualified_name} ({found.origin})" for found in meant)
+            what = f"{len(meant)} plugins offer the {kind.noun} {name!r}: {owners}"
+            raise PluginError(what, where=where, hint=_way_out(meant))
+        return meant[0]
 
     def holds_its_name(self, found: Registered) -> bool:
         """Whether a component is what its own bare name means."""
-        try:
-            return self.resolve(type(found.component), found.component.name) is found
-        except PluginError:
-            return False
+        return _meant(found.component.name, self.of_kind(KINDS[found.component.plural])) == [found]
 
     def problems(self) -> Iterator[Problem]:
-        """Name the records that nobody will reach by the name they chose."""
-        built_in = {(type(f.component), f.component.name) for f in self._components if f.origin.tier is Tier.BUILT_IN}
+        """Name the third parties' records that nobody will reach by the name they chose."""
         for found in self._components:
-            component, where = found.component, f"plugin '{found.origin.plugin}' ({found.origin}):"
-            if found.origin.tier is not Tier.THIRD_PARTY:
+            if found.origin.tier is Tier.BUILT_IN:
                 continue
-            if component.replaces is not None and (type(component), component.replaces) not in built_in:
-                known = (name for kind, name in built_in if kind is type(component))
+            component, where = found.component, f"{found.origin.title}:"
+            offered = self.of_kind(KINDS[component.plural])
+            built_in = {rival.component.name for rival in offered if rival.origin.tier is Tier.BUILT_IN}
+            if component.replaces is not None and component.replaces not in built_in:
                 yield Problem(
-                    f"{component.name!r} replaces {component.replaces!r}, which is no built-in {_noun(type(component))}",
+                    f"{component.name!r} replaces {component.replaces!r}, which is no built-in {component.noun}",
                     where=where,
-                    hint=did_you_mean(component.replaces, known),
+                    hint=did_you_mean(component.replaces, built_in),
                 )
-            if component.replaces is None and (type(component), component.name) in built_in:
+            if found.origin.tier is Tier.THIRD_PARTY and component.replaces is None and component.name in built_in:
                 yield Problem(
-                    f"{component.name!r} has the name of a built-in {_noun(type(component))} and does not say replaces={component.name!r}",
+                    f"the built-in {component.noun} {component.name!r} keeps its name",
                     where=where,
-                    hint=f"the built-in keeps the name; write {found.qualified_name!r} for this one",
+                    hint=f"write {found.qualified_name!r} for the plugin's, or replaces={component.name!r} in its record",
                 )
-
-    def _strongest(self, name: str, fitting: list[Registered]) -> tuple[Tier, list[Registered]]:
-        def entitled(found: Registered) -> bool:
-            # A third party that merely shares a built-in's name does not get it.
-            shares = any(rival.origin.tier is Tier.BUILT_IN for rival in fitting)
-            return not (shares and found.origin.tier is Tier.THIRD_PARTY and found.component.replaces != name)
-
-        allowed = [found for found in fitting if entitled(found) or found.qualified_name == name]
-        tier = max((found.origin.tier for found in allowed), default=Tier.BUILT_IN)
-        return tier, [found for found in allowed if found.origin.tier is tier]
 
     def _not_found(self, kind: type[Component], name: str, where: str) -> PluginError:
-        names = map(attrgetter("component.name"), self.of_kind(kind))
-        failed = f" (not loaded: {'; '.join(self._missing)})" if self._missing else ""
-        return PluginError(f"no {_noun(kind)} is named {name!r}", where=where, hint=did_you_mean(name, names) + failed)
+        offered = self.of_kind(kind)
+        known = [found.qualified_name if ":" in name else found.component.name for found in offered]
+        hints = [did_you_mean(name, known), *(f"not loaded: {line}" for line in self._missing)]
+        return PluginError(f"no {kind.noun} is named {name!r}", where=where, hint="; ".join(filter(None, hints)))
 
 
-def _noun(kind: type[Component]) -> str:
-    return {"losses": "loss", "memory-strategies": "memory strategy", "targets": "targets record"}.get(
-        kind.plural, kind.plural.removesuffix("s").replace("-", " ")
-    )
+def _way_out(rivals: Sequence[Registered]) -> str:
+    spellings = sorted({found.qualified_name for found in rivals})
+    if len(spellings) == len(rivals):
+        return f"write {' or '.join(map(repr, spellings))}"
+    return "disable " + " or ".join(f"'{found.origin.distribution}:{found.origin.plugin}'" for found in rivals)
+
+
+def _meant(name: str, offered: Sequence[Registered]) -> list[Registered]:
+    """Pick what a name means: one component, none, or several that are at odds over it."""
+    qualified = [found for found in offered if found.qualified_name == name]
+    if qualified:
+        return qualified
+    named = [found for found in offered if found.component.name == name]
+    built_in = [found for found in named if found.origin.tier is Tier.BUILT_IN]
+    replacing = [found for found in offered if built_in and found.component.replaces == name]
+
+    handed_over = [found for found in (*named, *replacing) if found.origin.tier is Tier.USER]
+    if handed_over:
+        return handed_over[-1:]
+    if replacing:
+        return replacing
+    return built_in or named

@@ -1,0 +1,1 @@
+"""Checkpoints: written aside, hashed, and made visible by one rename."""

@@ -1,0 +1,67 @@
+"""The command line: one command a module, none of them imported before it runs."""
+
+import importlib.metadata
+import sys
+from collections.abc import Sequence
+
+from cyclopts import App, CycloptsError
+
+from smolora_core.errors import SmoLoRAError
+
+__all__ = ["main", "make_app"]
+
+_COMMANDS_GROUP = "smolora.commands"
+_INTERRUPTED = 130
+_USAGE = 2
+
+
+def make_app() -> App:
+    """Put the commands together, those of plugins included; nothing behind them is imported yet."""
+    app = App(
+        name="smolora",
+        help="Fine-tune small language models with LoRA on the machine you have.",
+        version=lambda: importlib.metadata.version("smolora"),
+        help_format="markdown",
+        result_action="return_int_as_exit_code_else_zero",
+    )
+    app.command("smolora_core.cli.train:train", name="train", help="Train an adapter from a config.")
+    app.command("smolora_core.cli.check:check", name="check", help="Find every problem of a config in an instant.")
+    app.command("smolora_core.cli.generate:generate", name="generate", help="Continue a prompt with a trained adapter.")
+    app.command("smolora_core.cli.components:components", name="components", help="List what plugins offer.")
+    plugins = App(name="plugins", help="List plugins, or look at one.")
+    plugins.command("smolora_core.cli.plugins:list_plugins", name="list", help="List every plugin and what became of it.")
+    plugins.command("smolora_core.cli.plugins:info", name="info", help="Show one plugin.")
+    app.command(plugins)
+    for entry in importlib.metadata.entry_points(group=_COMMANDS_GROUP):
+        owner = entry.dist.name if entry.dist else "unknown"
+        app.command(entry.value, name=entry.name, help=f"From {owner}: {entry.name}." if owner != "smolora" else None)
+    return app
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line.
+
+    Returns:
+        0, or 2 for a mistake in what the user gave, 1 for a run that failed, 130 after Ctrl-C.
+    """
+    tokens = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in tokens
+    tokens = [token for token in tokens if token != "--debug"]
+    try:
+        return int(make_app()(tokens, exit_on_error=False, print_error=False) or 0)
+    except CycloptsError as error:
+        print(str(error).strip(), file=sys.stderr)
+        return _USAGE
+    except SmoLoRAError as error:
+        if debug:
+            raise
+        for problem in error.problems:
+            print(problem, file=sys.stderr)
+        for note in getattr(error, "__notes__", ()):
+            print(note, file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        if debug:
+            raise
+        print("interrupted", file=sys.stderr)
+        return _INTERRUPTED

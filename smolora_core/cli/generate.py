@@ -1,0 +1,41 @@
+"""`smolora generate`."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+__all__ = ["generate"]
+
+
+def generate(
+    adapter: Path,
+    prompt: str,
+    *,
+    max_new_tokens: int = 100,
+    temperature: float = 0.0,
+    top_p: float = 1.0,
+    seed: int | None = None,
+    device: str = "auto",
+    json: Annotated[bool, Parameter(negative="", help="Print JSON.")] = False,
+) -> None:
+    """Continue a prompt with a trained adapter.
+
+    Args:
+        adapter: the adapter's folder.
+        prompt: the text to continue.
+        max_new_tokens: tokens at most.
+        temperature: 0 always takes the likeliest token.
+        top_p: share of probability to sample from.
+        seed: makes sampling repeatable.
+        device: auto, cpu, cuda or mps.
+        json: print JSON.
+    """
+    import json as json_module
+
+    from smolora_core.inference.generate import load_adapter
+
+    text = load_adapter(adapter, device).generate(
+        prompt, max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, seed=seed
+    )
+    print(json_module.dumps({"prompt": prompt, "text": text}, ensure_ascii=False) if json else text)

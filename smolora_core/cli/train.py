@@ -1,0 +1,30 @@
+"""`smolora train`."""
+
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from smolora_core.api import plugin_choice
+from smolora_core.cli.options import PluginFlags, RunArguments, load_plugins
+from smolora_core.config import load_config, parse_flags
+from smolora_core.preflight import preflight
+
+__all__ = ["train"]
+
+
+def train(
+    *run: RunArguments,
+    plugins: PluginFlags | None = None,
+    quiet: Annotated[bool, Parameter(negative="", help="Print errors only.")] = False,
+) -> None:
+    """Train an adapter from a config."""
+    file, settings = parse_flags(run)
+    resolved = load_config(file, settings)
+    manager = load_plugins(plugins, plugin_choice(resolved))
+    preflight(resolved, manager)
+    # Everything that can be found out in an instant has been; from here on torch is needed.
+    from smolora_core.report.terminal import Terminal
+    from smolora_core.run import execute
+
+    with Terminal(quiet=quiet) as terminal:
+        execute(resolved, manager, terminal)

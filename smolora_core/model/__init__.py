@@ -1,0 +1,1 @@
+"""The base model and its adapter: loading, choosing what to adapt, attaching, merging, proving."""

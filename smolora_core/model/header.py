@@ -1,0 +1,88 @@
+"""What a model folder says about itself without torch: its config and the names of its weights."""
+
+import json
+import struct
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from smolora_core.errors import ModelLoadError
+
+__all__ = ["ModelHeader", "is_folder", "read_header"]
+
+
+@attrs.frozen
+class ModelHeader:
+    """The config and the weights' shapes of a model folder.
+
+    Attributes:
+        config: config.json.
+        shapes: weight name to shape; empty where the folder holds no safetensors.
+    """
+
+    config: dict[str, Any]
+    shapes: dict[str, tuple[int, ...]]
+
+    @property
+    def model_type(self) -> str:
+        """The architecture's name, as plugins know it."""
+        return str(self.config.get("model_type", ""))
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """Names of the modules whose weight is a matrix, in the order of the file."""
+        return tuple(
+            name.removesuffix(".weight") for name, shape in self.shapes.items() if name.endswith(".weight") and len(shape) == 2
+        )
+
+
+def is_folder(path: str) -> bool:
+    """Whether a model path means a folder rather than a hub id."""
+    return path.startswith((".", "/", "~")) or path.count("/") > 1 or Path(path).is_dir()
+
+
+def read_header(folder: Path, where: str = "") -> ModelHeader:
+    """Read a model folder's config and safetensors headers.
+
+    Args:
+        folder: of the base model.
+        where: where the user wrote it.
+
+    Raises:
+        ModelLoadError: there is no such folder, no config.json in it, or one of the files is damaged.
+    """
+    config = folder / "config.json"
+    if not config.is_file():
+        raise ModelLoadError(f"no folder {str(folder)!r} with a config.json", where=where, hint=_near(folder))
+    try:
+        values = json.loads(config.read_text(encoding="utf-8"))
+        shapes: dict[str, tuple[int, ...]] = {}
+        for file in sorted(folder.glob("*.safetensors")):
+            shapes.update(_shapes(file))
+    except (ValueError, struct.error) as error:
+        raise ModelLoadError(f"the model in {str(folder)!r} is damaged ({error})", where=where) from error
+    return ModelHeader(values, shapes)
+
+
+def _shapes(file: Path) -> dict[str, tuple[int, ...]]:
+    # The format: 8 bytes of little-endian length, then that much JSON (huggingface/safetensors, README).
+    with file.open("rb") as stream:
+        (length,) = struct.unpack("<Q", stream.read(8))
+        if length > file.stat().st_size:
+            raise ValueError(f"{file.name} is cut off")
+        header = json.loads(stream.read(length))
+    return {name: tuple(entry["shape"]) for name, entry in header.items() if name != "__metadata__"}
+
+
+def _near(folder: Path) -> str:
+    if not folder.parent.is_dir():
+        return ""
+    models = [path.parent.name for path in folder.parent.glob("*/config.json")]
+    near = get_close_matches(folder.name, models, n=1)
+    shown = folder.parent / near[0] if near else None
+    if shown is None:
+        return f"folders with one: {', '.join(sorted(models))}" if models else ""
+    spelt = f"./{shown}" if not shown.is_absolute() else str(shown)
+    return f"did you mean {spelt!r}?"

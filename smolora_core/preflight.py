@@ -1,0 +1,90 @@
+"""Everything about a config that can be known without torch: all problems at once, in an instant."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from smolora_core.components import Loss
+from smolora_core.config import Resolved
+from smolora_core.data.formats import detect_shape
+from smolora_core.data.sources import open_source, peek
+from smolora_core.errors import ConfigError, DatasetError, Problem, SmoLoRAError
+from smolora_core.model.header import ModelHeader, is_folder, read_header
+from smolora_core.model.targets import choose_targets
+from smolora_core.plugins import PluginManager
+from smolora_core.plugins.choosing import Choices, choose_components
+from smolora_core.training.arguments import unknown_arguments
+
+__all__ = ["preflight"]
+
+
+def preflight(resolved: Resolved, plugins: PluginManager) -> dict[str, str]:
+    """Look at a config, its model folder and its first rows.
+
+    Args:
+        resolved: the config and where its values stand.
+        plugins: the loaded plugins.
+
+    Returns:
+        What was found, by topic, for a person.
+
+    Raises:
+        ConfigError: with every problem there is.
+    """
+    problems: list[Problem] = []
+
+    def attempt(step: Callable[..., Any], *arguments: Any) -> Any:
+        try:
+            return step(*arguments)
+        except SmoLoRAError as error:
+            problems.extend(error.problems)
+            return None
+
+    config = resolved.config
+    local = is_folder(config.model.path)
+    header = attempt(read_header, Path(config.model.path).expanduser(), resolved.where("model")) if local else None
+    architectures = header.config.get("architectures") or () if header is not None else None
+    choices = attempt(choose_components, resolved, plugins.registry, architectures)
+    if header is not None and header.modules:
+        targets = attempt(_targets, resolved, header, plugins)
+    else:
+        targets = None
+    shape = attempt(_rows, resolved, choices)
+    if isinstance(config.data.eval, str):
+        attempt(_rows, resolved, choices, "eval")
+    problems += unknown_arguments(config.training.extra, resolved.where("training.extra"))
+    for origin, offered in plugins.tell("smolora_check_config", config=config):
+        problems += [Problem(p.what, where=p.where or f"{origin}:", hint=p.hint) for p in offered or ()]
+    if problems:
+        raise ConfigError.of(problems)
+    found = {"model": f"{config.model.path}" + (f"  {header.model_type}" if header else "  (hub id, not looked at)")}
+    if targets is not None:
+        found["targets"] = f"{' '.join(targets.patterns)} in {len(targets.modules)} modules  {targets.reason}"
+    if choices is not None:
+        found["task"], found["loss"] = str(choices.task), str(choices.loss)
+    found["data"] = f"{config.data.train}  {shape}"
+    return found
+
+
+def _targets(resolved: Resolved, header: ModelHeader, plugins: PluginManager) -> Any:
+    wanted = resolved.config.lora.target_modules
+    return choose_targets(wanted, header.model_type, header.modules, plugins.registry, resolved.where("lora.target_modules"))
+
+
+def _rows(resolved: Resolved, choices: Choices | None, key: str = "train") -> str:
+    """Read the first rows as they will be read, unless preprocessors make the columns."""
+    config = resolved.config.data
+    source = open_source(getattr(config, key), resolved.where(f"data.{key}"))
+    if source.kind == "hub":
+        return "hub id, not looked at"
+    rows = peek(source)
+    if config.preprocessors:
+        return "columns come from preprocessors"
+    loss = choices.loss.registered.component if choices else None
+    extra = loss.columns if isinstance(loss, Loss) else ()
+    shape = detect_shape(config, rows[0].row, rows[0].where, extra)
+    if config.on_bad_row == "error":
+        problems = [bad for row in rows if isinstance(bad := shape.read(row.row, row.where), Problem)]
+        if problems:
+            raise DatasetError.of(problems)
+    return f"{shape.name}: {', '.join(shape.columns)}"

@@ -1,0 +1,1 @@
+"""What a run says: events on disk and lines on a terminal."""

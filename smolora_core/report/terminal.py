@@ -1,0 +1,121 @@
+"""Events for a person: rich on a terminal, one plain line per event elsewhere."""
+
+import os
+import warnings
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from smolora_core.report.events import Event
+
+__all__ = ["Terminal", "sparkline"]
+
+_BLOCKS = "▁▂▃▄▅▆▇█"
+
+
+class Terminal:
+    """A listener that prints. As a context manager it keeps other libraries' progress bars and warnings out."""
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        """Choose whether anything but errors is printed."""
+        self._console = Console(quiet=quiet, highlight=False, soft_wrap=True)
+        self._progress: Progress | None = None
+        self._losses: list[float] = []
+
+    def __enter__(self) -> Self:
+        """Silence what is not ours to say."""
+        os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+        import transformers
+        from datasets.utils import disable_progress_bars
+
+        warnings.simplefilter("ignore")
+        transformers.logging.disable_progress_bar()
+        transformers.logging.set_verbosity_error()
+        disable_progress_bars()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Leave the progress bar as it stands."""
+        self._stop()
+
+    def __call__(self, event: Event) -> None:
+        """Show an event, if there is a way to."""
+        show = getattr(self, f"_show_{event.kind}", None)
+        if show is not None:
+            show(**event.values)
+
+    def line(self, topic: str, text: str) -> None:
+        """Print one line."""
+        self._console.print(f"  {topic:<9}{text}", markup=False)
+
+    def _show_data(self, *, shape: str, train: dict[str, Any], **more: Any) -> None:
+        for name, ledger in (("data", train), ("held out", more.get("eval"))):
+            if ledger:
+                dropped = sum(entry["rows"] for entry in ledger["dropped"])
+                share = 100 * ledger["supervised"] / max(1, ledger["tokens"])
+                cut = f" · {ledger['truncated']} cut short" if ledger["truncated"] else ""
+                split = f" in {ledger['sequences']} sequences" if ledger["sequences"] != ledger["kept"] else ""
+                self.line(
+                    name,
+                    f"{ledger['kept']} rows kept{split}, {dropped} dropped{cut} · {share:.0f} % of tokens trained · {shape}",
+                )
+                for entry in ledger["dropped"]:
+                    self.line(
+                        "", f"{entry['rows']} dropped by {entry['step']}: {entry['reason']} ({', '.join(entry['samples'])})"
+                    )
+
+    def _show_base(self, *, model: str, device: str, threads: int, dtype: str, reason: str) -> None:
+        self.line("device", f"{device} · {threads} threads · {dtype} ({reason})")
+        self.line("base", model)
+
+    def _show_targets(self, *, patterns: list[str], modules: int, reason: str, trainable: int, total: int) -> None:
+        self.line("targets", f"{' '.join(patterns)} in {modules} modules  {reason}")
+        self.line("adapter", f"{trainable:,} trained of {total:,} parameters, {100 * trainable / total:.1f} %")
+
+    def _show_log(self, *, step: int, steps: int, loss: float, tokens_per_second: float, **more: Any) -> None:
+        self._losses.append(loss)
+        rate = f"{tokens_per_second:,.0f} tok/s"
+        if not self._console.is_terminal:
+            self.line("train", f"{step}/{steps}  loss {loss:.4f}  {rate}")
+            return
+        if self._progress is None:
+            columns = (
+                TextColumn("  train   "),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeElapsedColumn(),
+                TextColumn("{task.fields[note]}"),
+            )
+            self._progress = Progress(*columns, console=self._console)
+            self._progress.add_task("train", total=steps, note="")
+            self._progress.start()
+        note = f"loss {sparkline(self._losses)}  {self._losses[0]:.2f} → {loss:.2f}   {rate}"
+        self._progress.update(self._progress.task_ids[0], completed=step, note=note)
+
+    def _show_eval(self, *, step: int, loss: float) -> None:
+        if step == 0 or self._progress is None:
+            self.line("eval", f"loss {loss:.4f} on held-out rows at step {step}")
+        else:
+            self._progress.console.print(f"  {'eval':<9}loss {loss:.4f} on held-out rows at step {step}", markup=False)
+
+    def _show_finished(self, *, steps: int, adapter: str, tensors_proved: int, **metrics: Any) -> None:
+        self._stop()
+        self.line("saved", f"{adapter} · proof: {tensors_proved} tensors read back equal")
+        self.line("next", f'smolora generate {adapter} "..."')
+
+    def _stop(self) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+
+
+def sparkline(values: list[float], width: int = 8) -> str:
+    """Draw values as blocks, averaged into at most `width` of them."""
+    if not values:
+        return ""
+    size = max(1, -(-len(values) // width))
+    means = [sum(values[at : at + size]) / len(values[at : at + size]) for at in range(0, len(values), size)]
+    low, high = min(means), max(means)
+    return "".join(_BLOCKS[round((value - low) / ((high - low) or 1) * (len(_BLOCKS) - 1))] for value in means)

@@ -1,0 +1,56 @@
+"""Callbacks of our own: the Trainer's log becomes events, memory strategies hear of finished steps."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import transformers
+
+from smolora_core.training.memory import Strategies
+
+__all__ = ["LogEvents", "StepCallback"]
+
+
+class LogEvents(transformers.TrainerCallback):
+    """Turns what the Trainer logs into `log` and `eval` events."""
+
+    def __init__(self, emit: Callable[..., None], tokens_seen: Callable[[], int]) -> None:
+        """Keep where events go, and the count of tokens that the rate is made of."""
+        self._emit = emit
+        self._tokens_seen = tokens_seen
+        self._mark = (0.0, 0)
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **more: Any) -> None:
+        """Start the clock."""
+        self._mark = (time.perf_counter(), 0)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **more: Any) -> None:
+        """Emit a line of the log; the summary at the end of training is not one."""
+        logs = logs or {}
+        if "eval_loss" in logs:
+            self._emit("eval", step=state.global_step, loss=logs["eval_loss"])
+        elif "loss" in logs:
+            (then, before), now, seen = self._mark, time.perf_counter(), self._tokens_seen()
+            self._mark = (now, seen)
+            self._emit(
+                "log",
+                step=state.global_step,
+                steps=state.max_steps,
+                epoch=round(state.epoch or 0.0, 4),
+                loss=logs["loss"],
+                grad_norm=logs.get("grad_norm"),
+                learning_rate=logs["learning_rate"],
+                tokens_per_second=round((seen - before) / max(now - then, 1e-9), 1),
+            )
+
+
+class StepCallback(transformers.TrainerCallback):
+    """Joins memory strategies to the Trainer's loop."""
+
+    def __init__(self, strategies: Strategies) -> None:
+        """Keep the strategies."""
+        self._strategies = strategies
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **more: Any) -> None:
+        """Pass a finished optimizer step on."""
+        self._strategies.step_finished(state.global_step)

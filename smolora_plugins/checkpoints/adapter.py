@@ -1,0 +1,13 @@
+"""The adapter as PEFT writes it, so that transformers and PEFT load it without us."""
+
+from pathlib import Path
+
+from smolora_core.checkpoints.store import Checkpoint
+
+
+def write_adapter(checkpoint: Checkpoint, directory: Path) -> None:
+    """Write `adapter_model.safetensors`, `adapter_config.json` and the tokenizer's files."""
+    # Deciding about embedding layers by itself, PEFT would ask the hub on every save.
+    checkpoint.model.save_pretrained(directory, save_embedding_layers=False)
+    checkpoint.tokenizer.save_pretrained(directory)
+    (directory / "README.md").unlink(missing_ok=True)
