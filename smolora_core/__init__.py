@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from smolora_core.errors import SmoLoRAError as SmoLoRAError
     from smolora_core.errors import TrainingError as TrainingError
     from smolora_core.hookspecs import hookimpl as hookimpl
+    from smolora_core.training.profiling import profile_code as profile_code
 
 _HOMES = {
     "api": ("SmoLoRA", "TrainingConfig", "load", "train"),
@@ -63,6 +64,7 @@ _HOMES = {
         "TrainingError",
     ),
     "hookspecs": ("hookimpl",),
+    "training.profiling": ("profile_code",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

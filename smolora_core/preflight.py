@@ -45,10 +45,7 @@ def preflight(resolved: Resolved, plugins: PluginManager) -> dict[str, str]:
     header = attempt(read_header, Path(config.model.path).expanduser(), resolved.where("model")) if local else None
     architectures = header.config.get("architectures") or () if header is not None else None
     choices = attempt(choose_components, resolved, plugins.registry, architectures)
-    if header is not None and header.modules:
-        targets = attempt(_targets, resolved, header, plugins)
-    else:
-        targets = None
+    targets = attempt(_targets, resolved, header, plugins) if header is not None and header.modules else None
     shape = attempt(_rows, resolved, choices)
     if isinstance(config.data.eval, str):
         attempt(_rows, resolved, choices, "eval")

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from smolora_core.training.arguments import make_arguments
 from smolora_core.training.callbacks import LogEvents, StepCallback
 from smolora_core.training.memory import Strategies
 from smolora_core.training.objective import make_objective
+from smolora_core.training.profiling import profile_code
 from smolora_core.training.trainer import SmoLoRATrainer
 
 __all__ = ["Outcome", "Run", "execute"]
@@ -217,7 +219,8 @@ def _train(
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(LogEvents(run.emit, lambda: trainer.tokens_seen))
     before = trainer.evaluate_now() if held_out else {}
-    result = trainer.train()
+    with profile_code(run.folder / "profile.pstats") if config.debug.profile_training else nullcontext():
+        result = trainer.train()
     after = trainer.evaluate_now() if held_out else {}
     metrics = {"train_loss": result.training_loss, **after, **{f"{name}_before": value for name, value in before.items()}}
     adapter = save(trainer.state.global_step, metrics, "adapter")

@@ -1,8 +1,10 @@
 """The command line: one command a module, none of them imported before it runs."""
 
+import ast
 import importlib.metadata
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from cyclopts import App, CycloptsError
 
@@ -33,9 +35,20 @@ def make_app() -> App:
     plugins.command("smolora_core.cli.plugins:info", name="info", help="Show one plugin.")
     app.command(plugins)
     for entry in importlib.metadata.entry_points(group=_COMMANDS_GROUP):
-        owner = entry.dist.name if entry.dist else "unknown"
-        app.command(entry.value, name=entry.name, help=f"From {owner}: {entry.name}." if owner != "smolora" else None)
+        app.command(entry.value, name=entry.name, help=_summary(entry))
     return app
+
+
+def _summary(entry: importlib.metadata.EntryPoint) -> str:
+    """Read the first line of a command's docstring from its source, so that help imports no plugin."""
+    relative = Path(*entry.module.split(".")).with_suffix(".py")
+    for folder in sys.path:
+        file = Path(folder) / relative
+        if file.is_file():
+            for node in ast.parse(file.read_text(encoding="utf-8")).body:
+                if isinstance(node, ast.FunctionDef) and node.name == entry.attr:
+                    return (ast.get_docstring(node) or "").partition("\n")[0]
+    return ""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -44,11 +57,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         0, or 2 for a mistake in what the user gave, 1 for a run that failed, 130 after Ctrl-C.
     """
-    tokens = list(sys.argv[1:] if arguments is None else arguments)
-    debug = "--debug" in tokens
-    tokens = [token for token in tokens if token != "--debug"]
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in given
+    given = [argument for argument in given if argument != "--debug"]
     try:
-        return int(make_app()(tokens, exit_on_error=False, print_error=False) or 0)
+        return int(make_app()(given, exit_on_error=False, print_error=False) or 0)
     except CycloptsError as error:
         print(str(error).strip(), file=sys.stderr)
         return _USAGE

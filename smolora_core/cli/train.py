@@ -26,5 +26,6 @@ def train(
     from smolora_core.report.terminal import Terminal
     from smolora_core.run import execute
 
-    with Terminal(quiet=quiet) as terminal:
-        execute(resolved, manager, terminal)
+    with Terminal(quiet=quiet or resolved.config.debug.log_level in ("WARNING", "ERROR")) as terminal:
+        outcome = execute(resolved, manager, terminal)
+        terminal.line("next", f'smolora generate {outcome.adapter} "..."')

@@ -57,6 +57,7 @@ def admit(loaded: Loaded) -> Plugin:
     try:
         problems += _misused(loaded.plugin, hooks, where)
         hooks.register(loaded.plugin)
+        implemented = hooks.get_hookcallers(loaded.plugin)
     except Exception as error:
         problems = problems or [Problem(f"cannot be registered ({describe(error)})", where=where)]
         return Plugin(origin, "failed", loaded.seconds, problems=tuple(problems))
@@ -67,10 +68,9 @@ def admit(loaded: Loaded) -> Plugin:
                 problems.append(contributed)
             else:
                 components.append(Registered(contributed, origin))
-    if not problems and not any(getattr(hooks.hook, hook).get_hookimpls() for hook in _HOOKS):
-        problems.append(
-            Problem("implements no hook", where=where, hint="write a smolora_* function and put @hookimpl above it")
-        )
+    if not implemented and not problems:
+        hint = "write a smolora_* function and put @hookimpl above it"
+        problems.append(Problem("implements no hook", where=where, hint=hint))
     return Plugin(origin, "loaded", loaded.seconds, tuple(components), tuple(problems), hooks)
 
 

@@ -28,7 +28,7 @@ class Terminal:
         """Silence what is not ours to say."""
         os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
         import transformers
-        from datasets.utils import disable_progress_bars
+        from datasets.utils.tqdm import disable_progress_bars
 
         warnings.simplefilter("ignore")
         transformers.logging.disable_progress_bar()
@@ -103,7 +103,6 @@ class Terminal:
     def _show_finished(self, *, steps: int, adapter: str, tensors_proved: int, **metrics: Any) -> None:
         self._stop()
         self.line("saved", f"{adapter} · proof: {tensors_proved} tensors read back equal")
-        self.line("next", f'smolora generate {adapter} "..."')
 
     def _stop(self) -> None:
         if self._progress is not None:

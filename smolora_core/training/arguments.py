@@ -45,7 +45,7 @@ def make_arguments(config: RunConfig, device: Any, *, evaluates: bool) -> Any:
         "ddp_find_unused_parameters": False,
         "disable_tqdm": True,
         "report_to": "none",
-        "log_level": "error",
+        "log_level": "info" if config.debug.log_level == "DEBUG" else "error",
     }
     return transformers.TrainingArguments(**{**values, **training.extra})
 

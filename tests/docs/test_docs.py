@@ -1,0 +1,63 @@
+"""What the documentation says is true: examples run, references are what the code makes."""
+
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+from sybil import Sybil
+from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
+
+from smolora_core.config import resolve
+from smolora_core.config.syntax import read_document
+from smolora_core.hookspecs import CONTRIBUTIONS
+
+ROOT = Path(__file__).parents[2]
+PAGES = [*sorted(ROOT.glob("docs/**/*.md")), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_python_examples_run(page: Path) -> None:
+    document = Sybil([PythonCodeBlockParser(), SkipParser()], path=str(page.parent)).parse(page)
+    for example in document:
+        example.evaluate()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_yaml_examples_are_configs(page: Path, tmp_path: Path) -> None:
+    for number, block in enumerate(re.findall(r"^```yaml\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S)):
+        file = tmp_path / f"{number}.yaml"
+        file.write_text(block, encoding="utf-8")
+        assert resolve(read_document(file)).config.model.path
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
+        assert (page.parent / target).exists(), target
+
+
+def test_generated_references_are_up_to_date() -> None:
+    spec = importlib.util.spec_from_file_location("docs_generate", ROOT / "docs" / "generate.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    for name, page in module.PAGES.items():
+        written = (ROOT / "docs" / "reference" / name).read_text(encoding="utf-8")
+        assert written == page(), f"docs/reference/{name} is stale: run python docs/generate.py"
+
+
+def test_every_hook_has_an_example_in_its_docstring() -> None:
+    from smolora_core import hookspecs
+
+    for name in dir(hookspecs):
+        if name.startswith("smolora_"):
+            assert "@hookimpl" in getattr(hookspecs, name).__doc__, name
+    assert len(CONTRIBUTIONS) == 6
+
+
+def test_readme_holds_the_two_commands_on_one_line_each() -> None:
+    lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    assert "pip install -c tests/constraints.txt . && smolora demo" in lines
+    assert 'pip install -c tests/constraints.txt -e ".[test]" && pytest' in lines
