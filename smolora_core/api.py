@@ -88,8 +88,9 @@ class SmoLoRA:
             listener: told every event of the run.
             settings: further sections or keys of the config: `data={"prompt_field": "question"}`, `seed=1`.
         """
-        given: dict[str, Any] = {"model": {"path": str(model_name)}, "data": {}, **settings}
-        data = given["data"] = dict(given["data"])
+        model = {"path": str(model_name), **settings.pop("model", {})}
+        data = dict(settings.pop("data", {}))
+        given: dict[str, Any] = {"model": model, "data": data, **settings}
         self._rows = None if isinstance(dataset_name, str | Path | list | tuple) else dataset_name
         data["train"] = _paths(dataset_name) if self._rows is None else "rows in memory"
         if text_field is not None:

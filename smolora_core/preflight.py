@@ -1,7 +1,6 @@
 """Everything about a config that can be known without torch: all problems at once, in an instant."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from smolora_core.components import Loss
@@ -42,7 +41,7 @@ def preflight(resolved: Resolved, plugins: PluginManager) -> dict[str, str]:
 
     config = resolved.config
     local = is_folder(config.model.path)
-    header = attempt(read_header, Path(config.model.path).expanduser(), resolved.where("model")) if local else None
+    header = attempt(read_header, config.model.path, resolved.where("model")) if local else None
     architectures = header.config.get("architectures") or () if header is not None else None
     choices = attempt(choose_components, resolved, plugins.registry, architectures)
     targets = attempt(_targets, resolved, header, plugins) if header is not None and header.modules else None

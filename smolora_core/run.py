@@ -95,7 +95,7 @@ def execute(
     folder = Path(config.output_dir)
     where = resolved.where("model")
     if is_folder(config.model.path):
-        architectures = read_header(Path(config.model.path).expanduser(), where).config.get("architectures")
+        architectures = read_header(config.model.path, where).config.get("architectures")
     else:
         architectures = read_config(config.model, where).architectures
     choices = choose_components(resolved, plugins.registry, architectures or ())

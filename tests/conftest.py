@@ -1,6 +1,7 @@
 """What every test gets: no network, and nothing of the settings of the machine it runs on."""
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -10,3 +11,19 @@ os.environ.update(HF_HUB_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1", TOKENIZERS_P
 @pytest.fixture(autouse=True)
 def _no_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SMOLORA_DISABLE_PLUGINS", raising=False)
+
+
+@pytest.fixture(scope="session")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a random Llama."""
+    from tests.models import save_llama
+
+    return save_llama(tmp_path_factory.mktemp("models") / "llama")
+
+
+@pytest.fixture(scope="session")
+def gpt2(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a random GPT-2."""
+    from tests.models import save_gpt2
+
+    return save_gpt2(tmp_path_factory.mktemp("models") / "gpt2")

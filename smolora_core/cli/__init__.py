@@ -23,7 +23,7 @@ def make_app() -> App:
         name="smolora",
         help="Fine-tune small language models with LoRA on the machine you have.",
         version=lambda: importlib.metadata.version("smolora"),
-        help_format="markdown",
+        help_format="plaintext",
         result_action="return_int_as_exit_code_else_zero",
     )
     app.command("smolora_core.cli.train:train", name="train", help="Train an adapter from a config.")

@@ -171,7 +171,7 @@ class _Conversion:
     def unusable(self, path: str, error: Exception, name: str = "") -> _Unfit:
         # Validators of attrs begin with the field's name in quotes, ours without, and those of others with neither.
         text = str(error.args[0] if error.args else error).removeprefix(f"{name!r} ").removeprefix(f"{name} ")
-        self.report(path, f"{path} {text}".lstrip())
+        self.report(path, f"{path}{'' if name else ':'} {text}".lstrip(": "))
         return _Unfit()
 
     def report(self, path: str, what: str, hint: str = "") -> None:

@@ -116,7 +116,7 @@ def _read_yaml(path: Path, text: str) -> Document:
             lines.setdefault(key, where)
             if twice:
                 problems.append(Problem(f"key {key!r} is there twice", where=where, hint=f"the other one is in line {twice}"))
-        values = {} if root is None else loader.construct_document(root)
+        values = loader.construct_document(root) if root is not None else None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
@@ -128,7 +128,7 @@ def _read_yaml(path: Path, text: str) -> Document:
         raise ConfigError(f"is not YAML ({error.reason})", where=f"{path}:{line}") from None
     if problems:
         raise ConfigError.of(problems)
-    return Document(values, lines)
+    return Document({} if values is None else values, lines)
 
 
 def _walk(node: yaml.Node | None, prefix: str) -> Iterator[tuple[str, yaml.Node, int]]:
@@ -151,8 +151,8 @@ def _read_toml(path: Path, text: str) -> Document:
         values = tomllib.loads(text)
     except ValueError as error:
         what, _, place = str(error).partition(" (at ")
-        line = re.fullmatch(r"line (\d+), column (\d+)\)", place)
-        where = f"{path}:{line[1]}:{line[2]}" if line else str(path)
+        mark = re.fullmatch(r"line (\d+), column (\d+)\)", place)
+        where = f"{path}:{mark[1]}:{mark[2]}" if mark else f"{path}:{text.count(chr(10)) + 1}"
         raise ConfigError(f"is not TOML ({what})", where=where) from None
     return Document(values, {"": str(path), **dict(_toml_lines(path, text))})
 

@@ -76,7 +76,9 @@ def prepare(
         flow = _through(flow, step, ledger)
     first = next(flow, None)
     if first is None:
-        raise DatasetError(f"no row is left of {ledger.read}", hint=_reasons(ledger) or "raise data.eval, or give more rows")
+        raise DatasetError(
+            f"no row is left of {ledger.read}", hint=_reasons(ledger) or "data.eval holds out none: raise it, or give more rows"
+        )
     shape = detect_shape(config, first.row, first.where, extra)
     examples = _examples(chain([first], flow), shape, config, ledger)
     tables = list(_encoded(examples, task, tokenizer, config, ledger))

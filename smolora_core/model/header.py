@@ -43,26 +43,27 @@ def is_folder(path: str) -> bool:
     return path.startswith((".", "/", "~")) or path.count("/") > 1 or Path(path).is_dir()
 
 
-def read_header(folder: Path, where: str = "") -> ModelHeader:
+def read_header(path: str | Path, where: str = "") -> ModelHeader:
     """Read a model folder's config and safetensors headers.
 
     Args:
-        folder: of the base model.
+        path: the base model's folder, as the user wrote it.
         where: where the user wrote it.
 
     Raises:
         ModelLoadError: there is no such folder, no config.json in it, or one of the files is damaged.
     """
+    folder = Path(path).expanduser()
     config = folder / "config.json"
     if not config.is_file():
-        raise ModelLoadError(f"no folder {str(folder)!r} with a config.json", where=where, hint=_near(folder))
+        raise ModelLoadError(f"no folder {str(path)!r} with a config.json", where=where, hint=_near(folder))
     try:
         values = json.loads(config.read_text(encoding="utf-8"))
         shapes: dict[str, tuple[int, ...]] = {}
         for file in sorted(folder.glob("*.safetensors")):
             shapes.update(_shapes(file))
     except (ValueError, struct.error) as error:
-        raise ModelLoadError(f"the model in {str(folder)!r} is damaged ({error})", where=where) from error
+        raise ModelLoadError(f"the model in {str(path)!r} is damaged ({error})", where=where) from error
     return ModelHeader(values, shapes)
 
 

@@ -1,12 +1,14 @@
 """What the documentation says is true: examples run, references are what the code makes."""
 
 import importlib.util
+import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 from sybil import Sybil
-from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
+from sybil.parsers.markdown import PythonCodeBlockParser
 
 from smolora_core.config import resolve
 from smolora_core.config.syntax import read_document
@@ -18,8 +20,13 @@ NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
-def test_python_examples_run(page: Path) -> None:
-    document = Sybil([PythonCodeBlockParser(), SkipParser()], path=str(page.parent)).parse(page)
+def test_python_examples_run(page: Path, tmp_path: Path, llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The examples stand in a folder with a model and rows, as their reader does.
+    shutil.copytree(llama, tmp_path / "models" / "tiny")
+    rows = [json.dumps({"text": f"The film was good, said {number} of us"}) for number in range(40)]
+    (tmp_path / "reviews.jsonl").write_text("\n".join(rows))
+    monkeypatch.chdir(tmp_path)
+    document = Sybil([PythonCodeBlockParser()], path=str(page.parent)).parse(page)
     for example in document:
         example.evaluate()
 
