@@ -13,6 +13,10 @@ from smolora_core.errors import SmoLoRAError
 __all__ = ["main", "make_app"]
 
 _COMMANDS_GROUP = "smolora.commands"
+_SETTINGS = (
+    "Every key of the config is a flag, and so is every option of the chosen components: --model ./tiny --data.train rows.jsonl "
+    "--lora.r 16 --training.max_steps 100 --loss focal --loss.gamma 2. With --model and --data.train no file is needed."
+)
 _INTERRUPTED = 130
 _USAGE = 2
 
@@ -26,8 +30,13 @@ def make_app() -> App:
         help_format="plaintext",
         result_action="return_int_as_exit_code_else_zero",
     )
-    app.command("smolora_core.cli.train:train", name="train", help="Train an adapter from a config.")
-    app.command("smolora_core.cli.check:check", name="check", help="Find every problem of a config in an instant.")
+    app.command("smolora_core.cli.train:train", name="train", help="Train an adapter from a config.", help_epilogue=_SETTINGS)
+    app.command(
+        "smolora_core.cli.check:check",
+        name="check",
+        help="Find every problem of a config in an instant.",
+        help_epilogue=_SETTINGS,
+    )
     app.command("smolora_core.cli.generate:generate", name="generate", help="Continue a prompt with a trained adapter.")
     app.command("smolora_core.cli.components:components", name="components", help="List what plugins offer.")
     plugins = App(name="plugins", help="List plugins, or look at one.")
