@@ -1,7 +1,7 @@
 """A run's config: its sections, how it is read, and where each value came from."""
 
 from smolora_core.config.convert import convert
-from smolora_core.config.load import Resolved, Setting, flatten, load_config, parse_flags, resolve
+from smolora_core.config.load import Resolved, Setting, load_config, parse_flags, resolve
 from smolora_core.config.model import (
     CheckpointConfig,
     DataConfig,
@@ -27,7 +27,6 @@ __all__ = [
     "Setting",
     "TrainingSection",
     "convert",
-    "flatten",
     "load_config",
     "parse_flags",
     "resolve",

@@ -11,7 +11,7 @@ from smolora_core.config.model import RunConfig, Selection
 from smolora_core.config.syntax import Document, parse_scalar, read_document
 from smolora_core.errors import ConfigError, Problem, did_you_mean
 
-__all__ = ["Resolved", "Setting", "flatten", "load_config", "parse_flags", "resolve"]
+__all__ = ["Resolved", "Setting", "load_config", "parse_flags", "resolve"]
 
 _SHORTHANDS = {"model": "path", "loss": "name"}
 
@@ -105,19 +105,6 @@ def parse_flags(arguments: Sequence[str]) -> tuple[Path | None, list[Setting]]:
     if problems:
         raise ConfigError.of(problems)
     return file, settings
-
-
-def flatten(record: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield each value of nested sections with its path."""
-    for field in attrs.fields(type(record)):
-        value, path = getattr(record, field.name), f"{prefix}{field.name}"
-        if isinstance(value, Selection):
-            yield f"{path}.name", value.name
-            yield from ((f"{path}.{key}", option) for key, option in value.options.items())
-        elif attrs.has(type(value)):
-            yield from flatten(value, f"{path}.")
-        else:
-            yield path, value
 
 
 def _put(values: dict[str, Any], setting: Setting, sources: dict[str, str]) -> None:

@@ -3,7 +3,7 @@
 import re
 import tomllib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ class _Loader(yaml.SafeLoader):
     }
 
 
-def _understand(name: str, pattern: str, first: str, construct: Callable[[yaml.SafeLoader, Any], Any]) -> None:
+def _understand(name: str, pattern: str, first: Iterable[str], construct: Callable[[yaml.SafeLoader, Any], Any]) -> None:
     def strictly(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> Any:
         try:
             return construct(loader, node)
@@ -38,12 +38,12 @@ def _understand(name: str, pattern: str, first: str, construct: Callable[[yaml.S
             raise ConstructorError(None, None, f"cannot read {node.value[:40]!r}", node.start_mark) from None
 
     tag = f"tag:yaml.org,2002:{name}"
-    _Loader.add_implicit_resolver(tag, re.compile(f"({pattern})$"), [*first, *([] if name != "null" else [""])])
+    _Loader.add_implicit_resolver(tag, re.compile(f"({pattern})$"), list(first))
     _Loader.add_constructor(tag, strictly)
 
 
 _NUMBER = r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?"
-_understand("null", "~|null|Null|NULL|", "~nN", yaml.SafeLoader.construct_yaml_null)
+_understand("null", "~|null|Null|NULL|", ("~", "n", "N", ""), yaml.SafeLoader.construct_yaml_null)
 _understand("bool", "true|True|TRUE|false|False|FALSE", "tTfF", yaml.SafeLoader.construct_yaml_bool)
 _understand("int", "[-+]?[0-9]+", "-+0123456789", lambda loader, node: int(loader.construct_scalar(node)))
 _understand("float", rf"{_NUMBER}|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", "-+.0123456789", yaml.SafeLoader.construct_yaml_float)
@@ -150,10 +150,10 @@ def _read_toml(path: Path, text: str) -> Document:
     try:
         values = tomllib.loads(text)
     except ValueError as error:
-        what, _, place = str(error).partition(" (at ")
-        mark = re.fullmatch(r"line (\d+), column (\d+)\)", place)
-        where = f"{path}:{mark[1]}:{mark[2]}" if mark else f"{path}:{text.count(chr(10)) + 1}"
-        raise ConfigError(f"is not TOML ({what})", where=where) from None
+        what, _, end = str(error).partition(" (at ")
+        mark = re.fullmatch(r"line (\d+), column (\d+)\)", end)
+        place = f"{mark[1]}:{mark[2]}" if mark else text.count("\n") + 1
+        raise ConfigError(f"is not TOML ({what})", where=f"{path}:{place}") from None
     return Document(values, {"": str(path), **dict(_toml_lines(path, text))})
 
 

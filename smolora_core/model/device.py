@@ -54,7 +54,12 @@ def choose_dtype(wanted: str, device: torch.device, hidden: int, inner: int) -> 
     """
     if wanted != "auto":
         return Precision(getattr(torch, wanted), "as configured")
-    ratio = _seconds(torch.float32, device, hidden, inner) / _seconds(torch.bfloat16, device, hidden, inner)
+    try:
+        # Of matrices smaller than this the overhead would be measured, and the answer would change from run to run.
+        shape = max(hidden, 512), max(inner, 1024)
+        ratio = _seconds(torch.float32, device, *shape) / _seconds(torch.bfloat16, device, *shape)
+    except (TypeError, RuntimeError):
+        return Precision(torch.float32, f"{device.type} has no bfloat16 here")
     if ratio >= _WORTH_IT:
         return Precision(torch.bfloat16, f"measured {ratio:.1f}x float32 here")
     return Precision(torch.float32, f"bfloat16 measured {ratio:.1f}x float32 here")

@@ -60,6 +60,7 @@ class PluginManager:
     """Everything that plugins brought: their state, a registry of their components, and a way to tell them what happens.
 
     Example:
+        >>> from smolora_core import Loss
         >>> manager = PluginManager.create(PluginChoice(third_party=False))
         >>> manager.registry.resolve(Loss, "cross-entropy").origin.tier
         <Tier.BUILT_IN: 0>

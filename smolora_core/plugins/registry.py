@@ -74,7 +74,7 @@ class Registry:
         return _meant(found.component.name, self.of_kind(KINDS[found.component.plural])) == [found]
 
     def problems(self) -> Iterator[Problem]:
-        """Name the third parties' records that nobody will reach by the name they chose."""
+        """Name the records that claim a name and do not get it."""
         for found in self._components:
             if found.origin.tier is Tier.BUILT_IN:
                 continue
