@@ -19,11 +19,11 @@ from smolora_core.data.splits import open_splits
 from smolora_core.model.adapter import Adapted, adaptable_modules, attach
 from smolora_core.model.device import pick_device
 from smolora_core.model.header import is_folder, read_header
-from smolora_core.model.load import load_base, load_tokenizer, read_config, source_of
+from smolora_core.model.load import load_base, load_tokenizer, padding_id, read_config, source_of
 from smolora_core.model.proof import prove_saved
 from smolora_core.model.targets import choose_targets
 from smolora_core.plugins import PluginManager
-from smolora_core.plugins.choosing import Choices, choose_components, default_strategies
+from smolora_core.plugins.choosing import Choices, choose_components, default_strategies, spell_out
 from smolora_core.report.events import Event, EventLog
 from smolora_core.training.arguments import make_arguments
 from smolora_core.training.callbacks import LogEvents, StepCallback
@@ -100,6 +100,8 @@ def execute(
         architectures = read_config(config.model, where).architectures
     choices = choose_components(resolved, plugins.registry, architectures or ())
     assert choices is not None
+    resolved = spell_out(resolved, choices)
+    config = resolved.config
     device = pick_device(config.model.device, resolved.where("model.device"))
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     events = EventLog(folder / "events.jsonl", listener)
@@ -213,7 +215,7 @@ def _train(
         args=make_arguments(config, run.device, evaluates=held_out is not None),
         train_dataset=train.dataset,
         eval_dataset=held_out.dataset if held_out else None,
-        data_collator=lambda rows: task.collate(rows, tokenizer.pad_token_id),
+        data_collator=lambda rows: task.collate(rows, padding_id(tokenizer)),
         callbacks=[StepCallback(strategies), *callbacks],
     )
     trainer.remove_callback(PrinterCallback)

@@ -14,8 +14,9 @@ __all__ = ["main", "make_app"]
 
 _COMMANDS_GROUP = "smolora.commands"
 _SETTINGS = (
-    "Every key of the config is a flag, and so is every option of the chosen components: --model ./tiny --data.train rows.jsonl "
-    "--lora.r 16 --training.max_steps 100 --loss focal --loss.gamma 2. With --model and --data.train no file is needed."
+    "Every key of the config is a flag, and so is every option of the chosen components: --model ./tiny "
+    "--data.train rows.jsonl --lora.r 16 --training.max_steps 100 --loss focal --loss.gamma 2. "
+    "With --model and --data.train no file is needed."
 )
 _INTERRUPTED = 130
 _USAGE = 2

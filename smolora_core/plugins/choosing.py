@@ -11,7 +11,7 @@ from smolora_core.errors import ConfigError, PluginError, Problem, SmoLoRAError
 from smolora_core.plugins.loading import build
 from smolora_core.plugins.registry import Registered, Registry
 
-__all__ = ["Choices", "Chosen", "choose_components", "default_strategies"]
+__all__ = ["Choices", "Chosen", "choose_components", "default_strategies", "spell_out"]
 
 
 @attrs.frozen
@@ -94,6 +94,38 @@ def choose_components(resolved: Resolved, registry: Registry, architectures: Seq
     if task is None or loss is None:
         return None
     return Choices(task=task, loss=loss, preprocessors=preprocessors, writers=writers, memory=memory)
+
+
+def spell_out(resolved: Resolved, choices: Choices) -> Resolved:
+    """Put what was inferred, and the options nobody gave, into a config, so that it says all that a run is made from."""
+    config, sources = resolved.config, dict(resolved.sources)
+
+    def written(chosen: Chosen, selection: Selection | None, path: str) -> Selection:
+        options = {} if chosen.options is None else attrs.asdict(chosen.options, recurse=False)
+        for option in options:
+            sources.setdefault(f"{path}.{option}", f"default of {chosen.registered.origin}")
+        return Selection(name=selection.name if selection else chosen.name, options=options)
+
+    def each(chosen: Iterable[Chosen], selections: Iterable[Selection], path: str) -> tuple[Selection, ...]:
+        pairs = enumerate(zip(chosen, selections, strict=True))
+        return tuple(written(one, selection, f"{path}.{index}") for index, (one, selection) in pairs)
+
+    if config.task == "auto":
+        sources["task"] = f"auto: {choices.task}"
+    if config.loss is None:
+        sources["loss"] = f"default of {choices.task}"
+    spelt = attrs.evolve(
+        config,
+        task=choices.task.name,
+        loss=written(choices.loss, config.loss, "loss"),
+        data=attrs.evolve(
+            config.data, preprocessors=each(choices.preprocessors, config.data.preprocessors, "data.preprocessors")
+        ),
+        checkpoints=attrs.evolve(
+            config.checkpoints, writers=each(choices.writers, config.checkpoints.writers, "checkpoints.writers")
+        ),
+    )
+    return attrs.evolve(resolved, config=spelt, sources=sources)
 
 
 def default_strategies(registry: Registry, device: str) -> tuple[Chosen, ...]:

@@ -103,6 +103,8 @@ def test_the_written_config_runs_again_and_names_its_sources(place: Path, smolor
     assert "  r: 4  # --lora.r" in written
     assert "  max_steps: 3  # run.yaml:5" in written
     assert "seed: 42  # default" in written
+    assert 'task: "causal-lm"  # auto: causal-lm (smolora 0.1.0)' in written
+    assert 'loss: "cross-entropy"  # default of causal-lm (smolora 0.1.0)' in written
     status, _, err = smolora("train", "out/run.yaml", "--output_dir", "again")
     assert (status, err) == (0, "")
     again = (place / "again" / "adapter" / "adapter_model.safetensors").read_bytes()

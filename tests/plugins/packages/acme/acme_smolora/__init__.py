@@ -1,8 +1,8 @@
-"""A loss with an option, offered without importing torch."""
+"""A loss with an option and a preprocessor, offered without importing torch."""
 
 import attrs
 
-from smolora_core import Loss, hookimpl
+from smolora_core import Loss, Preprocessor, hookimpl
 
 
 @attrs.frozen
@@ -20,3 +20,8 @@ def smolora_losses():
         implementation="acme_smolora.losses:smooth",
         options=Smoothing,
     )
+
+
+@hookimpl
+def smolora_preprocessors():
+    yield Preprocessor(name="no-shouting", summary="leave shouted rows out", implementation="acme_smolora.rows:no_shouting")
