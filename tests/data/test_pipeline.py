@@ -1,0 +1,179 @@
+"""The way of a row, with its account: rows in equal rows out plus ledger, and labels are exactly what is trained."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import transformers
+from datasets import Dataset
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from smolora_core import Drop, Preprocessor, Task
+from smolora_core.config import DataConfig
+from smolora_core.data.pipeline import Prepared, Step, prepare
+from smolora_core.data.rows import Located
+from smolora_core.errors import DatasetError
+from smolora_core.plugins import Origin, PluginManager, Registered, Tier, build
+
+TASK = build(PluginManager.create().registry.resolve(Task, "causal-lm"))
+
+
+@pytest.fixture(scope="module")
+def tokenizer(llama: Path) -> Any:
+    return transformers.AutoTokenizer.from_pretrained(llama)
+
+
+def reader(rows: list[dict[str, Any]]) -> Callable[[Any], Iterator[Located]]:
+    return lambda on_bad: (Located(row, f"rows.jsonl:{number}") for number, row in enumerate(rows, start=1))
+
+
+def step(run: Callable[..., Any], scope: str = "row") -> Step:
+    record = Preprocessor(name=run.__name__.replace("_", "-"), summary="a step", implementation=run, scope=scope)
+    return Step(Registered(record, Origin("mine", Tier.USER)), run)
+
+
+def prepared(rows: list[dict[str, Any]], tokenizer: Any, *steps: Step, **config: Any) -> Prepared:
+    return prepare(reader(rows), DataConfig(train="rows.jsonl", **config), steps, TASK, tokenizer)
+
+
+def spans(row: dict[str, Any], tokenizer: Any) -> tuple[str, str]:
+    """What of a sequence is not supervised, and what is, as text."""
+    pairs = list(zip(row["input_ids"], row["labels"], strict=True))
+    return (
+        tokenizer.decode([token for token, label in pairs if label == -100]),
+        tokenizer.decode([token for token, label in pairs if label != -100]),
+    )
+
+
+def adds_up(ledger: Any) -> bool:
+    return ledger.read + ledger.added == ledger.kept + ledger.dropped
+
+
+def test_only_the_completion_is_supervised_and_its_end_is_learned(tokenizer: Any) -> None:
+    found = prepared([{"prompt": "who sat on the mat?", "completion": " a cat"}], tokenizer)
+    assert spans(found.dataset[0], tokenizer) == ("who sat on the mat?", " a cat</s>")
+
+
+def test_the_prompt_has_the_tokens_it_has_alone(tokenizer: Any) -> None:
+    alone, together = (tokenizer(text)["input_ids"] for text in ("the film was go", "the film was good"))
+    assert together[: len(alone)] != alone
+    found = prepared([{"prompt": "the film was go", "completion": "od"}], tokenizer)
+    assert found.dataset[0]["input_ids"][: len(alone)] == alone
+    assert spans(found.dataset[0], tokenizer) == ("the film was go", "od</s>")
+
+
+def test_a_text_is_supervised_whole_but_for_its_first_token(tokenizer: Any) -> None:
+    row = prepared([{"text": "the film was good"}], tokenizer).dataset[0]
+    assert row["labels"][1:] == row["input_ids"][1:]
+    assert row["labels"][0] == -100
+
+
+def test_a_long_text_is_split_and_every_token_is_learned_once(tokenizer: Any) -> None:
+    text = "the film was good and long and bad and short and we liked it"
+    found = prepared([{"text": text}], tokenizer, max_seq_length=7)
+    whole = [*tokenizer(text)["input_ids"], tokenizer.eos_token_id]
+    learned = [label for row in found.dataset for label in row["labels"] if label != -100]
+    assert learned == whole[1:]
+    assert all(len(row["input_ids"]) <= 7 for row in found.dataset)
+    assert (found.ledger.kept, found.ledger.sequences, found.ledger.tokens_lost) == (1, len(found.dataset), 0)
+
+
+def test_a_long_completion_is_cut_and_counted(tokenizer: Any) -> None:
+    row = {"prompt": "the film", "completion": " was good and long and bad and short"}
+    found = prepared([row], tokenizer, max_seq_length=6)
+    whole = len(tokenizer(row["prompt"] + row["completion"])["input_ids"]) + 1
+    assert (found.ledger.truncated, found.ledger.tokens_lost) == (1, whole - 6)
+
+
+def test_a_prompt_that_leaves_no_room_is_dropped_with_its_reason(tokenizer: Any) -> None:
+    rows = [{"prompt": "the film was good and long", "completion": "yes"}, {"prompt": "why", "completion": "not"}]
+    found = prepared(rows, tokenizer, max_seq_length=5)
+    assert found.ledger.as_dict()["dropped"] == [
+        {"step": "encode", "reason": "the prompt fills data.max_seq_length 5", "rows": 1, "samples": ["rows.jsonl:1"]}
+    ]
+    assert adds_up(found.ledger)
+
+
+def test_steps_run_in_order_and_their_drops_are_counted(tokenizer: Any) -> None:
+    def only_good(row: dict[str, Any]) -> Any:
+        return row if "good" in row["text"] else Drop("not good")
+
+    def doubled(row: dict[str, Any]) -> Any:
+        return [row, {**row, "text": row["text"] + " again"}]
+
+    rows = [{"text": "good"}, {"text": "bad"}, {"text": "so good"}]
+    found = prepared(rows, tokenizer, step(only_good), step(doubled))
+    assert (found.ledger.read, found.ledger.added, found.ledger.kept) == (3, 2, 4)
+    assert found.ledger.reasons == {"only-good: not good": 1}
+    assert adds_up(found.ledger)
+
+
+def test_none_and_an_empty_list_are_drops(tokenizer: Any) -> None:
+    def odd(row: dict[str, Any]) -> Any:
+        return {"a": None, "b": []}.get(row["text"], row)
+
+    found = prepared([{"text": "a"}, {"text": "b"}, {"text": "c"}], tokenizer, step(odd))
+    assert found.ledger.reasons == {"odd: dropped": 1, "odd: made no rows": 1}
+    assert adds_up(found.ledger)
+
+
+def test_a_dataset_step_gets_a_dataset(tokenizer: Any) -> None:
+    def half(dataset: Dataset, context: Any) -> Dataset:
+        return dataset.select(range(len(dataset) // 2))
+
+    found = prepared([{"text": f"good {number}"} for number in range(6)], tokenizer, step(half, "dataset"))
+    assert (found.ledger.kept, found.ledger.dropped) == (3, 3)
+    assert adds_up(found.ledger)
+
+
+def test_what_a_step_may_return_is_said_when_it_returns_something_else(tokenizer: Any) -> None:
+    def wrong(row: dict[str, Any]) -> Any:
+        return row["text"]
+
+    with pytest.raises(DatasetError) as caught:
+        prepared([{"text": "good"}], tokenizer, step(wrong))
+    assert str(caught.value) == (
+        "rows.jsonl:1 preprocessor 'wrong' (mine) returned str; return the row, None, Drop('reason') or a list of rows"
+    )
+
+
+def test_an_exception_of_a_step_keeps_its_type_and_says_whose_it_is(tokenizer: Any) -> None:
+    def broken(row: dict[str, Any]) -> Any:
+        return row["missing"]
+
+    with pytest.raises(KeyError) as caught:
+        prepared([{"text": "good"}], tokenizer, step(broken))
+    assert caught.value.__notes__ == ["raised by plugin 'mine' (mine) while preprocessing rows.jsonl:1"]
+
+
+def test_a_step_cannot_change_the_rows_of_the_source(tokenizer: Any) -> None:
+    def greedy(row: dict[str, Any]) -> Any:
+        row["text"] = "eaten"
+        return row
+
+    rows = [{"text": "good"}]
+    prepared(rows, tokenizer, step(greedy))
+    assert rows == [{"text": "good"}]
+
+
+def test_dropping_every_row_is_an_error_that_says_who_did(tokenizer: Any) -> None:
+    def nothing(row: dict[str, Any]) -> Any:
+        return Drop("not today")
+
+    with pytest.raises(DatasetError) as caught:
+        prepared([{"text": "good"}, {"text": "bad"}], tokenizer, step(nothing))
+    assert str(caught.value) == "no row is left of 2; 2 rows: nothing: not today"
+
+
+@given(rows=st.lists(st.fixed_dictionaries({"text": st.none() | st.text() | st.integers()}), min_size=1, max_size=20))
+@settings(max_examples=60, deadline=None)
+def test_rows_in_equal_rows_out_plus_ledger(rows: list[dict[str, Any]], tokenizer: Any) -> None:
+    try:
+        ledger = prepared(rows, tokenizer, on_bad_row="drop").ledger
+    except DatasetError as error:
+        assert str(error).startswith("0 trainable tokens")
+    else:
+        assert ledger.read == len(rows)
+        assert adds_up(ledger)
