@@ -57,11 +57,11 @@ def test_only_the_completion_is_supervised_and_its_end_is_learned(tokenizer: Any
 
 
 def test_the_prompt_has_the_tokens_it_has_alone(tokenizer: Any) -> None:
-    alone, together = (tokenizer(text)["input_ids"] for text in ("the film was go", "the film was good"))
+    alone, together = (tokenizer(text)["input_ids"] for text in ("the fil", "the film"))
     assert together[: len(alone)] != alone
-    found = prepared([{"prompt": "the film was go", "completion": "od"}], tokenizer)
+    found = prepared([{"prompt": "the fil", "completion": "m"}], tokenizer)
     assert found.dataset[0]["input_ids"][: len(alone)] == alone
-    assert spans(found.dataset[0], tokenizer) == ("the film was go", "od</s>")
+    assert spans(found.dataset[0], tokenizer) == ("the fil", "m</s>")
 
 
 def test_a_text_is_supervised_whole_but_for_its_first_token(tokenizer: Any) -> None:
@@ -170,10 +170,7 @@ def test_dropping_every_row_is_an_error_that_says_who_did(tokenizer: Any) -> Non
 @given(rows=st.lists(st.fixed_dictionaries({"text": st.none() | st.text() | st.integers()}), min_size=1, max_size=20))
 @settings(max_examples=60, deadline=None)
 def test_rows_in_equal_rows_out_plus_ledger(rows: list[dict[str, Any]], tokenizer: Any) -> None:
-    try:
-        ledger = prepared(rows, tokenizer, on_bad_row="drop").ledger
-    except DatasetError as error:
-        assert str(error).startswith("0 trainable tokens")
-    else:
-        assert ledger.read == len(rows)
-        assert adds_up(ledger)
+    # One good row, so that something is left to train on.
+    ledger = prepared([*rows, {"text": "the film was good"}], tokenizer, on_bad_row="drop").ledger
+    assert ledger.read == len(rows) + 1
+    assert adds_up(ledger)
