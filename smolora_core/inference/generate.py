@@ -1,8 +1,10 @@
 """Load an adapter folder and let it continue prompts."""
 
 import json
+import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +12,11 @@ import attrs
 import torch
 import transformers
 from peft import PeftModel
+from safetensors import SafetensorError
 
-from smolora_core.errors import ModelLoadError
+from smolora_core.errors import ConfigError, ModelLoadError
 from smolora_core.model.device import pick_device
+from smolora_core.model.load import padding_id
 
 __all__ = ["LoadedAdapter", "generate", "load_adapter"]
 
@@ -32,7 +36,11 @@ class LoadedAdapter:
 
     def generate(self, prompt: str, **options: Any) -> str:
         """Continue one prompt; options as in `smolora_core.inference.generate.generate`."""
-        return generate(self.model, self.tokenizer, [prompt], **options)[0]
+        return self.generate_all([prompt], **options)[0]
+
+    def generate_all(self, prompts: Sequence[str], **options: Any) -> list[str]:
+        """Continue several prompts, a batch at a time; options as in `smolora_core.inference.generate.generate`."""
+        return generate(self.model, self.tokenizer, prompts, **options)
 
 
 def load_adapter(folder: Path, device: str = "auto", dtype: str = "auto") -> LoadedAdapter:
@@ -51,17 +59,30 @@ def load_adapter(folder: Path, device: str = "auto", dtype: str = "auto") -> Loa
         below = folder / "adapter"
         hint = f"did you mean {str(below)!r}?" if (below / "adapter_config.json").is_file() else "give the adapter's folder"
         raise ModelLoadError(f"no folder {str(folder)!r} with an adapter_config.json", hint=hint)
-    base = json.loads(config.read_text(encoding="utf-8"))["base_model_name_or_path"] if config.is_file() else str(folder)
-    try:
+    with _naming(folder):
+        base = json.loads(config.read_text(encoding="utf-8"))["base_model_name_or_path"] if config.is_file() else str(folder)
+    if Path(base).is_absolute() and not Path(base).is_dir():
+        hint = "put it back, or change base_model_name_or_path in adapter_config.json"
+        raise ModelLoadError(f"the base model {base!r} of {str(folder)!r} is gone", hint=hint)
+    with _naming(base):
         model: Any = transformers.AutoModelForCausalLM.from_pretrained(base, dtype=dtype)
-        tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    with _naming(folder), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PEFT warns of its own use of renamed transformers attributes
+        has_tokenizer = (folder / "tokenizer_config.json").is_file()
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder if has_tokenizer else base)
         if config.is_file():
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                model = PeftModel.from_pretrained(model, folder)
-    except (OSError, ValueError) as error:
-        raise ModelLoadError(f"cannot load the base model {base!r} of {str(folder)!r} ({error})") from error
+            model = PeftModel.from_pretrained(model, folder)
     return LoadedAdapter(model.to(pick_device(device)).eval(), tokenizer)
+
+
+@contextmanager
+def _naming(path: str | Path) -> Iterator[None]:
+    """Let errors of what is loaded name it."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ModelLoadError(f"cannot load {str(path)!r} ({first})") from error
 
 
 def generate(
@@ -88,29 +109,62 @@ def generate(
     Returns:
         The continuations without the prompts and without special tokens.
     """
-    if seed is not None:
-        torch.manual_seed(seed)
-    sampling = {"do_sample": True, "temperature": temperature, "top_p": top_p} if temperature > 0 else {"do_sample": False}
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token or tokenizer.convert_ids_to_tokens(0)
+    if temperature > 0:
+        # Transformers would leave out all but 50 tokens.
+        sampling = {"do_sample": True, "temperature": temperature, "top_p": top_p, "top_k": 0}
+    else:
+        # Its own defaults, so that it does not warn of a model's sampling settings.
+        sampling = {"do_sample": False, "temperature": 1.0, "top_p": 1.0, "top_k": 50}
+    ends, fill = _ends(model, tokenizer), padding_id(tokenizer)
+    options = {"use_cache": True, "pad_token_id": fill, "eos_token_id": ends or None, **sampling}
+    devices = [model.device] if model.device.type == "cuda" else []
     was_training = model.training
-    model.eval()
     texts: list[str] = []
+    model.eval()
     try:
-        for start in range(0, len(prompts), _BATCH):
-            batch = [_open_ended(ids, tokenizer) for ids in tokenizer(list(prompts[start : start + _BATCH]))["input_ids"]]
-            inputs = tokenizer.pad({"input_ids": batch}, padding_side="left", return_tensors="pt").to(model.device)
-            with torch.inference_mode():
-                ids = model.generate(
-                    **inputs, max_new_tokens=max_new_tokens, use_cache=True, pad_token_id=tokenizer.pad_token_id, **sampling
-                )
-            texts += tokenizer.batch_decode(ids[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+        with torch.random.fork_rng(devices, enabled=seed is not None), torch.inference_mode():
+            if seed is not None:
+                torch.manual_seed(seed)
+            for start in range(0, len(prompts), _BATCH):
+                rows = [_open_ended(ids, tokenizer) for ids in tokenizer(list(prompts[start : start + _BATCH]))["input_ids"]]
+                batch = _padded(rows, fill, model.device)
+                width = batch["input_ids"].shape[1]
+                made = model.generate(**batch, max_new_tokens=min(max_new_tokens, _room(model, width)), **options)
+                texts += [tokenizer.decode(_until(row, ends), skip_special_tokens=True) for row in made[:, width:].tolist()]
     finally:
         model.train(was_training)
     return texts
 
 
 def _open_ended(ids: list[int], tokenizer: Any) -> list[int]:
-    """Leave out an end-of-sequence token that the tokenizer added: the prompt goes on."""
+    """Leave out an end-of-sequence token that the tokenizer added: the prompt goes on. An empty one goes on from the start."""
     ids = ids[:-1] if ids and ids[-1] == tokenizer.eos_token_id else ids
-    return ids or [tokenizer.bos_token_id or tokenizer.eos_token_id or 0]
+    first = (tokenizer.bos_token_id, tokenizer.eos_token_id, 0)
+    return ids or [next(token for token in first if token is not None)]
+
+
+def _padded(rows: Sequence[list[int]], fill: int, device: torch.device) -> dict[str, torch.Tensor]:
+    """Fill rows up on the left, so that all of them go on from the last column."""
+    width = max(map(len, rows))
+    ids = [[fill] * (width - len(row)) + row for row in rows]
+    mask = [[0] * (width - len(row)) + [1] * len(row) for row in rows]
+    return {"input_ids": torch.tensor(ids, device=device), "attention_mask": torch.tensor(mask, device=device)}
+
+
+def _room(model: Any, width: int) -> int:
+    """Count the tokens that a model has positions for after a prompt."""
+    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None) or sys.maxsize
+    if width >= limit:
+        raise ConfigError(f"a prompt has {width} tokens, and the model has positions for {limit}", hint="shorten it")
+    return int(limit - width)
+
+
+def _ends(model: Any, tokenizer: Any) -> list[int]:
+    """List what ends a text: what the model's authors say, and what training has put at the end."""
+    said = model.generation_config.eos_token_id
+    return sorted({*(said if isinstance(said, list) else [said]), tokenizer.eos_token_id} - {None})
+
+
+def _until(ids: list[int], ends: Sequence[int]) -> list[int]:
+    """Cut off what follows the end: a shorter text of a batch is filled up."""
+    return ids[: next((index for index, token in enumerate(ids) if token in ends), len(ids))]

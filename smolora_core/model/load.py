@@ -7,6 +7,7 @@ from typing import Any
 import attrs
 import torch
 import transformers
+from safetensors import SafetensorError
 
 from smolora_core.components import Task
 from smolora_core.config import ModelConfig
@@ -14,7 +15,7 @@ from smolora_core.errors import ModelLoadError
 from smolora_core.model.device import Precision, choose_dtype
 from smolora_core.model.header import is_folder
 
-__all__ = ["Base", "load_base", "load_tokenizer", "read_config"]
+__all__ = ["Base", "load_base", "load_tokenizer", "padding_id", "read_config", "source_of"]
 
 
 @attrs.frozen
@@ -45,11 +46,17 @@ def read_config(model: ModelConfig, where: str = "") -> Any:
 
 
 def load_tokenizer(model: ModelConfig, where: str = "") -> Any:
-    """Load the tokenizer; one without a padding token pads with its end of sequence, which stays a label where it is one."""
-    tokenizer = _loading(model, where, transformers.AutoTokenizer.from_pretrained)
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token or tokenizer.convert_ids_to_tokens(0)
-    return tokenizer
+    """Load the tokenizer as it is; what pads where it has no padding token, `padding_id` says."""
+    return _loading(model, where, transformers.AutoTokenizer.from_pretrained)
+
+
+def padding_id(tokenizer: Any) -> int:
+    """Choose what fills a batch up; masks and labels tell it from text, so any token will do.
+
+    The tokenizer is left alone: a token made its padding token would be a special one, and vanish from decoded text.
+    """
+    known = (tokenizer.pad_token_id, tokenizer.eos_token_id, tokenizer.unk_token_id, 0)
+    return next(int(token) for token in known if token is not None)
 
 
 def load_base(model: ModelConfig, task: Task, device: torch.device, config: Any, extra: dict[str, Any] | None = None) -> Base:
@@ -65,8 +72,9 @@ def load_base(model: ModelConfig, task: Task, device: torch.device, config: Any,
     Raises:
         ModelLoadError: the weights cannot be loaded, or some of them are missing.
     """
-    hidden = getattr(config, "hidden_size", None) or 512
-    inner = getattr(config, "intermediate_size", None) or 4 * hidden
+    text = config.get_text_config()
+    hidden = getattr(text, "hidden_size", None) or 512
+    inner = getattr(text, "intermediate_size", None) or 4 * hidden
     precision = choose_dtype(model.dtype, device, hidden, inner)
     auto = getattr(transformers, task.model_class)
     loaded, info = _loading(model, "", auto.from_pretrained, dtype=precision.dtype, output_loading_info=True, **(extra or {}))
@@ -82,7 +90,7 @@ def load_base(model: ModelConfig, task: Task, device: torch.device, config: Any,
 def _loading(model: ModelConfig, where: str, load: Any, **arguments: Any) -> Any:
     try:
         return load(source_of(model), revision=model.revision, trust_remote_code=model.trust_remote_code, **arguments)
-    except (OSError, ValueError, ImportError, KeyError) as error:
+    except (OSError, ValueError, ImportError, KeyError, RuntimeError, SafetensorError) as error:
         offline = " (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE") else ""
         hint = "check the folder" if is_folder(model.path) else f"a hub id needs the network{offline}"
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

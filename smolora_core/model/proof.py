@@ -5,7 +5,9 @@ from typing import Any
 
 import peft
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
+from torch import Tensor
 
 from smolora_core.errors import CheckpointError
 
@@ -19,17 +21,27 @@ def prove_saved(model: Any, folder: Path) -> int:
         The number of tensors compared.
 
     Raises:
-        CheckpointError: one is missing, surplus, different or not finite.
+        CheckpointError: the file cannot be read, or a tensor is missing, surplus, different or not finite.
     """
-    saved = load_file(folder / "adapter_model.safetensors")
+    file = folder / "adapter_model.safetensors"
+    try:
+        saved = load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"the saved adapter cannot be read back ({error})", where=str(file)) from error
     trained = peft.get_peft_model_state_dict(model, save_embedding_layers=False)
     if differing := sorted(saved.keys() ^ trained.keys()):
         raise CheckpointError(
             f"the saved adapter has other tensors than the trained one, {differing[0]!r} among them", where=str(folder)
         )
     for name, tensor in trained.items():
-        if not torch.equal(saved[name], tensor.detach().cpu()):
-            raise CheckpointError(f"tensor {name!r} is not what was trained", where=str(folder))
         if not torch.isfinite(tensor).all():
             raise CheckpointError(f"tensor {name!r} has values that are not finite", where=str(folder))
+        if not _same_bits(saved[name], tensor.detach().cpu()):
+            raise CheckpointError(f"tensor {name!r} is not what was trained", where=str(folder))
     return len(trained)
+
+
+def _same_bits(one: Tensor, other: Tensor) -> bool:
+    """Compare more than values: a zero may have lost its sign."""
+    same_kind = one.dtype == other.dtype and one.shape == other.shape
+    return same_kind and torch.equal(one.contiguous().view(torch.uint8), other.contiguous().view(torch.uint8))

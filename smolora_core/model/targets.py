@@ -10,6 +10,7 @@ import attrs
 
 from smolora_core.components import Targets
 from smolora_core.errors import ConfigError, Problem, did_you_mean
+from smolora_core.model.header import is_head_or_embedding
 from smolora_core.plugins import Registered, Registry, Tier
 
 __all__ = ["TargetChoice", "choose_targets", "matches"]
@@ -80,16 +81,21 @@ def choose_targets(
 def _verified(patterns: Sequence[str], known: Sequence[str], where: str) -> tuple[str, ...]:
     if not patterns:
         raise ConfigError("lora.target_modules is an empty list", where=where, hint="write auto, or names")
-    ends = {module.rsplit(".", 1)[-1] for module in known if not _OUTSIDE_BLOCKS.search(module)}
-    dotted = {".".join(module.rsplit(".", 2)[-2:]) for module in known}
-    problems = [
-        Problem(f"no layer is named {pattern!r}", where=where, hint=did_you_mean(pattern, dotted if "." in pattern else ends))
-        for pattern in patterns
-        if not any(matches(pattern, module) for module in known)
-    ]
-    if problems:
+    if problems := [_not_found(pattern, known, where) for pattern in patterns if not _matched(pattern, known)]:
         raise ConfigError.of(problems)
     return tuple(module for module in known if any(matches(pattern, module) for pattern in patterns))
+
+
+def _not_found(pattern: str, known: Sequence[str], where: str) -> Problem:
+    if is_head_or_embedding(pattern):
+        return Problem(f"{pattern!r} is a head or an embedding, which is not adapted", where=where, hint="leave it out")
+    parts = 2 if "." in pattern else 1
+    ends = {".".join(module.split(".")[-parts:]) for module in known if not _OUTSIDE_BLOCKS.search(module)}
+    return Problem(f"no layer is named {pattern!r}", where=where, hint=did_you_mean(pattern, ends))
+
+
+def _matched(pattern: str, modules: Iterable[str]) -> list[str]:
+    return [module for module in modules if matches(pattern, module)]
 
 
 def _record(model_type: str, registry: Registry) -> Registered | None:
@@ -98,14 +104,28 @@ def _record(model_type: str, registry: Registry) -> Registered | None:
         for found in registry.of_kind(Targets)
         if isinstance(found.component, Targets) and model_type in found.component.model_types
     ]
-    winners = [found for found in fitting if found.origin.tier is Tier.USER or registry.holds_its_name(found)]
-    return max(winners, key=lambda found: found.origin.tier, default=None)
+    speaking = [found for found in fitting if found.origin.tier is Tier.USER or registry.holds_its_name(found)]
+    tier = max((found.origin.tier for found in speaking), default=Tier.BUILT_IN)
+    highest = [found for found in speaking if found.origin.tier is tier]
+    if len(highest) > 1 and tier is not Tier.USER:
+        owners = ", ".join(f"{found.component.name!r} ({found.origin})" for found in highest)
+        raise ConfigError(
+            f"{len(highest)} plugins know {model_type!r}: {owners}", hint="name lora.target_modules, or disable one"
+        )
+    return highest[-1] if highest else None
 
 
 def _structural(known: Sequence[str]) -> tuple[str, ...]:
-    inside = [module for module in known if _BLOCK.search(module) and not _OUTSIDE_BLOCKS.search(module)]
     # What follows the block's number is the same in every block: `self_attn.q_proj`.
-    return tuple(dict.fromkeys(_BLOCK.split(module)[-1] for module in inside))
+    ends: dict[str, list[str]] = {}
+    for module in known:
+        if _BLOCK.search(module) and not _OUTSIDE_BLOCKS.search(module):
+            ends.setdefault(_BLOCK.split(module)[-1], []).append(module)
+    inside = {module for modules in ends.values() for module in modules}
+    # Where a layer outside the blocks ends alike, only full names are clear.
+    return tuple(
+        name for end, modules in ends.items() for name in ([end] if inside.issuperset(_matched(end, known)) else modules)
+    )
 
 
 def _ends(known: Sequence[str]) -> str:

@@ -3,13 +3,32 @@
 import ast
 import importlib.util
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from smolora_core.config import RunConfig
-from smolora_core.errors import Problem, did_you_mean
+import attrs
+
+from smolora_core.config import RunConfig, TrainingSection
+from smolora_core.errors import ConfigError, Problem, did_you_mean
 
 __all__ = ["make_arguments", "unknown_arguments"]
+
+_OWN_KEYS = {
+    **{field.name: f"training.{field.name}" for field in attrs.fields(TrainingSection)},
+    "output_dir": "output_dir",
+    "seed": "seed",
+    "use_cpu": "model.device",
+    "save_steps": "checkpoints.save_steps",
+    "save_total_limit": "checkpoints.keep",
+}
+_NO_EFFECT = {
+    "label_smoothing_factor": "choose a loss",
+    "load_best_model_at_end": "the adapter of the last step is kept",
+    "metric_for_best_model": "the adapter of the last step is kept",
+    "remove_unused_columns": "no column is removed",
+    "torch_empty_cache_steps": "choose the memory strategy clear-cache",
+}
 
 
 def make_arguments(config: RunConfig, device: Any, *, evaluates: bool) -> Any:
@@ -19,6 +38,9 @@ def make_arguments(config: RunConfig, device: Any, *, evaluates: bool) -> Any:
         config: of the run.
         device: where it computes.
         evaluates: whether rows are held out.
+
+    Raises:
+        ConfigError: something in `training.extra` cannot be used.
     """
     import transformers
 
@@ -47,25 +69,38 @@ def make_arguments(config: RunConfig, device: Any, *, evaluates: bool) -> Any:
         "report_to": "none",
         "log_level": "info" if config.debug.log_level == "DEBUG" else "error",
     }
-    return transformers.TrainingArguments(**{**values, **training.extra})
+    if problems := unknown_arguments(training.extra, "training.extra:"):
+        raise ConfigError.of(problems)
+    try:
+        return transformers.TrainingArguments(**{**values, **training.extra})
+    except (TypeError, ValueError, ImportError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise ConfigError(f"transformers.TrainingArguments refuses it ({first})", where="training.extra:") from error
 
 
 def unknown_arguments(extra: Mapping[str, Any], where: str) -> list[Problem]:
-    """Check `training.extra` against the names `TrainingArguments` really has, without importing transformers."""
-    if not extra:
-        return []
+    """Check `training.extra` without importing transformers: names must exist, have an effect here, and no key of their own."""
+    problems = []
+    for name in extra:
+        if name in _OWN_KEYS:
+            problems.append(Problem(f"{name!r} has a key of its own", where=where, hint=f"set {_OWN_KEYS[name]}"))
+        elif name in _NO_EFFECT:
+            problems.append(Problem(f"{name!r} has no effect here", where=where, hint=_NO_EFFECT[name]))
+        elif name not in _known():
+            hint = did_you_mean(name, _known())
+            problems.append(Problem(f"transformers.TrainingArguments has no {name!r}", where=where, hint=hint))
+    return problems
+
+
+@cache
+def _known() -> frozenset[str]:
     package = importlib.util.find_spec("transformers")
     assert package is not None and package.origin is not None
     source = Path(package.origin).with_name("training_args.py").read_text(encoding="utf-8")
-    known = {
+    return frozenset(
         field.target.id
         for node in ast.parse(source).body
         if isinstance(node, ast.ClassDef) and node.name == "TrainingArguments"
         for field in node.body
         if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
-    }
-    return [
-        Problem(f"transformers.TrainingArguments has no {name!r}", where=where, hint=did_you_mean(name, known))
-        for name in extra
-        if name not in known
-    ]
+    )

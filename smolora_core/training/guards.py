@@ -16,5 +16,5 @@ def require_finite(value: float, what: str, step: int) -> None:
     if not math.isfinite(value):
         raise TrainingError(
             f"{what} is {value} at step {step}",
-            hint="lower training.learning_rate, or set model.dtype to float32; nothing was updated",
+            hint="lower training.learning_rate, or set model.dtype to float32; this step updated nothing",
         )

@@ -1,6 +1,6 @@
 """The one Trainer: micro-batches to sums, sums to a normalised step."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -29,13 +29,29 @@ class SmoLoRATrainer(transformers.Trainer):
             save: commits a checkpoint of a step, with the latest metrics.
             arguments: of `transformers.Trainer`.
         """
+        self._uses_cache = getattr(arguments["model"].config, "use_cache", None)
         super().__init__(**arguments)
+        # The objective counts what it sums up; Trainer need not count labels for a loss that the model would compute.
+        self.model_accepts_loss_kwargs = False
         self.objective: Objective = objective
-        self.tokens_seen = 0
         self._commit = save
-        self._pending = (torch.zeros(()), torch.zeros(()))
+        self._pending = self._nothing()
+        self._tokens = torch.zeros((), dtype=torch.int64, device=self.args.device)
         self._latest: dict[str, float] = {}
         self._evaluated_at = -1
+
+    @property
+    def tokens_seen(self) -> int:
+        """Tokens that training has computed so far, without padding."""
+        return int(self._tokens)
+
+    def train(self, *arguments: Any, **named: Any) -> Any:
+        """Train, and leave the model's config as it was: Trainer switches its cache off, and a merged model would keep that."""
+        try:
+            return super().train(*arguments, **named)
+        finally:
+            if self._uses_cache is not None:
+                self.model.config.use_cache = self._uses_cache  # type: ignore[union-attr]
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None) -> Tensor:
         """Add a micro-batch to the gradient; with the last one of an optimizer step, normalise it.
@@ -45,33 +61,28 @@ class SmoLoRATrainer(transformers.Trainer):
         """
         model.train()
         batch = self._prepare_inputs(inputs)
-        self.tokens_seen += int(batch["attention_mask"].sum()) if "attention_mask" in batch else batch["input_ids"].numel()
-        measured = self.objective(model, batch)
+        self._tokens += batch["attention_mask"].sum() if "attention_mask" in batch else batch["input_ids"].numel()
+        measured = self._measure(model, batch)
         self.accelerator.backward(measured.sum)
-        total, weight = self._pending
-        self._pending = (
-            total.to(measured.sum.device) + measured.sum.detach(),
-            weight.to(measured.weight.device) + measured.weight,
-        )
+        self._pending = _added(self._pending, measured)
         if not self.accelerator.sync_gradients:
             return torch.zeros((), device=self.args.device)
         return self._normalise(model)
 
     def _normalise(self, model: nn.Module) -> Tensor:
-        total, weight = self._over_ranks(*self._pending)
-        self._pending = (torch.zeros(()), torch.zeros(()))
-        loss = total / weight if weight > 0 else total
-        require_finite(loss.item(), "the loss", self.state.global_step + 1)
+        loss, weight = self._mean_over_ranks(self._pending)
+        self._pending = self._nothing()
+        require_finite(loss, "the loss", self.state.global_step + 1)
         # Data parallelism has averaged the ranks' gradients; their sum over the weight of all ranks is what is due.
-        scale = self.args.world_size / weight.clamp(min=torch.finfo(torch.float32).tiny)
-        for parameter in model.parameters():
-            if parameter.grad is not None:
-                parameter.grad.mul_(scale)
-        return loss
+        gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+        torch._foreach_mul_(gradients, self.args.world_size / weight if weight else 0.0)
+        return torch.tensor(loss, device=self.args.device)
 
-    def _clip_grad_norm(self, model: nn.Module) -> Any:
-        norm = super()._clip_grad_norm(model)  # type: ignore[no-untyped-call]
-        require_finite(float(norm), "the gradient's norm", self.state.global_step + 1)
+    def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
+        norm = super()._get_grad_norm(model, grad_norm)  # type: ignore[no-untyped-call]
+        # A gradient scaler looks for infinities itself, and skips the step.
+        if self.accelerator.scaler is None:
+            require_finite(float(norm), "the gradient's norm", self.state.global_step + 1)
         return norm
 
     def evaluate(
@@ -81,14 +92,12 @@ class SmoLoRATrainer(transformers.Trainer):
         model: Any = self.model
         training = model.training
         model.eval()
-        total = Measured(torch.zeros((), device=self.args.device), torch.zeros((), device=self.args.device))
+        total = self._nothing()
         with torch.no_grad():
             for inputs in self.get_eval_dataloader(eval_dataset):
-                measured = self.objective(model, self._prepare_inputs(inputs))
-                total = Measured(total.sum + measured.sum, total.weight + measured.weight)
+                total = _added(total, self._measure(model, self._prepare_inputs(inputs)))
         model.train(training)
-        loss, weight = self._over_ranks(total.sum, total.weight)
-        metrics = {f"{metric_key_prefix}_loss": (loss / weight.clamp(min=1)).item()}
+        metrics = {f"{metric_key_prefix}_loss": self._mean_over_ranks(total)[0]}
         self._latest, self._evaluated_at = metrics, self.state.global_step
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
@@ -98,15 +107,43 @@ class SmoLoRATrainer(transformers.Trainer):
         """Evaluate the model as it is, unless this step has been evaluated."""
         return self._latest if self._evaluated_at == self.state.global_step else self.evaluate()
 
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
+        """Give every rank its share of the rows; made even by repeating some, as for training, these would count twice."""
+        self.accelerator.even_batches, even = False, self.accelerator.even_batches
+        try:
+            return super().get_eval_dataloader(eval_dataset)
+        finally:
+            self.accelerator.even_batches = even
+
+    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
+        """Count nothing: Trainer would walk through all parameters in every micro-batch, for a figure that nobody reads."""
+        return 0
+
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        self._commit(self.state.global_step, {**self._last_logged(), **self._latest})
+        if self.is_world_process_zero():
+            self._commit(self.state.global_step, {**self._last_logged(), **self._latest})
+        self.accelerator.wait_for_everyone()
 
     def _last_logged(self) -> dict[str, float]:
         logged = [entry for entry in self.state.log_history if "loss" in entry]
         return {"loss": logged[-1]["loss"]} if logged else {}
 
-    def _over_ranks(self, total: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-        pair = torch.stack([total.float(), weight.float()])
+    def _measure(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Measured:
+        # The head and the loss stand outside the model's forward, which is all that Trainer puts under autocast.
+        with self.accelerator.autocast():
+            return self.objective(model, batch)
+
+    def _nothing(self) -> Measured:
+        return Measured(torch.zeros((), device=self.args.device), torch.zeros((), device=self.args.device))
+
+    def _mean_over_ranks(self, measured: Measured) -> tuple[float, float]:
+        """Divide the sum of all ranks by their weight, which is returned too; the only wait for the device in a step."""
+        pair = torch.stack([measured.sum, measured.weight])
         if self.args.world_size > 1:
             torch.distributed.all_reduce(pair)
-        return pair[0], pair[1]
+        total, weight = pair.tolist()
+        return (total / weight if weight else total), weight
+
+
+def _added(one: Measured, other: Measured) -> Measured:
+    return Measured(one.sum + other.sum.detach().float(), one.weight + other.weight.float())

@@ -1,0 +1,119 @@
+"""The head of a language model, made to wait: logits are computed later, for chosen positions, a few at a time.
+
+What a model does to its logits after the head (Granite and Cohere scale them, Gemma 2 caps them softly) is done to those
+few as well. It is found out by handing known numbers through the model, not by its name.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import attrs
+import torch
+from torch import Tensor, nn
+
+__all__ = ["Head", "find_head"]
+
+# The outermost are far beyond any cap, the inner ones on both sides of the usual ones.
+_KNOWN = (-1e4, -100.0, -30.0, -10.0, -3.0, -1.0, -0.1, 0.1, 1.0, 3.0, 10.0, 30.0, 100.0, 1e4)
+
+
+@attrs.frozen
+class Head:
+    """A head that can wait.
+
+    Attributes:
+        module: the output embeddings.
+        width: logits of a position.
+        after: what the model does to logits.
+    """
+
+    module: Any
+    width: int
+    after: Callable[[Tensor], Tensor]
+
+    @property
+    def trained(self) -> bool:
+        """Whether the head itself gets a gradient."""
+        return any(parameter.requires_grad for parameter in self.module.parameters())
+
+    def hidden(self, model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
+        """Run a model up to its head: `[B, T, H]`."""
+        # One column for an answer, in the graph so that data parallelism finds what was used, and no view of the states.
+        with _answering(self.module, lambda hidden: hidden[..., :1].clone()) as given:
+            model(**inputs, use_cache=False)
+        return given[0]
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Compute the logits `[n, V]` of chosen positions `[n, H]` in float32, as the model would have."""
+        return self.after(self.module.forward(hidden).float())
+
+
+def find_head(model: nn.Module) -> Head | None:
+    """Find the head of a model, unless it cannot wait because nobody knows what the model does with its logits."""
+    module = getattr(model, "get_output_embeddings", lambda: None)()
+    if module is None:
+        return None
+    ids = torch.arange(8, device=next(model.parameters()).device)[None] % 4
+    project, asked = module.forward, []
+
+    def answer(hidden: Tensor) -> Tensor:
+        # In float32 whatever the model computes in, so that a factor is found exactly.
+        width = project(hidden[..., :1, :]).shape[-1]
+        known = torch.tensor(_KNOWN, device=hidden.device).repeat(width // len(_KNOWN) + 1)[:width]
+        asked.append(known.expand(*hidden.shape[:-1], width))
+        return asked[-1].clone()
+
+    modes = [(each, each.training) for each in model.modules()]
+    model.eval()
+    try:
+        with torch.no_grad(), _answering(module, answer):
+            found = model(input_ids=ids, use_cache=False).logits
+    finally:
+        for each, training in modes:
+            each.training = training
+    if len(asked) != 1 or asked[0].shape[:-1] != ids.shape or found.shape != asked[0].shape:
+        return None
+    after = _recognise(asked[0], found.float())
+    return Head(module, found.shape[-1], after) if after is not None else None
+
+
+def _recognise(given: Tensor, found: Tensor) -> Callable[[Tensor], Tensor] | None:
+    """Say which function of the logits was applied, if it is one that is known."""
+    top = given.argmax()
+    limit = found.flatten()[top].item()
+    factor = limit / given.max().item()
+    candidates = (_unchanged, partial(_scaled, factor=factor), partial(_capped, cap=limit))
+    return next((after for after in candidates if torch.allclose(after(given), found, rtol=1e-5, atol=0.0)), None)
+
+
+def _unchanged(logits: Tensor) -> Tensor:
+    return logits
+
+
+def _scaled(logits: Tensor, factor: float) -> Tensor:
+    return logits * factor
+
+
+def _capped(logits: Tensor, cap: float) -> Tensor:
+    return cap * torch.tanh(logits / cap)
+
+
+@contextmanager
+def _answering(head: Any, answer: Callable[[Tensor], Tensor]) -> Iterator[list[Tensor]]:
+    """Let the head keep what it is given, and answer something else than logits."""
+    given: list[Tensor] = []
+
+    def forward(hidden: Tensor) -> Tensor:
+        given.append(hidden)
+        return answer(hidden)
+
+    replaced = vars(head).get("forward")
+    head.forward = forward
+    try:
+        yield given
+    finally:
+        del head.forward
+        if replaced is not None:
+            head.forward = replaced

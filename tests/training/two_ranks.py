@@ -1,0 +1,46 @@
+"""What one of several ranks does for `test_same_step`: `torchrun -m tests.training.two_ranks BASE FOLDER`."""
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from tests.training.small_run import LOSSES, cross_entropy, load, objective, one_step, rows, trainer
+
+
+def main(base: str, folder: Path) -> None:
+    torch.distributed.init_process_group("gloo")
+    rank, ranks = torch.distributed.get_rank(), torch.distributed.get_world_size()
+    steps = {}
+    for loss in LOSSES:
+        for accumulation in (1, 2):
+            gradient, logged = one_step(folder, base, loss, 8 // ranks // accumulation, accumulation)
+            save_file(
+                {name.removeprefix("module."): each for name, each in gradient.items()},
+                folder / f"{loss}-{accumulation}-{rank}.safetensors",
+            )
+            steps[f"{loss}-{accumulation}"] = logged
+    saved: list[int] = []
+    model = load(base)
+    made = trainer(
+        model,
+        objective(cross_entropy, model),
+        folder,
+        rows(),
+        held_out=rows()[:7],
+        save=lambda step, metrics: saved.append(step),
+        per_device_eval_batch_size=2,
+        per_device_train_batch_size=8 // ranks,
+        gradient_accumulation_steps=1,
+        max_steps=1,
+    )
+    evaluated = made.evaluate_now()["eval_loss"]
+    made.train()
+    result = {"steps": steps, "evaluated": evaluated, "saved": saved}
+    (folder / f"{rank}.json").write_text(json.dumps(result), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]))
