@@ -34,7 +34,9 @@ def generate(
     import json as json_module
 
     from smolora_core.inference.generate import load_adapter
+    from smolora_core.report.terminal import silence_libraries
 
+    silence_libraries()
     text = load_adapter(adapter, device).generate(
         prompt, max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, seed=seed
     )

@@ -67,7 +67,8 @@ def load_adapter(folder: Path, device: str = "auto", dtype: str = "auto") -> Loa
     with _naming(base):
         model: Any = transformers.AutoModelForCausalLM.from_pretrained(base, dtype=dtype)
     with _naming(folder), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # PEFT warns of its own use of renamed transformers attributes
+        # Of PEFT's own use of a name that transformers has changed.
+        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
         has_tokenizer = (folder / "tokenizer_config.json").is_file()
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder if has_tokenizer else base)
         if config.is_file():

@@ -67,7 +67,8 @@ def attach(model: Any, config: LoRAConfig, targets: TargetChoice, task: Task, ba
         base_model_name_or_path=base_path,
     )
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
-        warnings.simplefilter("ignore")  # PEFT warns of its own use of renamed transformers attributes
+        # Of PEFT's own use of a name that transformers has changed.
+        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
         torch.manual_seed(seed)
         adapted: Any = peft.get_peft_model(model, lora)
     # PEFT fills the config from the model; a set in it would come out in another order in every process.

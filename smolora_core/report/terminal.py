@@ -10,13 +10,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from smolora_core.report.events import Event
 
-__all__ = ["Terminal", "sparkline"]
+__all__ = ["Terminal", "silence_libraries", "sparkline"]
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
 
 
 class Terminal:
-    """A listener that prints. As a context manager it keeps other libraries' progress bars and warnings out."""
+    """A listener that prints. As a context manager it keeps other libraries silent."""
 
     def __init__(self, *, quiet: bool = False) -> None:
         """Choose whether anything but errors is printed."""
@@ -26,14 +26,7 @@ class Terminal:
 
     def __enter__(self) -> Self:
         """Silence what is not ours to say."""
-        os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-        import transformers
-        from datasets.utils.tqdm import disable_progress_bars
-
-        warnings.simplefilter("ignore")
-        transformers.logging.disable_progress_bar()
-        transformers.logging.set_verbosity_error()
-        disable_progress_bars()
+        silence_libraries()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -108,6 +101,18 @@ class Terminal:
         if self._progress is not None:
             self._progress.stop()
             self._progress = None
+
+
+def silence_libraries() -> None:
+    """Keep progress bars, warnings and telemetry of other libraries away from a person."""
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    import transformers
+    from datasets.utils.tqdm import disable_progress_bars
+
+    warnings.simplefilter("ignore")
+    transformers.logging.disable_progress_bar()
+    transformers.logging.set_verbosity_error()
+    disable_progress_bars()
 
 
 def sparkline(values: list[float], width: int = 8) -> str:

@@ -113,8 +113,8 @@ def test_the_written_config_runs_again_and_names_its_sources(place: Path, smolor
 
 def test_generate_continues_a_prompt(place: Path, smolora) -> None:
     smolora("train", "run.yaml")
-    status, out, _ = smolora("generate", "out/adapter", "the film", "--max-new-tokens", "5", "--json")
-    assert status == 0
+    status, out, err = smolora("generate", "out/adapter", "the film", "--max-new-tokens", "5", "--json")
+    assert (status, err) == (0, "")
     assert set(json.loads(out)) == {"prompt", "text"}
 
 

@@ -79,19 +79,28 @@ def test_a_token_that_begins_a_text_stays_and_one_that_ends_it_goes(llama, templ
     assert made == [plain.decode(expected, skip_special_tokens=True)]
 
 
-def saying(folder, *tokens):
+def saying(folder, *tokens, end=None):
     """Make a model say tokens in turn, and then the last one for ever, whatever comes before."""
     model = transformers.AutoModelForCausalLM.from_pretrained(folder)
-    model.generation_config.eos_token_id = None
+    model.generation_config.eos_token_id = end
+    model.said = []
 
     def forward(hidden):
         logits = torch.zeros(*hidden.shape[:-1], model.config.vocab_size)
-        logits[..., tokens[said.pop(0) if said else -1]] = 1
+        logits[..., tokens[min(len(model.said), len(tokens) - 1)]] = 1
+        model.said.append(len(hidden))
         return logits
 
-    said = list(range(len(tokens)))
     model.lm_head.forward = forward
     return model
+
+
+@pytest.fixture
+def letters():
+    """A tokenizer of three letters without a single special token."""
+    tokenizer = Tokenizer(models.BPE({letter: index for index, letter in enumerate("xyz")}, []))
+    tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    return transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer)
 
 
 def test_a_text_ends_where_training_has_ended_it(llama):
@@ -100,16 +109,17 @@ def test_a_text_ends_where_training_has_ended_it(llama):
     cat, mat = tokenizer(" cat mat")["input_ids"]
     model = saying(llama, cat, tokenizer.eos_token_id, mat)
     assert generate(model, tokenizer, ["a"], max_new_tokens=5) == [" cat"]
+    assert len(model.said) == 2
 
 
-def test_no_token_of_a_text_is_lost_where_none_is_for_padding(llama):
+def test_a_text_ends_where_the_models_authors_say(llama, letters):
+    assert generate(saying(llama, 0, 1, 2, 0, end=2), letters, ["z", "zyz"], max_new_tokens=5) == ["xy", "xy"]
+
+
+def test_no_token_of_a_text_is_lost_where_none_is_for_padding(llama, letters):
     """Here token 0 fills a batch up, and it is one of texts like any other."""
-    vocabulary = {letter: index for index, letter in enumerate("xyz")}
-    letters = Tokenizer(models.BPE(vocabulary, []))
-    letters.pre_tokenizer, letters.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
-    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=letters)
-    assert generate(saying(llama, 0, 1, 0), tokenizer, ["z", "zyz"], max_new_tokens=4) == ["xyxx", "xyxx"]
-    assert tokenizer.pad_token is None
+    assert generate(saying(llama, 0, 1, 0), letters, ["z", "zyz"], max_new_tokens=4) == ["xyxx", "xyxx"]
+    assert letters.pad_token is None
 
 
 def test_a_seed_repeats_a_sample_and_touches_nothing_else(loaded):
@@ -123,7 +133,7 @@ def test_a_seed_repeats_a_sample_and_touches_nothing_else(loaded):
 def test_sampling_may_draw_any_token(llama):
     """Transformers draws from the 50 likeliest unless told otherwise."""
     model = transformers.AutoModelForCausalLM.from_pretrained(llama)
-    model.lm_head.weight.data.zero_()
+    model.lm_head.weight.data *= 0.01
     tokenizer = transformers.AutoTokenizer.from_pretrained(llama)
     texts = generate(model, tokenizer, ["a"] * 32, temperature=1.0, max_new_tokens=20, seed=0)
     assert len({token for text in texts for token in tokenizer(text)["input_ids"]}) > 100

@@ -205,6 +205,15 @@ def test_full_logits_never_exist(unusual, trained_head):
     assert max(widths.rows) == 4
 
 
+def test_a_trained_head_keeps_no_logits_for_the_way_back(llama):
+    model = load(llama, modules_to_save=["lm_head"])
+    measure, kept = objective(cross_entropy, model, 4 * ONE_ROW), []
+    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor.shape) or tensor, lambda tensor: tensor):
+        measure(model, batch(rows()))
+    assert kept
+    assert all(shape[-1] < model.config.vocab_size for shape in kept)
+
+
 def test_a_model_alone_makes_full_logits():
     with Widths() as widths:
         UNUSUAL["divided"]()(input_ids=torch.zeros((2, 9), dtype=torch.int64))

@@ -163,3 +163,16 @@ def test_half_precision_computes_about_the_same(tmp_path, llama, dtype, autocast
         assert {parameter.dtype for parameter in model.parameters() if parameter.requires_grad} == {torch.float32}
     assert half.losses == pytest.approx(exact.losses, rel=1e-2)
     assert (half.losses == exact.losses) is (dtype == "float32" and not autocast)
+
+
+def test_autocast_covers_the_head(tmp_path, model):
+    rounded = []
+
+    def recording(logits, targets):
+        rounded.append(torch.equal(logits, logits.bfloat16().float()))
+        return cross_entropy(logits, targets)
+
+    for extra in ({}, {"bf16": True}):
+        fresh = copy.deepcopy(model)
+        trainer(fresh, objective(recording, fresh), tmp_path, rows()[:4], max_steps=1, extra=extra).train()
+    assert rounded == [False, True]
