@@ -1,6 +1,8 @@
 """The library's face: `SmoLoRA`, `train` and `load`."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,8 +67,8 @@ class SmoLoRA:
         text_field: str | None = None,
         output_dir: str | None = None,
         *,
-        lora: LoRAConfig | None = None,
-        training: TrainingSection | None = None,
+        lora: LoRAConfig | Mapping[str, Any] | None = None,
+        training: TrainingSection | Mapping[str, Any] | None = None,
         loss: str | Callable[..., Any] | Loss | Mapping[str, Any] | None = None,
         preprocessors: Sequence[str | Callable[..., Any] | Preprocessor | Mapping[str, Any]] = (),
         plugins: Sequence[object] = (),
@@ -91,13 +93,15 @@ class SmoLoRA:
         model = {"path": str(model_name), **settings.pop("model", {})}
         data = dict(settings.pop("data", {}))
         given: dict[str, Any] = {"model": model, "data": data, **settings}
-        self._rows = None if isinstance(dataset_name, str | Path | list | tuple) else dataset_name
+        self._rows = None if _is_path(dataset_name) else dataset_name
         data["train"] = _paths(dataset_name) if self._rows is None else "rows in memory"
         if text_field is not None:
             data["text_field"] = text_field
         if lora is not None:
             given["lora"] = lora
-        if training is not None:
+        if isinstance(training, Mapping):
+            given["training"] = dict(training)
+        elif training is not None:
             given["training"] = {field.name: getattr(training, field.name) for field in attrs.fields(TrainingSection)}
             if isinstance(training, TrainingConfig):
                 data.setdefault("max_seq_length", training.max_seq_length)
@@ -222,6 +226,13 @@ def _resolve(values: Mapping[str, Any], settings: Sequence[Setting] = ()) -> Res
     return resolve(Document(dict(values), {"": _FROM_PYTHON}), settings)
 
 
+def _is_path(source: Any) -> bool:
+    if source is None:
+        raise ConfigError("dataset_name is None", where=_FROM_PYTHON, hint="give a file, a folder, a list of rows or a Dataset")
+    each = source if isinstance(source, list | tuple) and source else [source]
+    return all(isinstance(one, str | Path) for one in each)
+
+
 def _paths(source: Any) -> Any:
     return [str(path) for path in source] if isinstance(source, list | tuple) else str(source)
 
@@ -239,10 +250,15 @@ class _Handed:
         if not isinstance(given, kind):
             if not callable(given):
                 raise ConfigError(f"a {kind.__name__} must be a name, a function or a record, is {given!r}", where=_FROM_PYTHON)
-            own = getattr(given, "__name__", type(given).__name__).strip("_<>").replace("_", "-").lower()
-            given = kind(name=own or "given", summary=_FROM_PYTHON, implementation=given)
+            given = kind(name=self._free_name(given), summary=_FROM_PYTHON, implementation=given)
         self._records.append(given)
         return given.name
+
+    def _free_name(self, function: Any) -> str:
+        own = re.sub(r"[^a-z0-9]+", "-", getattr(function, "__name__", type(function).__name__).lower()).strip("-") or "given"
+        taken = {record.name for record in self._records}
+        further = (f"{own}-{number}" for number in count(2))
+        return next(name for name in chain([own], further) if name not in taken)
 
     @hookimpl
     def smolora_losses(self) -> list[Component]:

@@ -141,7 +141,8 @@ class Preprocessor(Component):
     """A step that rows go through before they become tokens.
 
     Attributes:
-        scope: `row`: `(row) -> row | None | Drop("reason") | list[row]`; `dataset`: `(dataset, context) -> dataset`.
+        scope: `row`: `(row) -> row | None | Drop("reason") | list[row]`; `dataset`: `(dataset, context) -> dataset`,
+            where `context` has `tokenizer`, `max_seq_length` and `seed`.
     """
 
     noun: ClassVar[str] = "preprocessor"

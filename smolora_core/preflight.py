@@ -1,17 +1,21 @@
 """Everything about a config that can be known without torch: all problems at once, in an instant."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
+
+import attrs
 
 from smolora_core.components import Loss
 from smolora_core.config import Resolved
-from smolora_core.data.formats import detect_shape
+from smolora_core.data.formats import peek_shape
 from smolora_core.data.sources import open_source, peek
 from smolora_core.errors import ConfigError, DatasetError, Problem, SmoLoRAError
 from smolora_core.model.header import ModelHeader, is_folder, read_header
+from smolora_core.model.limits import within_positions
 from smolora_core.model.targets import choose_targets
 from smolora_core.plugins import PluginManager
 from smolora_core.plugins.choosing import Choices, choose_components
+from smolora_core.run_folder import locate
 from smolora_core.training.arguments import unknown_arguments
 
 __all__ = ["preflight"]
@@ -40,17 +44,26 @@ def preflight(resolved: Resolved, plugins: PluginManager) -> dict[str, str]:
             return None
 
     config = resolved.config
+    attempt(locate, resolved)
     local = is_folder(config.model.path)
-    header = attempt(read_header, config.model.path, resolved.where("model")) if local else None
+    header = attempt(read_header, config.model.path, resolved.where("model.path")) if local else None
     architectures = header.config.get("architectures") or () if header is not None else None
     choices = attempt(choose_components, resolved, plugins.registry, architectures)
     targets = attempt(_targets, resolved, header, plugins) if header is not None and header.modules else None
+    if header is not None:
+        attempt(within_positions, resolved, header.positions)
+        problems += _missing_parts(header, config.model.path, resolved.where("model.path"))
     shape = attempt(_rows, resolved, choices)
     if isinstance(config.data.eval, str):
         attempt(_rows, resolved, choices, "eval")
     problems += unknown_arguments(config.training.extra, resolved.where("training.extra"))
     for origin, offered in plugins.tell("smolora_check_config", config=config):
-        problems += [Problem(p.what, where=p.where or f"{origin}:", hint=p.hint) for p in offered or ()]
+        for problem in offered if isinstance(offered, Iterable) else [offered]:
+            if isinstance(problem, Problem):
+                problems.append(problem if problem.where else attrs.evolve(problem, where=f"{origin.title}:"))
+            else:
+                what = f"smolora_check_config gave {type(problem).__name__}"
+                problems.append(Problem(what, where=f"{origin.title}:", hint="it gives Problem records"))
     if problems:
         raise ConfigError.of(problems)
     found = {"model": f"{config.model.path}" + (f"  {header.model_type}" if header else "  (hub id, not looked at)")}
@@ -60,6 +73,13 @@ def preflight(resolved: Resolved, plugins: PluginManager) -> dict[str, str]:
         found["task"], found["loss"] = str(choices.task), str(choices.loss)
     found["data"] = f"{config.data.train}  {shape}"
     return found
+
+
+def _missing_parts(header: ModelHeader, path: str, where: str) -> Iterator[Problem]:
+    if not header.has_weights:
+        yield Problem(f"the model in {path!r} has no weights", where=where, hint="it needs model.safetensors")
+    if not header.has_tokenizer:
+        yield Problem(f"the model in {path!r} has no tokenizer", where=where, hint="save one beside it")
 
 
 def _targets(resolved: Resolved, header: ModelHeader, plugins: PluginManager) -> Any:
@@ -73,12 +93,12 @@ def _rows(resolved: Resolved, choices: Choices | None, key: str = "train") -> st
     source = open_source(getattr(config, key), resolved.where(f"data.{key}"))
     if source.kind == "hub":
         return "hub id, not looked at"
-    rows = peek(source)
+    rows = peek(source, on_bad=(lambda problem: None) if config.on_bad_row == "drop" else None)
     if config.preprocessors:
         return "columns come from preprocessors"
     loss = choices.loss.registered.component if choices else None
     extra = loss.columns if isinstance(loss, Loss) else ()
-    shape = detect_shape(config, rows[0].row, rows[0].where, extra)
+    shape = peek_shape(config, rows, extra)
     if config.on_bad_row == "error":
         problems = [bad for row in rows if isinstance(bad := shape.read(row.row, row.where), Problem)]
         if problems:

@@ -1,30 +1,34 @@
 """A run from config to outcome: plan, prepare, train, finish."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import attrs
 import torch
-from transformers import PrinterCallback
+from transformers import PrinterCallback, TrainerCallback
 
 from smolora_core.checkpoints.store import Checkpoint, commit, keep_latest
-from smolora_core.components import Task, TaskImplementation
+from smolora_core.components import CheckpointWriter, Task, TaskImplementation, Writer
 from smolora_core.config import Resolved, RunConfig
 from smolora_core.config.dump import dump, plain
 from smolora_core.data.pipeline import Prepared, Step, prepare
-from smolora_core.data.splits import open_splits
-from smolora_core.model.adapter import Adapted, adaptable_modules, attach
+from smolora_core.data.splits import Reader, open_splits
+from smolora_core.errors import PluginError, TrainingError
+from smolora_core.model.adapter import Adapted, adaptable_modules, attach, trainable_names
 from smolora_core.model.device import pick_device
 from smolora_core.model.header import is_folder, read_header
+from smolora_core.model.limits import within_positions
 from smolora_core.model.load import load_base, load_tokenizer, padding_id, read_config, source_of
 from smolora_core.model.proof import prove_saved
 from smolora_core.model.targets import choose_targets
-from smolora_core.plugins import PluginManager
+from smolora_core.plugins import PluginManager, build
 from smolora_core.plugins.choosing import Choices, choose_components, default_strategies, spell_out
+from smolora_core.plugins.loading import describe
 from smolora_core.report.events import Event, EventLog
+from smolora_core.run_folder import claim, locate
 from smolora_core.training.arguments import make_arguments
 from smolora_core.training.callbacks import LogEvents, StepCallback
 from smolora_core.training.memory import Strategies
@@ -91,55 +95,66 @@ def execute(
     Raises:
         SmoLoRAError: something the user gave cannot be used, or the run failed; plugins are told of the outcome first.
     """
-    config = resolved.config
-    folder = Path(config.output_dir)
-    where = resolved.where("model")
-    if is_folder(config.model.path):
-        architectures = read_header(config.model.path, where).config.get("architectures")
-    else:
-        architectures = read_config(config.model, where).architectures
-    choices = choose_components(resolved, plugins.registry, architectures or ())
+    where = resolved.where("model.path")
+    if is_folder(resolved.config.model.path):
+        read_header(resolved.config.model.path, where)
+    base_config = read_config(resolved.config.model, where)
+    resolved = within_positions(resolved, getattr(base_config, "max_position_embeddings", None))
+    choices = choose_components(resolved, plugins.registry, base_config.architectures or ())
     assert choices is not None
     resolved = spell_out(resolved, choices)
-    config = resolved.config
-    device = pick_device(config.model.device, resolved.where("model.device"))
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    events = EventLog(folder / "events.jsonl", listener)
-    run = Run(config, folder, device, plugins, events.emit)
+    device = pick_device(resolved.config.model.device, resolved.where("model.device"))
+    folder = locate(resolved)
+    earlier = claim(folder)
+    run = Run(resolved.config, folder, device, plugins, EventLog(folder / "events.jsonl", listener).emit)
     (folder / "run.yaml").write_text(dump(resolved), encoding="utf-8")
+    if earlier is not None:
+        run.emit("note", text=f"an earlier run was moved to {earlier}")
     try:
-        outcome = _work(resolved, run, choices, rows)
+        outcome = _work(resolved, run, choices, base_config, rows)
     except BaseException as error:
         status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
-        _tell_finished(run, Outcome(status=status, error=error))
+        ended = Outcome(status=status, error=error)
+        _afterwards(run, error, lambda: plugins.tell("smolora_run_finished", run=run, outcome=ended))
         raise
-    _tell_finished(run, outcome)
+    _afterwards(run, None, lambda: plugins.tell("smolora_run_finished", run=run, outcome=outcome))
     return outcome
 
 
-def _work(resolved: Resolved, run: Run, choices: Choices, rows: Any) -> Outcome:
-    tokenizer = load_tokenizer(run.config.model, resolved.where("model"))
+def _work(resolved: Resolved, run: Run, choices: Choices, base_config: Any, rows: Any) -> Outcome:
+    # What transformers refuses is refused before any row is read.
+    arguments = make_arguments(run.config, run.folder, run.device, evaluates=run.config.data.eval is not None)
+    tokenizer = load_tokenizer(run.config.model, resolved.where("model.path"))
     task = choices.task.build()
-    train, held_out = _prepare(resolved, run, choices, task, tokenizer, rows)
+    vocab_size = getattr(base_config.get_text_config(), "vocab_size", None)
+    train, held_out = _prepare(resolved, run, choices, task, tokenizer, vocab_size, rows)
     chosen = default_strategies(run.plugins.registry, run.device.type) if choices.memory is None else choices.memory
     strategies = Strategies(tuple((each.registered.origin, each.build()) for each in chosen), run)
-    adapted = _adapt(resolved, run, choices, strategies)
     try:
-        return _train(run, choices, adapted, task, tokenizer, train, held_out, strategies)
-    finally:
-        strategies.run_finished()
+        adapted = _adapt(resolved, run, choices, base_config, strategies)
+        outcome = _train(run, choices, adapted, task, tokenizer, train, held_out, strategies, arguments)
+    except BaseException as error:
+        _afterwards(run, error, strategies.run_finished)
+        raise
+    _afterwards(run, None, strategies.run_finished)
+    return outcome
 
 
 def _prepare(
-    resolved: Resolved, run: Run, choices: Choices, task: TaskImplementation, tokenizer: Any, rows: Any
+    resolved: Resolved, run: Run, choices: Choices, task: TaskImplementation, tokenizer: Any, vocab_size: int | None, rows: Any
 ) -> tuple[Prepared, Prepared | None]:
     """Turn rows into token sequences, and write down what became of each."""
     config = run.config.data
     columns = getattr(choices.loss.registered.component, "columns", ())
     steps = [Step(each.registered, each.build()) for each in choices.preprocessors]
     splits = open_splits(config, resolved.where("data.train"), resolved.where("data.eval"), rows)
-    train = prepare(splits.train, config, steps, task, tokenizer, columns)
-    held_out = prepare(splits.held_out, config, steps, task, tokenizer, columns) if splits.held_out else None
+
+    def side(read: Reader, name: str) -> Prepared:
+        seed = run.config.seed
+        return prepare(read, config, steps, task, tokenizer, columns, seed=seed, vocab_size=vocab_size, side=name)
+
+    train = side(splits.train, "data.train")
+    held_out = side(splits.held_out, "data.eval") if splits.held_out else None
     ledger = {"train": train.ledger.as_dict(), **({"eval": held_out.ledger.as_dict()} if held_out else {})}
     (run.folder / "ledger.json").write_text(json.dumps(ledger, indent=1, ensure_ascii=False), encoding="utf-8")
     run.emit("data", shape=train.shape.name, columns=train.shape.columns, **ledger)
@@ -148,13 +163,12 @@ def _prepare(
     return train, held_out
 
 
-def _adapt(resolved: Resolved, run: Run, choices: Choices, strategies: Strategies) -> Adapted:
+def _adapt(resolved: Resolved, run: Run, choices: Choices, base_config: Any, strategies: Strategies) -> Adapted:
     """Load the base, choose its targets and attach the adapter."""
     config = run.config
     task = choices.task.registered.component
     assert isinstance(task, Task)
-    transformers_config = read_config(config.model, resolved.where("model"))
-    base = load_base(config.model, task, run.device, transformers_config, strategies.load_kwargs())
+    base = load_base(config.model, task, run.device, base_config, strategies.load_kwargs())
     run.emit(
         "base",
         model=config.model.path,
@@ -165,15 +179,20 @@ def _adapt(resolved: Resolved, run: Run, choices: Choices, strategies: Strategie
     )
     targets = choose_targets(
         config.lora.target_modules,
-        transformers_config.model_type,
+        base_config.model_type,
         adaptable_modules(base.model),
         run.plugins.registry,
         resolved.where("lora.target_modules"),
     )
     adapted = attach(base.model, config.lora, targets, task, source_of(config.model), config.seed)
+    trained = trainable_names(adapted.model)
     strategies.model_ready(adapted.model)
-    for _ in run.plugins.tell("smolora_adapter_attached", model=adapted.model, run=run):
-        pass
+    run.plugins.tell("smolora_adapter_attached", model=adapted.model, run=run)
+    if changed := sorted(trainable_names(adapted.model) ^ trained):
+        raise TrainingError(
+            f"a plugin changed what is trained: {len(changed)} tensors, {changed[0]!r} among them",
+            hint="the adapter would not hold them: leave requires_grad as it is",
+        )
     run.emit(
         "targets",
         patterns=targets.patterns,
@@ -194,38 +213,44 @@ def _train(
     train: Prepared,
     held_out: Prepared | None,
     strategies: Strategies,
+    arguments: Any,
 ) -> Outcome:
     config, model = run.config, adapted.model
-    writers = [(each.name, each.build()) for each in choices.writers]
+    writers = {each.name: each.build() for each in choices.writers}
+    # The final folder is an adapter whatever else is written.
+    adapter_writer = build(run.plugins.registry.resolve(CheckpointWriter, "adapter"))
     values = plain(config)
 
-    def save(step: int, metrics: Mapping[str, float], name: str = "") -> Path:
+    def save(name: str, step: int, metrics: Mapping[str, float], chosen: Mapping[str, Writer]) -> Path:
         checkpoint = Checkpoint(step=step, model=model, tokenizer=tokenizer, metrics=metrics, config=values)
-        place = commit(checkpoint, run.folder / (name or f"checkpoint-{step}"), writers)
+        place = commit(checkpoint, run.folder / name, chosen.items())
         run.emit("checkpoint", step=step, path=str(place))
-        if not name:
-            keep_latest(run.folder, config.checkpoints.keep)
         return place
 
-    callbacks = [callback for _, offered in run.plugins.tell("smolora_callbacks", run=run) for callback in offered]
+    def save_checkpoint(step: int, metrics: Mapping[str, float]) -> None:
+        save(f"checkpoint-{step}", step, metrics, writers)
+        keep_latest(run.folder, config.checkpoints.keep)
+
     trainer = SmoLoRATrainer(
         objective=make_objective(choices.loss.registered, choices.loss.build(), model),
-        save=lambda step, metrics: save(step, metrics),
+        save=save_checkpoint,
         model=model,
-        args=make_arguments(config, run.device, evaluates=held_out is not None),
+        args=arguments,
         train_dataset=train.dataset,
         eval_dataset=held_out.dataset if held_out else None,
         data_collator=lambda rows: task.collate(rows, padding_id(tokenizer)),
-        callbacks=[StepCallback(strategies), *callbacks],
+        callbacks=[StepCallback(strategies), *_callbacks(run)],
     )
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(LogEvents(run.emit, lambda: trainer.tokens_seen))
+    if len(trainer.get_train_dataloader()) == 0:
+        raise TrainingError(f"{len(train.dataset)} sequences make no batch", hint="make batches smaller")
     before = trainer.evaluate_now() if held_out else {}
     with profile_code(run.folder / "profile.pstats") if config.debug.profile_training else nullcontext():
         result = trainer.train()
     after = trainer.evaluate_now() if held_out else {}
     metrics = {"train_loss": result.training_loss, **after, **{f"{name}_before": value for name, value in before.items()}}
-    adapter = save(trainer.state.global_step, metrics, "adapter")
+    adapter = save("adapter", trainer.state.global_step, metrics, {"adapter": adapter_writer, **writers})
     proved = prove_saved(model, adapter)
     run.emit("finished", steps=trainer.state.global_step, adapter=str(adapter), tensors_proved=proved, **metrics)
     return Outcome(
@@ -233,6 +258,24 @@ def _train(
     )
 
 
-def _tell_finished(run: Run, outcome: Outcome) -> None:
-    for _ in run.plugins.tell("smolora_run_finished", run=run, outcome=outcome):
-        pass
+def _callbacks(run: Run) -> list[TrainerCallback]:
+    callbacks = []
+    for origin, offered in run.plugins.tell("smolora_callbacks", run=run):
+        for callback in offered if isinstance(offered, Iterable) else [offered]:
+            if not isinstance(callback, TrainerCallback):
+                what = f"smolora_callbacks gave {type(callback).__name__}"
+                raise PluginError(what, where=f"{origin.title}:", hint="it gives transformers.TrainerCallback objects")
+            callbacks.append(callback)
+    return callbacks
+
+
+def _afterwards(run: Run, error: BaseException | None, action: Callable[[], object]) -> None:
+    """Let plugins clean up; what goes wrong there must not hide how the run ended."""
+    try:
+        action()
+    except Exception as late:
+        text = " ".join([describe(late), *getattr(late, "__notes__", ())])
+        if error is not None:
+            error.add_note(f"after that came {text}")
+        else:
+            run.emit("warning", text=text)

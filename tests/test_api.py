@@ -9,6 +9,7 @@ from datasets import Dataset
 
 import smolora_core
 from smolora_core import (
+    CheckpointWriter,
     ConfigError,
     Drop,
     LoRAConfig,
@@ -217,3 +218,153 @@ def test_the_profile_of_a_run_can_be_read(llama: Path, rows: Path, tmp_path: Pat
     settings = {"debug": {"profile_training": True}, "training": SHORT}
     SmoLoRA(str(llama), str(rows), output_dir=str(tmp_path / "run"), **settings).train()
     assert pstats.Stats(str(tmp_path / "run" / "profile.pstats")).total_calls > 0
+
+
+def run_of(llama: Path, rows: Path, folder: Path, **settings: object) -> SmoLoRA:
+    return SmoLoRA(str(llama), str(rows), output_dir=str(folder), **{"training": SHORT, **settings})
+
+
+def test_rows_can_be_a_list_of_dicts(llama: Path, tmp_path: Path) -> None:
+    assert SmoLoRA(str(llama), ROWS, output_dir=str(tmp_path / "run"), training={"max_steps": 1}).train()["train_loss"] > 0
+
+
+def test_no_dataset_is_said_to_be_none(llama: Path) -> None:
+    with pytest.raises(ConfigError, match="given from Python dataset_name is None; give a file"):
+        SmoLoRA(str(llama), None)
+
+
+def test_functions_without_a_name_of_their_own_get_one(llama: Path, rows: Path, tmp_path: Path) -> None:
+    run_of(llama, rows, tmp_path / "run", preprocessors=[lambda row: row, lambda row: row]).train()
+    assert '["lambda", "lambda-2"]' in (tmp_path / "run" / "run.yaml").read_text()
+
+
+def test_an_earlier_run_is_moved_aside_whole(llama: Path, rows: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+    folder = tmp_path / "run"
+    run_of(llama, rows, folder).train(save_steps=2)
+    first = (folder / "adapter" / "adapter_model.safetensors").read_bytes()
+    run_of(llama, rows, folder, lora=LoRAConfig(r=2), listener=lambda e: said.append(e.values.get("text", ""))).train(
+        save_steps=4
+    )
+    assert sorted(path.name for path in folder.glob("checkpoint-*")) == ["checkpoint-4", "checkpoint-6"]
+    assert (folder / "previous-1" / "adapter" / "adapter_model.safetensors").read_bytes() == first
+    assert f"an earlier run was moved to {folder / 'previous-1'}" in said
+
+
+def test_a_run_that_ends_early_does_not_describe_the_adapter_of_another(llama: Path, rows: Path, tmp_path: Path) -> None:
+    run_of(llama, rows, tmp_path / "run").train()
+
+    def broken(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        run_of(llama, rows, tmp_path / "run", loss=broken).train()
+    assert not (tmp_path / "run" / "adapter").exists()
+    assert (tmp_path / "run" / "previous-1" / "adapter").is_dir()
+
+
+def test_other_writers_do_not_cost_the_final_adapter(llama: Path, rows: Path, tmp_path: Path) -> None:
+    class Cards:
+        @hookimpl
+        def smolora_checkpoint_writers(self) -> list[CheckpointWriter]:
+            def write_card(checkpoint: object, directory: Path) -> None:
+                (directory / "CARD.md").write_text(f"step {checkpoint.step}")
+
+            return [CheckpointWriter(name="card", summary="a card", implementation=write_card)]
+
+    run_of(llama, rows, tmp_path / "run", checkpoints={"writers": ["card"], "save_steps": 3}, plugins=[Cards()]).train()
+    assert sorted(path.name for path in (tmp_path / "run" / "checkpoint-3").iterdir()) == ["CARD.md", "manifest.json"]
+    assert {"CARD.md", "adapter_model.safetensors"} <= {path.name for path in (tmp_path / "run" / "adapter").iterdir()}
+
+
+def test_a_batch_that_is_never_full_is_no_training(llama: Path, rows: Path, tmp_path: Path) -> None:
+    training = {"per_device_train_batch_size": 64, "extra": {"dataloader_drop_last": True}}
+    lora = run_of(llama, rows, tmp_path / "run", training=training)
+    with pytest.raises(TrainingError, match=r"^24 sequences make no batch; make batches smaller$"):
+        lora.train()
+
+
+def test_a_small_held_out_side_is_evaluated_whole(llama: Path, rows: Path, tmp_path: Path) -> None:
+    training = {"num_train_epochs": 1, "extra": {"dataloader_drop_last": True}}
+    metrics = run_of(llama, rows, tmp_path / "run", training=training, data={"eval": 0.3}).train()
+    assert metrics["eval_loss"] > 0
+
+
+def test_a_plugin_that_trains_more_than_the_adapter_is_stopped(llama: Path, rows: Path, tmp_path: Path) -> None:
+    class Greedy:
+        @hookimpl
+        def smolora_adapter_attached(self, model: torch.nn.Module) -> None:
+            model.requires_grad_(True)
+
+    with pytest.raises(TrainingError, match=r"a plugin changed what is trained: .* leave requires_grad as it is"):
+        run_of(llama, rows, tmp_path / "run", plugins=[Greedy()]).train()
+
+
+def test_a_loss_that_exits_does_not_end_the_run_well(llama: Path, rows: Path, tmp_path: Path) -> None:
+    def leaves(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        raise SystemExit(0)
+
+    with pytest.raises(PluginError, match=r"called sys\.exit\(0\) while computing the loss"):
+        run_of(llama, rows, tmp_path / "run", loss=leaves).train()
+
+
+def test_what_goes_wrong_after_a_failure_is_a_note_on_it(llama: Path, rows: Path, tmp_path: Path) -> None:
+    class Clumsy:
+        @hookimpl
+        def smolora_run_finished(self) -> None:
+            raise OSError("disk")
+
+    def broken(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError) as caught:
+        run_of(llama, rows, tmp_path / "run", loss=broken, plugins=[Clumsy()]).train()
+    assert any(note.startswith("after that came OSError: disk") for note in caught.value.__notes__)
+
+
+def test_what_goes_wrong_after_a_good_run_is_a_warning(llama: Path, rows: Path, tmp_path: Path) -> None:
+    warnings: list[str] = []
+
+    class Clumsy:
+        @hookimpl
+        def smolora_run_finished(self) -> None:
+            raise OSError("disk")
+
+    lora = run_of(
+        llama,
+        rows,
+        tmp_path / "run",
+        plugins=[Clumsy()],
+        listener=lambda event: warnings.append(event.values["text"]) if event.kind == "warning" else None,
+    )
+    assert lora.train()["train_loss"] > 0
+    assert warnings[0].startswith("OSError: disk raised by plugin")
+
+
+def test_a_callback_hook_that_gives_something_else_is_named(llama: Path, rows: Path, tmp_path: Path) -> None:
+    class Odd:
+        @hookimpl
+        def smolora_callbacks(self) -> int:
+            return 5
+
+    with pytest.raises(PluginError, match=r"smolora_callbacks gave int; it gives transformers\.TrainerCallback objects"):
+        run_of(llama, rows, tmp_path / "run", plugins=[Odd()]).train()
+
+
+def test_secrets_reach_no_file(llama: Path, rows: Path, tmp_path: Path) -> None:
+    training = {"max_steps": 1, "extra": {"hub_token": "hf_canary"}}
+    run_of(llama, rows, tmp_path / "run", training=training).train()
+    written = [path for path in (tmp_path / "run").rglob("*") if path.is_file()]
+    assert written
+    assert not [path for path in written if b"hf_canary" in path.read_bytes()]
+
+
+def test_a_default_length_is_held_to_the_positions_of_the_model(llama: Path, rows: Path, tmp_path: Path) -> None:
+    run_of(llama, rows, tmp_path / "run", training={"max_steps": 1}).train()
+    assert "max_seq_length: 128  # the model's positions" in (tmp_path / "run" / "run.yaml").read_text()
+
+
+def test_a_length_beyond_the_positions_of_the_model_is_refused(llama: Path, rows: Path, tmp_path: Path) -> None:
+    lora = run_of(llama, rows, tmp_path / "run", training={"max_steps": 1}, data={"max_seq_length": 256})
+    with pytest.raises(ConfigError, match=r"data\.max_seq_length 256 is more than the 128 positions of the model"):
+        lora.train()

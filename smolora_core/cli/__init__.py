@@ -2,13 +2,18 @@
 
 import ast
 import importlib.metadata
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import redirect_stdout, suppress
 from pathlib import Path
+from typing import TextIO, cast
 
 from cyclopts import App, CycloptsError
 
 from smolora_core.errors import SmoLoRAError
+from smolora_core.plugins.loading import describe
+from smolora_core.report.stream import LastingStream
 
 __all__ = ["main", "make_app"]
 
@@ -18,8 +23,10 @@ _SETTINGS = (
     "--data.train rows.jsonl --lora.r 16 --training.max_steps 100 --loss focal --loss.gamma 2. "
     "With --model and --data.train no file is needed."
 )
-_INTERRUPTED = 130
+_PROMPT_HINT = "a prompt that starts with '-' is given as --prompt=..., or after --"
+_FAILED = 1
 _USAGE = 2
+_INTERRUPTED = 130
 
 
 def make_app() -> App:
@@ -30,6 +37,7 @@ def make_app() -> App:
         version=lambda: importlib.metadata.version("smolora"),
         help_format="plaintext",
         result_action="return_int_as_exit_code_else_zero",
+        suppress_keyboard_interrupt=False,
     )
     app.command("smolora_core.cli.train:train", name="train", help="Train an adapter from a config.", help_epilogue=_SETTINGS)
     app.command(
@@ -67,24 +75,56 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         0, or 2 for a mistake in what the user gave, 1 for a run that failed, 130 after Ctrl-C.
     """
+    # Torch reads it when it is imported. Threads of OpenMP wait actively unless told otherwise, and then one other busy
+    # process makes training several times slower, because those that wait keep the processors from those that work.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
     given = [argument for argument in given if argument != "--debug"]
+    if sys.stdout is None:
+        return _run(given, debug)
+    stream = LastingStream(sys.stdout)
+    with redirect_stdout(cast(TextIO, stream)):
+        status = _run(given, debug)
+        stream.flush()
+    if stream.lost is None:
+        return status
+    # The interpreter flushes once more when it ends, and would complain.
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    # A reader like `head` has merely had enough.
+    if isinstance(stream.lost, BrokenPipeError):
+        return status
+    print(f"error: the output was cut short ({stream.lost})", file=sys.stderr)
+    return status or 1
+
+
+def _run(given: list[str], debug: bool) -> int:
     try:
         return int(make_app()(given, exit_on_error=False, print_error=False) or 0)
     except CycloptsError as error:
         print(str(error).strip(), file=sys.stderr)
+        if "generate" in (error.command_chain or ()) and any(argument.startswith("-") for argument in given):
+            print(_PROMPT_HINT, file=sys.stderr)
         return _USAGE
     except SmoLoRAError as error:
         if debug:
             raise
-        for problem in error.problems:
-            print(problem, file=sys.stderr)
-        for note in getattr(error, "__notes__", ()):
-            print(note, file=sys.stderr)
-        return error.exit_code
+        return _report(error.problems, error, error.exit_code)
     except KeyboardInterrupt:
         if debug:
             raise
         print("interrupted", file=sys.stderr)
         return _INTERRUPTED
+    except Exception as error:
+        if debug:
+            raise
+        status = _report([f"error: {describe(error)}"], error, _FAILED)
+        print("run again with --debug for the traceback", file=sys.stderr)
+        return status
+
+
+def _report(lines: Iterable[object], error: Exception, status: int) -> int:
+    for line in (*lines, *getattr(error, "__notes__", ())):
+        print(line, file=sys.stderr)
+    return status

@@ -1,10 +1,9 @@
 """`smolora check`."""
 
 import json as json_module
+import shlex
 
-from smolora_core.api import plugin_choice
-from smolora_core.cli.options import Json, PluginFlags, RunArguments, load_plugins
-from smolora_core.config import load_config, parse_flags
+from smolora_core.cli.options import Json, PluginFlags, RunArguments, load_run
 from smolora_core.errors import SmoLoRAError
 from smolora_core.preflight import preflight
 
@@ -14,9 +13,7 @@ __all__ = ["check"]
 def check(*run: RunArguments, plugins: PluginFlags | None = None, json: Json = False) -> int:
     """Find every problem of a config in an instant: nothing is loaded or written."""
     try:
-        file, settings = parse_flags(run)
-        resolved = load_config(file, settings)
-        found = preflight(resolved, load_plugins(plugins, plugin_choice(resolved)))
+        found = preflight(*load_run(run, plugins))
     except SmoLoRAError as error:
         if not json:
             raise
@@ -28,5 +25,5 @@ def check(*run: RunArguments, plugins: PluginFlags | None = None, json: Json = F
     else:
         for name, value in found.items():
             print(f"{name:<8} {value}")
-        print(f"ok       next: smolora train {' '.join(run)}")
+        print(f"ok       next: {shlex.join(['smolora', 'train', *run, *(plugins.spelt() if plugins else ())])}")
     return 0

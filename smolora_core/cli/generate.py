@@ -33,6 +33,12 @@ def generate(
     """
     import json as json_module
 
+    from smolora_core.inference.options import check_device, check_options, check_prompt
+
+    # What can be found out in an instant is, before torch is imported.
+    check_options(max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, seed=seed)
+    check_device(device)
+    check_prompt(prompt)
     from smolora_core.inference.generate import load_adapter
     from smolora_core.report.terminal import silence_libraries
 

@@ -1,15 +1,18 @@
 """Flags that several commands share."""
 
 import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import attrs
 from cyclopts import Parameter
 
+from smolora_core.api import plugin_choice
+from smolora_core.config import Resolved, load_config, parse_flags
 from smolora_core.plugins import PluginChoice, PluginManager
 
-__all__ = ["Json", "PluginFlags", "RunArguments", "load_plugins", "note"]
+__all__ = ["Json", "PluginFlags", "RunArguments", "load_plugins", "load_run", "note"]
 
 Json = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON.")]
 RunArguments = Annotated[
@@ -32,6 +35,40 @@ class PluginFlags:
     no_plugins: Annotated[bool, Parameter(negative="", help="Do not import any third party's plugin.")] = False
     strict_plugins: Annotated[bool, Parameter(negative="", help="Take any problem with a plugin as an error.")] = False
 
+    def spelt(self) -> list[str]:
+        """Spell the flags as on a command line."""
+        files = [part for file in self.plugin for part in ("--plugin", str(file))]
+        names = [part for name in self.no_plugin for part in ("--no-plugin", name)]
+        return [*files, *names, *self.no_plugins * ["--no-plugins"], *self.strict_plugins * ["--strict-plugins"]]
+
+
+def load_run(run: Sequence[str], flags: PluginFlags | None) -> tuple[Resolved, PluginManager]:
+    """Read a run's config and settings, lay the plugin flags over them, and load the plugins.
+
+    Returns:
+        The config, which names the plugins of the flags too, so that it can be run again without them; and the plugins.
+
+    Raises:
+        ConfigError: the config, or a setting, cannot be used.
+        PluginError: as `load_plugins`.
+    """
+    file, settings = parse_flags(run)
+    resolved = _lay_over(load_config(file, settings), flags or PluginFlags())
+    return resolved, load_plugins(flags, plugin_choice(resolved))
+
+
+def _lay_over(resolved: Resolved, flags: PluginFlags) -> Resolved:
+    section, sources = resolved.config.plugins, dict(resolved.sources)
+    load = _added(section.load, map(str, flags.plugin), "plugins.load", "--plugin", sources)
+    disable = _added(section.disable, flags.no_plugin, "plugins.disable", "--no-plugin", sources)
+    return Resolved(attrs.evolve(resolved.config, plugins=attrs.evolve(section, load=load, disable=disable)), sources)
+
+
+def _added(held: tuple[str, ...], given: Iterable[str], path: str, flag: str, sources: dict[str, str]) -> tuple[str, ...]:
+    every = tuple(dict.fromkeys((*held, *given)))
+    sources.update({f"{path}.{index}": flag for index in range(len(held), len(every))})
+    return every
+
 
 def load_plugins(flags: PluginFlags | None, choice: PluginChoice | None = None) -> PluginManager:
     """Load plugins by what the config and the flags say, and print a line for each problem.
@@ -45,7 +82,7 @@ def load_plugins(flags: PluginFlags | None, choice: PluginChoice | None = None) 
         attrs.evolve(
             choice,
             files=choice.files + flags.plugin,
-            disable=choice.disable + flags.no_plugin,
+            disable=tuple(dict.fromkeys(choice.disable + flags.no_plugin)),
             third_party=not flags.no_plugins,
             strict=flags.strict_plugins,
         ),

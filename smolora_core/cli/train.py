@@ -1,12 +1,11 @@
 """`smolora train`."""
 
+import shlex
 from typing import Annotated
 
 from cyclopts import Parameter
 
-from smolora_core.api import plugin_choice
-from smolora_core.cli.options import PluginFlags, RunArguments, load_plugins
-from smolora_core.config import load_config, parse_flags
+from smolora_core.cli.options import PluginFlags, RunArguments, load_run
 from smolora_core.preflight import preflight
 
 __all__ = ["train"]
@@ -18,9 +17,7 @@ def train(
     quiet: Annotated[bool, Parameter(negative="", help="Print errors only.")] = False,
 ) -> None:
     """Train an adapter from a config."""
-    file, settings = parse_flags(run)
-    resolved = load_config(file, settings)
-    manager = load_plugins(plugins, plugin_choice(resolved))
+    resolved, manager = load_run(run, plugins)
     preflight(resolved, manager)
     # Everything that can be found out in an instant has been; from here on torch is needed.
     from smolora_core.report.terminal import Terminal
@@ -28,4 +25,4 @@ def train(
 
     with Terminal(quiet=quiet or resolved.config.debug.log_level in ("WARNING", "ERROR")) as terminal:
         outcome = execute(resolved, manager, terminal)
-        terminal.line("next", f'smolora generate {outcome.adapter} "..."')
+        terminal.line("next", f'smolora generate {shlex.quote(str(outcome.adapter))} "..."')

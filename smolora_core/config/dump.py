@@ -1,5 +1,6 @@
 """Write a resolved config back as YAML, each value with its source as a comment."""
 
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -11,6 +12,10 @@ from smolora_core.config.load import Resolved
 from smolora_core.config.model import Selection
 
 __all__ = ["dump", "plain"]
+
+
+REDACTED = "redacted"
+_SECRET = re.compile(r"(^|_)(token|secret|password|passwd|api_?key|credentials?)$", re.IGNORECASE)
 
 
 class _Dumper(yaml.SafeDumper):
@@ -29,13 +34,15 @@ def dump(resolved: Resolved) -> str:
 
 
 def plain(value: Any) -> Any:
-    """Turn sections and selections into dicts, lists and scalars; a bare selection becomes its name."""
+    """Turn sections and selections into dicts, lists and scalars; a bare selection becomes its name, a secret a word."""
     if isinstance(value, Selection):
         return {"name": value.name, **plain(value.options)} if value.options else value.name
     if attrs.has(type(value)):
         return {field.name: plain(getattr(value, field.name)) for field in attrs.fields(type(value))}
     if isinstance(value, Mapping):
-        return {key: plain(inner) for key, inner in value.items()}
+        return {
+            key: REDACTED if _SECRET.search(str(key)) and inner is not None else plain(inner) for key, inner in value.items()
+        }
     return [plain(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 

@@ -60,6 +60,14 @@ class Selection:
     options: Mapping[str, Any] = attrs.field(factory=dict)
 
 
+def _each_once(instance: object, attribute: "attrs.Attribute[Any]", value: tuple[Selection, ...]) -> None:
+    names = [selection.name for selection in value]
+    if not names:
+        raise ConfigError(f"{attribute.name} is an empty list")
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise ConfigError(f"{attribute.name} names {twice!r} twice")
+
+
 @attrs.frozen(kw_only=True)
 class ModelConfig:
     """The base model. Written as one text, it is the path."""
@@ -147,7 +155,7 @@ class TrainingSection:
 class CheckpointConfig:
     """What is saved during a run."""
 
-    writers: tuple[Selection, ...] = (Selection(name="adapter"),)
+    writers: tuple[Selection, ...] = attrs.field(default=(Selection(name="adapter"),), validator=_each_once)
     """What writes a checkpoint."""
     save_steps: int = attrs.field(default=500, validator=_above(0))
     """Optimizer steps between two checkpoints."""

@@ -1,7 +1,8 @@
 """Which files the user means by a path, a glob, a list or a folder, and of what kind they are."""
 
+import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from glob import iglob
 from pathlib import Path
@@ -26,6 +27,8 @@ KINDS: Mapping[str, FileKind] = {
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*(/[A-Za-z0-9][A-Za-z0-9_.-]*)?")
 _SHOWN = 5
+# A run's own folder and a saved adapter: what a run wrote is no data of the next one.
+_WRITTEN_BY_RUNS = {"run.yaml", "manifest.json"}
 
 
 def is_hub_id(spec: str) -> bool:
@@ -94,8 +97,11 @@ def _find(spec: str, where: str) -> Iterable[Path]:
 
 
 def _in_folder(folder: Path, spec: str, where: str) -> list[Path]:
-    found = sorted(file for file in folder.rglob("*") if file.is_file() and not _hidden(file.relative_to(folder)))
-    files = [file for file in found if file.suffix.lower() in KINDS]
+    try:
+        files = sorted(file for file in _walk(folder) if file.suffix.lower() in KINDS and file.is_file())
+    except OSError as error:
+        unreadable = Path(error.filename).as_posix()
+        raise DatasetError(f"{unreadable!r} cannot be read ({error.strerror})", where=where) from None
     # A read-me beside data files describes them.
     data = [file for file in files if file.suffix.lower() != ".md"]
     if any(KINDS[file.suffix.lower()] != "text" for file in data):
@@ -105,8 +111,19 @@ def _in_folder(folder: Path, spec: str, where: str) -> list[Path]:
     return files
 
 
-def _hidden(path: Path) -> bool:
-    return any(part.startswith(".") for part in path.parts)
+def _walk(folder: Path) -> Iterator[Path]:
+    """Yield what is not hidden and no run wrote, without going through symbolic links."""
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    for place, folders, names in os.walk(folder, onerror=fail):
+        here = Path(place)
+        if here != folder and not _WRITTEN_BY_RUNS.isdisjoint(names):
+            folders.clear()
+            continue
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        yield from (here / name for name in names if not name.startswith("."))
 
 
 def _names_beside(path: Path) -> list[str]:

@@ -8,7 +8,7 @@ import attrs
 
 from smolora_core.errors import Problem
 
-__all__ = ["Located", "OnBad", "flaw", "noun"]
+__all__ = ["Located", "OnBad", "flaw", "noun", "text_problem"]
 
 OnBad = Callable[[Problem], object]
 """Is told of each row that cannot be used but can be stepped over, and raises or lets the reader go on."""
@@ -58,9 +58,20 @@ def flaw(value: Any, *, escaped: bool = False) -> str:
     if not isinstance(value, dict):
         return f"is {noun(value)}, not an object with columns"
     if escaped:
-        try:
-            json.dumps(value, ensure_ascii=False).encode()
-        except UnicodeEncodeError as error:
-            # It would fail in the tokenizer, which does not know the row.
-            return f"holds {error.object[error.start]!r}, half of a character"
+        return _holds_half(json.dumps(value, ensure_ascii=False))
+    return ""
+
+
+def text_problem(column: str, text: str, where: str) -> Problem | None:
+    """Say why a text of a row cannot be used, whoever made it; None if it can."""
+    what = _holds_half(text)
+    return Problem(f"column {column!r} {what}", where=where, hint="set data.on_bad_row to drop") if what else None
+
+
+def _holds_half(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        # It would fail in the tokenizer or in Arrow, which do not know the row.
+        return f"holds {error.object[error.start]!r}, half of a character"
     return ""

@@ -1,6 +1,6 @@
 """The rows to train on and the rows held out."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import attrs
@@ -9,6 +9,7 @@ from smolora_core.config import DataConfig
 from smolora_core.data.holdout import hold_out
 from smolora_core.data.rows import Located, OnBad
 from smolora_core.data.sources import Source, open_source
+from smolora_core.errors import DatasetError
 
 __all__ = ["Reader", "Splits", "open_splits"]
 
@@ -18,7 +19,7 @@ Reader = Callable[[OnBad | None], Iterator[Located]]
 
 @attrs.frozen
 class Splits:
-    """Both sides of the data.
+    """Both sides of the data. Where a fraction leaves one of them without a row, reading that one is a DatasetError.
 
     Attributes:
         train: reads the rows to train on.
@@ -46,14 +47,32 @@ def open_splits(config: DataConfig, where: str = "", where_eval: str = "", rows:
         return Splits(train.rows, None)
     if isinstance(config.eval, str):
         return Splits(train.rows, open_source(config.eval, where_eval).rows)
-    return Splits(_side(train, config.eval, held_out=False), _side(train, config.eval, held_out=True))
+    return Splits(_side(train, config.eval, where_eval, held_out=False), _side(train, config.eval, where_eval, held_out=True))
 
 
-def _side(source: Source, fraction: float, *, held_out: bool) -> Reader:
+def _side(source: Source, fraction: float, where: str, *, held_out: bool) -> Reader:
     def read(on_bad: OnBad | None) -> Iterator[Located]:
+        seen, found = 0, False
+
+        def counted(rows: Iterable[Located]) -> Iterator[Located]:
+            nonlocal seen
+            for seen, located in enumerate(rows, start=1):  # noqa: B007
+                yield located
+
         # Both sides read the whole source; a bad row is accounted for once, on the side that trains.
         report = (lambda problem: None) if held_out and on_bad else on_bad
-        parts = hold_out(source.rows(report), fraction, documents=source.documents)
-        return (located for located, is_held_out in parts if is_held_out == held_out)
+        for located, is_held_out in hold_out(counted(source.rows(report)), fraction, documents=source.documents):
+            if is_held_out == held_out:
+                found = True
+                yield located
+        if not found:
+            raise _empty(fraction, seen, "document" if source.documents else "row", where, held_out=held_out)
 
     return read
+
+
+def _empty(fraction: float, seen: int, noun: str, where: str, *, held_out: bool) -> DatasetError:
+    if held_out:
+        hint = f"raise it, or give more {noun}s"
+        return DatasetError(f"data.eval {fraction} holds out none of {seen} {noun}s", where=where, hint=hint)
+    return DatasetError(f"data.eval {fraction} leaves no {noun} of {seen} to train on", where=where, hint="lower it")

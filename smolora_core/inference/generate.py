@@ -1,6 +1,5 @@
 """Load an adapter folder and let it continue prompts."""
 
-import json
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -14,8 +13,12 @@ import transformers
 from peft import PeftModel
 from safetensors import SafetensorError
 
+from smolora_core.checkpoints.store import MANIFEST
 from smolora_core.errors import ConfigError, ModelLoadError
+from smolora_core.inference.manifest import verify
+from smolora_core.inference.options import check_device, check_options, check_prompt
 from smolora_core.model.device import pick_device
+from smolora_core.model.header import base_of_adapter
 from smolora_core.model.load import padding_id
 
 __all__ = ["LoadedAdapter", "generate", "load_adapter"]
@@ -36,6 +39,7 @@ class LoadedAdapter:
 
     def generate(self, prompt: str, **options: Any) -> str:
         """Continue one prompt; options as in `smolora_core.inference.generate.generate`."""
+        check_prompt(prompt)
         return self.generate_all([prompt], **options)[0]
 
     def generate_all(self, prompts: Sequence[str], **options: Any) -> list[str]:
@@ -52,17 +56,17 @@ def load_adapter(folder: Path, device: str = "auto", dtype: str = "auto") -> Loa
         dtype: a dtype's name; auto is what the base model is stored in.
 
     Raises:
-        ModelLoadError: it is no such folder, or its base model is gone.
+        ConfigError: there is no such device.
+        ModelLoadError: it is no such folder, it is damaged, or its base model is gone.
+        CheckpointError: a file is not what its manifest says.
     """
-    config = folder / "adapter_config.json"
-    if not config.is_file() and not (folder / "config.json").is_file():
-        below = folder / "adapter"
-        hint = f"did you mean {str(below)!r}?" if (below / "adapter_config.json").is_file() else "give the adapter's folder"
-        raise ModelLoadError(f"no folder {str(folder)!r} with an adapter_config.json", hint=hint)
+    check_device(device)
     with _naming(folder):
-        base = json.loads(config.read_text(encoding="utf-8"))["base_model_name_or_path"] if config.is_file() else str(folder)
+        base = _base_of(folder)
+    verify(folder)
     if Path(base).is_absolute() and not Path(base).is_dir():
         hint = "put it back, or change base_model_name_or_path in adapter_config.json"
+        hint += f" and remove {MANIFEST}" if (folder / MANIFEST).is_file() else ""
         raise ModelLoadError(f"the base model {base!r} of {str(folder)!r} is gone", hint=hint)
     with _naming(base):
         model: Any = transformers.AutoModelForCausalLM.from_pretrained(base, dtype=dtype)
@@ -71,9 +75,23 @@ def load_adapter(folder: Path, device: str = "auto", dtype: str = "auto") -> Loa
         warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
         has_tokenizer = (folder / "tokenizer_config.json").is_file()
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder if has_tokenizer else base)
-        if config.is_file():
+        if (folder / "adapter_config.json").is_file():
             model = PeftModel.from_pretrained(model, folder)
     return LoadedAdapter(model.to(pick_device(device)).eval(), tokenizer)
+
+
+def _base_of(folder: Path) -> str:
+    """Read which base model an adapter belongs to; a folder with a whole model is its own."""
+    config = folder / "adapter_config.json"
+    if not config.is_file():
+        if (folder / "config.json").is_file():
+            return str(folder)
+        below = folder / "adapter"
+        hint = f"did you mean {str(below)!r}?" if (below / "adapter_config.json").is_file() else "give the adapter's folder"
+        raise ModelLoadError(f"no folder {str(folder)!r} with an adapter_config.json", hint=hint)
+    if base := base_of_adapter(folder):
+        return base
+    raise ModelLoadError(f"the adapter in {str(folder)!r} is damaged (adapter_config.json names no base model)")
 
 
 @contextmanager
@@ -81,7 +99,7 @@ def _naming(path: str | Path) -> Iterator[None]:
     """Let errors of what is loaded name it."""
     try:
         yield
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, TypeError, ImportError, RuntimeError, SafetensorError) as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ModelLoadError(f"cannot load {str(path)!r} ({first})") from error
 
@@ -109,7 +127,15 @@ def generate(
 
     Returns:
         The continuations without the prompts and without special tokens.
+
+    Raises:
+        ConfigError: an option or a prompt cannot be used.
     """
+    check_options(max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, seed=seed)
+    if isinstance(prompts, str):
+        raise ConfigError("prompts must be a list of texts, is one text", hint="put it into a list")
+    for prompt in prompts:
+        check_prompt(prompt)
     if temperature > 0:
         # Transformers would leave out all but 50 tokens.
         sampling = {"do_sample": True, "temperature": temperature, "top_p": top_p, "top_k": 0}

@@ -13,7 +13,7 @@ from smolora_core.config import LoRAConfig
 from smolora_core.errors import ModelLoadError
 from smolora_core.model.targets import TargetChoice
 
-__all__ = ["Adapted", "adaptable_modules", "attach"]
+__all__ = ["Adapted", "adaptable_modules", "attach", "trainable_names"]
 
 
 @attrs.frozen
@@ -39,6 +39,11 @@ def adaptable_modules(model: Any) -> tuple[str, ...]:
     return tuple(
         name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear | Conv1D) and module is not head
     )
+
+
+def trainable_names(model: Any) -> frozenset[str]:
+    """Names of the parameters that are trained."""
+    return frozenset(name for name, parameter in model.named_parameters() if parameter.requires_grad)
 
 
 def attach(model: Any, config: LoRAConfig, targets: TargetChoice, task: Task, base_path: str, seed: int) -> Adapted:

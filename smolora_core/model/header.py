@@ -1,6 +1,7 @@
 """What a model folder says about itself without torch: its config and the names of its weights."""
 
 import json
+import operator
 import re
 import struct
 from difflib import get_close_matches
@@ -11,11 +12,13 @@ import attrs
 
 from smolora_core.errors import ModelLoadError
 
-__all__ = ["ModelHeader", "is_folder", "is_head_or_embedding", "read_header"]
+__all__ = ["ModelHeader", "base_of_adapter", "is_folder", "is_head_or_embedding", "read_header"]
 
 _HEAD_OR_EMBEDDING = re.compile(
     r"(^|\.)(lm_head|embed_out|shared|wte|wpe|relative_attention_bias|\w*embed(s|ding|dings|_\w+)?)$"
 )
+_WEIGHTS = ("*.safetensors", "*.bin")
+_TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt")
 
 
 @attrs.frozen
@@ -25,10 +28,14 @@ class ModelHeader:
     Attributes:
         config: config.json.
         shapes: weight name to shape; empty where the folder holds no safetensors.
+        has_weights: whether there are files of weights, in whatever format.
+        has_tokenizer: whether there are files of a tokenizer.
     """
 
     config: dict[str, Any]
     shapes: dict[str, tuple[int, ...]]
+    has_weights: bool
+    has_tokenizer: bool
 
     @property
     def model_type(self) -> str:
@@ -36,10 +43,28 @@ class ModelHeader:
         return str(self.config.get("model_type", ""))
 
     @property
+    def positions(self) -> int | None:
+        """Tokens in a sequence at most; None where the config names no such number, or positions are relative."""
+        relative = "relative_attention_num_buckets" in self.config
+        return None if relative else self._number("max_position_embeddings", "n_positions", "seq_length")
+
+    @property
+    def vocab_size(self) -> int | None:
+        """Tokens that the model knows; None where the config does not say."""
+        return self._number("vocab_size")
+
+    @property
     def modules(self) -> tuple[str, ...]:
         """Names of the modules whose weight is a matrix, but for heads and embeddings, in the order of the files."""
         matrices = (name for name, shape in self.shapes.items() if name.endswith(".weight") and len(shape) == 2)
         return tuple(module for name in matrices if not is_head_or_embedding(module := name.removesuffix(".weight")))
+
+    def _number(self, *names: str) -> int | None:
+        """Find a number above 0 in the config; that of a model's language part comes first."""
+        text = self.config.get("text_config")
+        sections = (text if isinstance(text, dict) else {}, self.config)
+        values = (section.get(name) for section in sections for name in names)
+        return next((value for value in values if type(value) is int and value > 0), None)
 
 
 def is_head_or_embedding(module: str) -> bool:
@@ -49,7 +74,12 @@ def is_head_or_embedding(module: str) -> bool:
 
 def is_folder(path: str) -> bool:
     """Whether a model path means a folder rather than a hub id."""
-    return path.startswith((".", "/", "~")) or path.count("/") > 1 or Path(path).is_dir()
+    if path.startswith((".", "/", "~")) or path.count("/") > 1:
+        return True
+    try:
+        return Path(path).is_dir()
+    except OSError:  # Too long for a name, say.
+        return False
 
 
 def read_header(path: str | Path, where: str = "") -> ModelHeader:
@@ -60,20 +90,48 @@ def read_header(path: str | Path, where: str = "") -> ModelHeader:
         where: where the user wrote it.
 
     Raises:
-        ModelLoadError: there is no such folder, no config.json in it, or one of the files is damaged.
+        ModelLoadError: there is no such folder, it cannot be read, it holds no config.json or an adapter instead, or one of
+            the files is damaged.
     """
-    folder = Path(path).expanduser()
-    config = folder / "config.json"
-    if not config.is_file():
-        raise ModelLoadError(f"no folder {str(path)!r} with a config.json", where=where, hint=_near(folder))
     try:
-        values = json.loads(config.read_text(encoding="utf-8"))
+        folder = Path(path).expanduser()
+        if not (folder / "config.json").is_file():
+            raise _no_model(path, folder, where)
+        values = _read_object(folder / "config.json")
         shapes: dict[str, tuple[int, ...]] = {}
         for file in _weight_files(folder):
             shapes.update(_shapes(file))
-    except (OSError, ValueError, KeyError, struct.error) as error:
+        has_weights, has_tokenizer = (any(any(folder.glob(name)) for name in names) for names in (_WEIGHTS, _TOKENIZER))
+    except (ValueError, RecursionError, struct.error) as error:
         raise ModelLoadError(f"the model in {str(path)!r} is damaged ({error})", where=where) from error
-    return ModelHeader(values, shapes)
+    except (OSError, RuntimeError) as error:
+        reason = f"{Path(error.filename).name}: {error.strerror}" if isinstance(error, OSError) and error.filename else error
+        raise ModelLoadError(f"the model in {str(path)!r} cannot be read ({reason})", where=where) from error
+    return ModelHeader(values, shapes, has_weights, has_tokenizer)
+
+
+def base_of_adapter(folder: Path) -> str | None:
+    """Read which base model the adapter in a folder belongs to; None when its config does not say."""
+    try:
+        base = _read_object(folder / "adapter_config.json").get("base_model_name_or_path")
+    except ValueError:
+        return None
+    return base if isinstance(base, str) and base else None
+
+
+def _no_model(path: str | Path, folder: Path, where: str) -> ModelLoadError:
+    if (folder / "adapter_config.json").is_file():
+        base = base_of_adapter(folder)
+        belongs = f"; its base model is {base!r}" if base else ""
+        return ModelLoadError(f"{str(path)!r} is an adapter{belongs}", where=where, hint="set model to the base")
+    return ModelLoadError(f"no folder {str(path)!r} with a config.json", where=where, hint=_near(folder))
+
+
+def _read_object(file: Path) -> dict[str, Any]:
+    values = json.loads(file.read_text(encoding="utf-8"))
+    if not isinstance(values, dict):
+        raise ValueError(f"{file.name} is no JSON object")
+    return values
 
 
 def _weight_files(folder: Path) -> list[Path]:
@@ -81,9 +139,12 @@ def _weight_files(folder: Path) -> list[Path]:
     whole, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
     if whole.is_file():
         return [whole]
-    if index.is_file():
-        return [folder / Path(name).name for name in sorted(set(json.loads(index.read_bytes())["weight_map"].values()))]
-    return sorted(folder.glob("*.safetensors"))
+    if not index.is_file():
+        return sorted(folder.glob("*.safetensors"))
+    files = _read_object(index).get("weight_map")
+    if not isinstance(files, dict) or not all(isinstance(name, str) for name in files.values()):
+        raise ValueError(f"{index.name} names no files")
+    return [folder / Path(name).name for name in sorted(set(files.values()))]
 
 
 def _shapes(file: Path) -> dict[str, tuple[int, ...]]:
@@ -94,10 +155,17 @@ def _shapes(file: Path) -> dict[str, tuple[int, ...]]:
         if 8 + length > size:
             raise ValueError(f"{file.name} is cut off")
         header = json.loads(stream.read(length))
+    if not isinstance(header, dict):
+        raise ValueError(f"the header of {file.name} is no JSON object")
     header.pop("__metadata__", None)
-    if 8 + length + max((entry["data_offsets"][1] for entry in header.values()), default=0) != size:
+    try:
+        end = max((int(entry["data_offsets"][1]) for entry in header.values()), default=0)
+        shapes = {name: tuple(map(operator.index, entry["shape"])) for name, entry in header.items()}
+    except (KeyError, IndexError, TypeError):
+        raise ValueError(f"{file.name} has a tensor without a shape or a place") from None
+    if 8 + length + end != size:
         raise ValueError(f"{file.name} is cut off")
-    return {name: tuple(entry["shape"]) for name, entry in header.items()}
+    return shapes
 
 
 def _near(folder: Path) -> str:

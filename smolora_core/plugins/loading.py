@@ -89,9 +89,11 @@ def build(chosen: Registered, options: Any = None) -> Any:
 
 @contextmanager
 def noting(origin: Origin, doing: str) -> Iterator[None]:
-    """Let a plugin's own exception keep its type and say whose it is."""
+    """Let a plugin's own exception keep its type and say whose it is; a call of `sys.exit` must not end the run well."""
     try:
         yield
+    except SystemExit as error:
+        raise PluginError(f"called sys.exit({error.code!r}) while {doing}", where=f"{origin.title}:") from error
     except Exception as error:
         error.add_note(f"raised by {origin.title} while {doing}")
         raise
@@ -102,7 +104,7 @@ def _import(target: str, origin: Origin, where: str) -> Callable[..., Any]:
     try:
         with noting(origin, f"importing {module_name}"):
             module = importlib.import_module(module_name)
-    except (ImportError, SystemExit) as error:
+    except ImportError as error:
         raise PluginError(f"{module_name} cannot be imported ({describe(error)})", where=where) from error
     try:
         found = attrgetter(attribute)(module)

@@ -1,12 +1,15 @@
 """Events: every figure that a person sees is also a line of events.jsonl."""
 
 import json
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import attrs
+
+from smolora_core.errors import DatasetError
 
 __all__ = ["Event", "EventLog", "read_events"]
 
@@ -16,7 +19,7 @@ class Event:
     """One thing that happened in a run.
 
     Attributes:
-        kind: `data`, `targets`, `log`, `eval`, `checkpoint`, `warning`, ...
+        kind: `data`, `targets`, `log`, `eval`, `checkpoint`, `warning`, `note`, ...
         values: plain values, JSON as they are.
     """
 
@@ -28,7 +31,7 @@ class EventLog:
     """Appends events to a file and passes them on to a listener."""
 
     def __init__(self, path: Path, listener: Callable[[Event], None]) -> None:
-        """Open a log.
+        """Open a log; a last line that a crash tore is cut off, so that no event is appended to it.
 
         Args:
             path: events.jsonl of the run.
@@ -36,23 +39,39 @@ class EventLog:
         """
         self._path = path
         self._listener = listener
+        if path.is_file() and not (held := path.read_bytes()).endswith(b"\n"):
+            path.write_bytes(held[: held.rfind(b"\n") + 1])
 
     def emit(self, kind: str, **values: Any) -> None:
-        """Write an event and show it."""
-        line = json.dumps({"time": round(time.time(), 3), "event": kind, **values}, ensure_ascii=False)
-        with self._path.open("a", encoding="utf-8") as stream:
+        """Write an event and show it; numbers that JSON does not know are written as `"NaN"` and `"Infinity"`."""
+        line = json.dumps({"time": round(time.time(), 3), "event": kind, **_spelt(values)}, ensure_ascii=False, allow_nan=False)
+        # Half a surrogate, as in the name of a file that is not UTF-8, becomes the escape that JSON has for it.
+        with self._path.open("a", encoding="utf-8", errors="backslashreplace") as stream:
             stream.write(line + "\n")
         self._listener(Event(kind, values))
 
 
 def read_events(path: Path) -> list[Event]:
-    """Read events back; a last line that a crash tore is left out."""
+    """Read events back; a last line that a crash tore is left out.
+
+    Raises:
+        DatasetError: any other line is no event.
+    """
+    lines = path.read_bytes().split(b"\n")[:-1]
     events = []
-    for line in path.read_text(encoding="utf-8").split("\n"):
+    for number, line in enumerate(lines, start=1):
         try:
             values = json.loads(line)
-        except ValueError:
-            continue
-        values.pop("time")
-        events.append(Event(values.pop("event"), values))
+            del values["time"]
+            events.append(Event(values.pop("event"), values))
+        except (ValueError, KeyError, TypeError) as error:
+            raise DatasetError("is no event", where=f"{path}:{number}", hint="remove the line") from error
     return events
+
+
+def _spelt(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, Mapping):
+        return {key: _spelt(inner) for key, inner in value.items()}
+    return [_spelt(inner) for inner in value] if isinstance(value, list | tuple) else value

@@ -1,14 +1,16 @@
 """Events for a person: rich on a terminal, one plain line per event elsewhere."""
 
 import os
+import sys
 import warnings
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TextIO, cast
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from smolora_core.report.events import Event
+from smolora_core.report.stream import LastingStream
 
 __all__ = ["Terminal", "silence_libraries", "sparkline"]
 
@@ -20,7 +22,9 @@ class Terminal:
 
     def __init__(self, *, quiet: bool = False) -> None:
         """Choose whether anything but errors is printed."""
-        self._console = Console(quiet=quiet, highlight=False, soft_wrap=True)
+        # Without a stream, as under pythonw, rich prints nowhere.
+        stream = sys.stdout and cast(TextIO, LastingStream(sys.stdout))
+        self._console = Console(file=stream, quiet=quiet, highlight=False, markup=False, emoji=False, soft_wrap=True)
         self._progress: Progress | None = None
         self._losses: list[float] = []
 
@@ -41,7 +45,7 @@ class Terminal:
 
     def line(self, topic: str, text: str) -> None:
         """Print one line."""
-        self._console.print(f"  {topic:<9}{text}", markup=False)
+        self._console.print(f"  {topic:<9}{text}")
 
     def _show_data(self, *, shape: str, train: dict[str, Any], **more: Any) -> None:
         for name, ledger in (("data", train), ("held out", more.get("eval"))):
@@ -88,10 +92,13 @@ class Terminal:
         self._progress.update(self._progress.task_ids[0], completed=step, note=note)
 
     def _show_eval(self, *, step: int, loss: float) -> None:
-        if step == 0 or self._progress is None:
-            self.line("eval", f"loss {loss:.4f} on held-out rows at step {step}")
-        else:
-            self._progress.console.print(f"  {'eval':<9}loss {loss:.4f} on held-out rows at step {step}", markup=False)
+        self.line("eval", f"loss {loss:.4f} on held-out rows at step {step}")
+
+    def _show_note(self, *, text: str, **more: Any) -> None:
+        self.line("note", text)
+
+    def _show_warning(self, *, text: str, **more: Any) -> None:
+        self.line("warning", text)
 
     def _show_finished(self, *, steps: int, adapter: str, tensors_proved: int, **metrics: Any) -> None:
         self._stop()

@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 
 from smolora_core.config import RunConfig, TrainingSection
-from smolora_core.errors import ConfigError, Problem, did_you_mean
+from smolora_core.errors import ConfigError, Problem, nearest
 
 __all__ = ["make_arguments", "unknown_arguments"]
 
@@ -23,6 +23,14 @@ _OWN_KEYS = {
     "save_total_limit": "checkpoints.keep",
 }
 _NO_EFFECT = {
+    "eval_on_start": "with data.eval there is always an evaluation before the first step",
+    "eval_strategy": "with data.eval there is an evaluation every training.eval_steps",
+    "label_names": "a loss declares the columns it needs",
+    "prediction_loss_only": "only the loss is computed",
+    "push_to_hub": "nothing is uploaded",
+    "resume_from_checkpoint": "a run starts anew",
+    "save_strategy": "set checkpoints.save_steps",
+    "use_liger_kernel": "the loss is computed in chunks by SmoLoRA itself",
     "label_smoothing_factor": "choose a loss",
     "load_best_model_at_end": "the adapter of the last step is kept",
     "metric_for_best_model": "the adapter of the last step is kept",
@@ -31,11 +39,20 @@ _NO_EFFECT = {
 }
 
 
-def make_arguments(config: RunConfig, device: Any, *, evaluates: bool) -> Any:
+_RENAMED = {
+    "evaluation_strategy": "set training.eval_steps",
+    "group_by_length": "write train_sampling_strategy: group_by_length",
+    "no_cuda": "set model.device to cpu",
+    "warmup_ratio": "write warmup_steps with a fraction below 1",
+}
+
+
+def make_arguments(config: RunConfig, folder: Path, device: Any, *, evaluates: bool) -> Any:
     """Make the Trainer's arguments.
 
     Args:
         config: of the run.
+        folder: of the run.
         device: where it computes.
         evaluates: whether rows are held out.
 
@@ -46,7 +63,7 @@ def make_arguments(config: RunConfig, device: Any, *, evaluates: bool) -> Any:
 
     training = config.training
     values: dict[str, Any] = {
-        "output_dir": config.output_dir,
+        "output_dir": str(folder),
         "num_train_epochs": training.num_train_epochs,
         "max_steps": training.max_steps,
         "learning_rate": training.learning_rate,
@@ -87,7 +104,7 @@ def unknown_arguments(extra: Mapping[str, Any], where: str) -> list[Problem]:
         elif name in _NO_EFFECT:
             problems.append(Problem(f"{name!r} has no effect here", where=where, hint=_NO_EFFECT[name]))
         elif name not in _known():
-            hint = did_you_mean(name, _known())
+            hint = _RENAMED.get(name) or nearest(name, _known())
             problems.append(Problem(f"transformers.TrainingArguments has no {name!r}", where=where, hint=hint))
     return problems
 

@@ -22,7 +22,15 @@ class LogEvents(transformers.TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **more: Any) -> None:
         """Start the clock."""
-        self._mark = (time.perf_counter(), 0)
+        self._mark = (time.perf_counter(), self._tokens_seen())
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, **more: Any) -> None:
+        """Start the clock again: an evaluation takes none of training's time."""
+        self._mark = (time.perf_counter(), self._tokens_seen())
+
+    def on_save(self, args: Any, state: Any, control: Any, **more: Any) -> None:
+        """Start the clock again, as after an evaluation."""
+        self._mark = (time.perf_counter(), self._tokens_seen())
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **more: Any) -> None:
         """Emit a line of the log; the summary at the end of training is not one."""

@@ -99,7 +99,7 @@ class SmoLoRATrainer(transformers.Trainer):
         model.train(training)
         metrics = {f"{metric_key_prefix}_loss": self._mean_over_ranks(total)[0]}
         self._latest, self._evaluated_at = metrics, self.state.global_step
-        self.log(metrics)
+        self.log(dict(metrics))  # which adds the epoch to what it is given
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
@@ -110,10 +110,11 @@ class SmoLoRATrainer(transformers.Trainer):
     def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
         """Give every rank its share of the rows; made even by repeating some, as for training, these would count twice."""
         self.accelerator.even_batches, even = False, self.accelerator.even_batches
+        self.args.dataloader_drop_last, drop = False, self.args.dataloader_drop_last
         try:
             return super().get_eval_dataloader(eval_dataset)
         finally:
-            self.accelerator.even_batches = even
+            self.accelerator.even_batches, self.args.dataloader_drop_last = even, drop
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         """Count nothing: Trainer would walk through all parameters in every micro-batch, for a figure that nobody reads."""

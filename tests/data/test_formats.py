@@ -3,7 +3,8 @@
 import pytest
 
 from smolora_core.config import DataConfig
-from smolora_core.data.formats import Example, detect_shape
+from smolora_core.data.formats import Example, detect_shape, peek_shape
+from smolora_core.data.rows import Located
 from smolora_core.errors import DatasetError, Problem
 
 WHERE = "rows.jsonl:1"
@@ -62,6 +63,7 @@ def test_an_example_carries_the_columns_of_the_loss() -> None:
         ({"text": 3}, "column 'text' must be text, is int 3"),
         ({"text": ["a"]}, "column 'text' must be text, is list ['a']"),
         ({"text": " \n"}, "column 'text' has nothing to train"),
+        ({"text": "x\ud800"}, "column 'text' holds '\\ud800', half of a character"),
         ({"review": "good"}, "has no column 'text'"),
     ],
 )
@@ -70,3 +72,60 @@ def test_a_row_that_cannot_be_read_is_a_problem_at_its_place(row: dict, what: st
     problem = shape.read(row, "rows.jsonl:7")
     assert isinstance(problem, Problem)
     assert (problem.where, problem.what) == ("rows.jsonl:7", what)
+
+
+@pytest.mark.parametrize(
+    ("value", "number"), [(2, 2.0), (True, 1.0), (0.5, 0.5)], ids=["a whole number", "true or false", "a fraction"]
+)
+def test_a_column_of_the_loss_is_read_as_float(value: object, number: float) -> None:
+    shape = detect_shape(DataConfig(train="rows.jsonl"), ("text", "weight"), WHERE, extra=("weight",))
+    example = shape.read({"text": "good", "weight": value}, WHERE)
+    assert isinstance(example, Example)
+    assert (example.columns, type(example.columns["weight"])) == ({"weight": number}, float)
+
+
+@pytest.mark.parametrize(
+    ("value", "found"),
+    [
+        (None, "empty"),
+        ("2", "str '2'"),
+        ([1], "list [1]"),
+        (float("nan"), "float nan"),
+        (float("-inf"), "float -inf"),
+        (10**400, f"int 1{'0' * 36}..."),
+    ],
+    ids=["null", "text", "list", "nan", "infinity", "too large"],
+)
+def test_a_column_of_the_loss_holds_finite_numbers_only(value: object, found: str) -> None:
+    shape = detect_shape(DataConfig(train="rows.jsonl"), ("text", "weight"), WHERE, extra=("weight",))
+    assert str(shape.read({"text": "good", "weight": value}, "rows.jsonl:7")) == (
+        f"rows.jsonl:7 column 'weight' must be a finite number, is {found}; set data.on_bad_row to drop"
+    )
+
+
+def located(*rows: dict) -> list[Located]:
+    return [Located(row, f"rows.jsonl:{number}") for number, row in enumerate(rows, start=1)]
+
+
+def test_where_bad_rows_are_dropped_the_first_may_be_one_of_them() -> None:
+    rows = located({"review": "good"}, {"text": "good"})
+    assert peek_shape(DataConfig(train="rows.jsonl", on_bad_row="drop"), rows).columns == ("text",)
+
+
+def test_where_bad_rows_are_dropped_most_rows_say_the_shape() -> None:
+    pair = {"prompt": "why", "completion": "so"}
+    rows = located({"text": "good"}, pair, pair)
+    assert peek_shape(DataConfig(train="rows.jsonl", on_bad_row="drop"), rows).name == "prompt-completion"
+
+
+def test_where_bad_rows_are_errors_the_first_row_says_the_shape() -> None:
+    rows = located({"prompt": "why", "completion": "so"}, {"text": "good"}, {"text": "bad"})
+    assert peek_shape(DataConfig(train="rows.jsonl"), rows).name == "prompt-completion"
+
+
+@pytest.mark.parametrize(("on_bad_row", "columns"), [("error", "review"), ("drop", "review, stars")])
+def test_a_column_that_no_row_has_is_missed_in_the_first(on_bad_row: str, columns: str) -> None:
+    rows = located({"review": "good"}, {"review": "bad", "stars": 1})
+    with pytest.raises(DatasetError) as caught:
+        peek_shape(DataConfig(train="rows.jsonl", on_bad_row=on_bad_row), rows)
+    assert str(caught.value) == f"rows.jsonl:1 has no column 'text'; it has: {columns}"

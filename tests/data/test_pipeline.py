@@ -14,6 +14,7 @@ from smolora_core import Drop, Preprocessor, Task
 from smolora_core.config import DataConfig
 from smolora_core.data.pipeline import Prepared, Step, prepare
 from smolora_core.data.rows import Located
+from smolora_core.data.steps import Context
 from smolora_core.errors import DatasetError
 from smolora_core.plugins import Origin, PluginManager, Registered, Tier, build
 
@@ -34,8 +35,20 @@ def step(run: Callable[..., Any], scope: str = "row") -> Step:
     return Step(Registered(record, Origin("mine", Tier.USER)), run)
 
 
-def prepared(rows: list[dict[str, Any]], tokenizer: Any, *steps: Step, **config: Any) -> Prepared:
-    return prepare(reader(rows), DataConfig(train="rows.jsonl", **config), steps, TASK, tokenizer)
+def prepared(
+    rows: list[dict[str, Any]], tokenizer: Any, *steps: Step, further: dict[str, Any] | None = None, **config: Any
+) -> Prepared:
+    return prepare(reader(rows), DataConfig(train="rows.jsonl", **config), steps, TASK, tokenizer, **(further or {}))
+
+
+def refusal(*arguments: Any, **named: Any) -> str:
+    with pytest.raises(DatasetError) as caught:
+        prepared(*arguments, **named)
+    return str(caught.value)
+
+
+def half(dataset: Dataset, context: Any) -> Dataset:
+    return dataset.select(range(len(dataset) // 2))
 
 
 def spans(row: dict[str, Any], tokenizer: Any) -> tuple[str, str]:
@@ -120,12 +133,64 @@ def test_none_and_an_empty_list_are_drops(tokenizer: Any) -> None:
 
 
 def test_a_dataset_step_gets_a_dataset(tokenizer: Any) -> None:
-    def half(dataset: Dataset, context: Any) -> Dataset:
-        return dataset.select(range(len(dataset) // 2))
-
     found = prepared([{"text": f"good {number}"} for number in range(6)], tokenizer, step(half, "dataset"))
     assert (found.ledger.kept, found.ledger.dropped) == (3, 3)
     assert adds_up(found.ledger)
+
+
+def test_a_dataset_step_gets_the_columns_of_every_row(tokenizer: Any) -> None:
+    seen = {}
+
+    def look(dataset: Dataset, context: Any) -> Dataset:
+        seen.update(dataset.to_dict())
+        return dataset
+
+    prepared([{"text": "good"}, {"text": "bad", "stars": 1}], tokenizer, step(look, "dataset"))
+    assert seen == {"text": ["good", "bad"], "stars": [None, 1]}
+
+
+@pytest.mark.parametrize("values", [(1, "x"), ("x", 1), (None, 1, True)])
+def test_a_column_of_different_types_is_named_before_a_dataset_step(tokenizer: Any, values: tuple[Any, ...]) -> None:
+    rows = [{"text": "good", "label": value} for value in values]
+    assert refusal(rows, tokenizer, step(half, "dataset")) == (
+        "preprocessor 'half' (mine) works on whole datasets, and column 'label' holds values of different types"
+    )
+
+
+def test_a_value_that_no_dataset_can_hold_comes_with_the_reason_of_arrow(tokenizer: Any) -> None:
+    rows = [{"text": "good", "label": 2**70}]
+    expected = "preprocessor 'half' (mine) works on whole datasets, and column 'label' holds what no dataset can ("
+    assert refusal(rows, tokenizer, step(half, "dataset")).startswith(expected)
+
+
+def test_a_dataset_step_is_told_of_the_tokenizer_the_length_and_the_seed(tokenizer: Any) -> None:
+    told = []
+
+    def listen(dataset: Dataset, context: Context) -> Dataset:
+        told.append(context)
+        return dataset
+
+    prepared([{"text": "good"}], tokenizer, step(listen, "dataset"), max_seq_length=9, further={"seed": 7})
+    assert told == [Context(tokenizer, max_seq_length=9, seed=7)]
+
+
+def test_a_row_that_no_dataset_can_hold_is_dropped_before_a_dataset_step(tokenizer: Any) -> None:
+    def same(dataset: Dataset, context: Any) -> Dataset:
+        return dataset
+
+    rows = [{"text": "good", "note": "\ud800"}, {"text": "bad", "note": ""}]
+    found = prepared(rows, tokenizer, step(same, "dataset"), on_bad_row="drop")
+    assert found.ledger.reasons == {r"read: column 'note' holds '\ud800', half of a character": 1}
+    assert adds_up(found.ledger)
+
+
+def test_half_of_a_character_that_a_step_makes_is_an_error_of_the_row(tokenizer: Any) -> None:
+    def cut(row: dict[str, Any]) -> Any:
+        return {"text": row["text"].encode("utf-16-be", "surrogatepass")[:2].decode("utf-16-be", "surrogatepass")}
+
+    assert refusal([{"text": "a good film"}, {"text": "\U0001f600 good"}], tokenizer, step(cut)) == (
+        r"rows.jsonl:2 column 'text' holds '\ud83d', half of a character; set data.on_bad_row to drop"
+    )
 
 
 def test_what_a_step_may_return_is_said_when_it_returns_something_else(tokenizer: Any) -> None:
@@ -165,6 +230,52 @@ def test_dropping_every_row_is_an_error_that_says_who_did(tokenizer: Any) -> Non
     with pytest.raises(DatasetError) as caught:
         prepared([{"text": "good"}, {"text": "bad"}], tokenizer, step(nothing))
     assert str(caught.value) == "no row is left of 2; 2 rows: nothing: not today"
+
+
+def test_a_side_of_its_own_is_named_where_nothing_is_left(tokenizer: Any) -> None:
+    assert refusal([{"text": " "}], tokenizer, on_bad_row="drop", further={"side": "data.eval"}) == (
+        "data.eval: 0 trainable tokens in 1 rows; 1 rows: read: column 'text' has nothing to train"
+    )
+
+
+def test_a_token_beyond_the_vocabulary_is_the_wrong_tokenizer(tokenizer: Any) -> None:
+    largest = max(tokenizer("good")["input_ids"])
+    rows = [{"text": "a"}, {"text": "good"}]
+    assert max(tokenizer("a")["input_ids"]) < largest
+    assert refusal(rows, tokenizer, further={"vocab_size": largest}) == (
+        f"rows.jsonl:2 holds token id {largest}, and the model's vocabulary ends at {largest}; is it this model's tokenizer?"
+    )
+
+
+def test_tokens_below_the_size_of_the_vocabulary_are_in_it(tokenizer: Any) -> None:
+    assert prepared([{"text": "good"}], tokenizer, further={"vocab_size": len(tokenizer)}).ledger.kept == 1
+
+
+def test_a_column_of_the_loss_has_one_type_in_every_batch(tokenizer: Any) -> None:
+    rows = [{"text": "good", "weight": 1}] * 1000 + [{"text": "bad", "weight": 0.5}]
+    found = prepared(rows, tokenizer, further={"extra": ("weight",)})
+    assert found.dataset.features["weight"].dtype == "float64"
+    assert found.dataset[999:]["weight"] == [1.0, 0.5]
+
+
+def test_a_bad_value_for_the_loss_is_dropped_like_any_bad_row(tokenizer: Any) -> None:
+    rows = [{"text": "good", "weight": "much"}, {"text": "bad", "weight": 1}]
+    found = prepared(rows, tokenizer, on_bad_row="drop", further={"extra": ("weight",)})
+    assert found.ledger.reasons == {"read: column 'weight' must be a finite number, is str 'much'": 1}
+
+
+def test_first_rows_without_a_column_are_dropped(tokenizer: Any) -> None:
+    found = prepared([{"review": "good"}, {"text": "good"}], tokenizer, on_bad_row="drop")
+    assert (found.ledger.kept, found.ledger.reasons) == (1, {"read: has no column 'text'": 1})
+
+
+def test_the_first_bad_row_is_the_one_reported(tokenizer: Any) -> None:
+    def fails_later(row: dict[str, Any]) -> Any:
+        return row if row["text"] != "bad" else row["missing"]
+
+    assert refusal([{"text": " "}, {"text": "bad"}], tokenizer, step(fails_later)) == (
+        "rows.jsonl:1 column 'text' has nothing to train; set data.on_bad_row to drop"
+    )
 
 
 @given(rows=st.lists(st.fixed_dictionaries({"text": st.none() | st.text() | st.integers()}), min_size=1, max_size=20))

@@ -1,5 +1,7 @@
 import csv
+import errno
 import json
+import os
 import subprocess
 import sys
 
@@ -115,6 +117,36 @@ def test_reads_a_folder_of_data_files_without_its_read_me(folder):
     write(folder, "data/a.jsonl", '{"a": 1}')
     write(folder, "data/README.md", "about")
     assert places("data") == ["data/a.jsonl:1", "data/b.jsonl:1"]
+
+
+@pytest.mark.parametrize(("folder_of_run", "written"), [("runs/a", "run.yaml"), ("adapter", "manifest.json")])
+def test_a_folder_is_read_without_what_runs_wrote_into_it(folder, folder_of_run, written):
+    write(folder, "data/a.jsonl", '{"a": 1}')
+    write(folder, f"data/{folder_of_run}/{written}", "")
+    write(folder, f"data/{folder_of_run}/events.jsonl", "{}")
+    write(folder, f"data/{folder_of_run}/checkpoint-1/more.jsonl", "{}")
+    assert places("data") == ["data/a.jsonl:1"]
+
+
+def test_a_folder_that_holds_a_config_is_read(folder):
+    write(folder, "data/run.yaml", "")
+    write(folder, "data/a.jsonl", '{"a": 1}')
+    assert places("data") == ["data/a.jsonl:1"]
+
+
+def test_a_folder_that_cannot_be_read_is_not_passed_over(folder, monkeypatch):
+    write(folder, "data/a.jsonl", '{"a": 1}')
+    write(folder, "data/private/b.jsonl", '{"a": 2}')
+    scandir = os.scandir
+
+    # Its permissions would not keep root out.
+    def refuse(path):
+        if os.fspath(path).endswith("private"):
+            raise PermissionError(errno.EACCES, "Permission denied", os.fspath(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    assert error(open_source, "data", "run.yaml:3") == "run.yaml:3 'data/private' cannot be read (Permission denied)"
 
 
 def test_reads_the_files_of_a_glob_sorted(folder):

@@ -121,13 +121,18 @@ def test_values_of_options_are_not_taken_apart():
         ("constant", "acme_impl:CONSTANT is neither a function nor a class"),
         ("demanding", "the options 'weights' have no default and must be given"),
         ("missing", "acme_missing cannot be imported (ModuleNotFoundError: No module named 'acme_missing')"),
-        ("quitting", "acme_quitting cannot be imported (SystemExit: 0)"),
     ],
 )
 def test_an_implementation_that_cannot_be_used_is_an_error_that_names_the_plugin(registry, name, message):
     with pytest.raises(PluginError) as caught:
         build(registry.resolve(Loss, name))
     assert str(caught.value) == f"loss '{name}' of plugin 'acme' (acme 1.2): {message}"
+
+
+def test_an_implementation_that_exits_at_import_is_named(registry):
+    with pytest.raises(PluginError) as caught:
+        build(registry.resolve(Loss, "quitting"))
+    assert str(caught.value) == "plugin 'acme' (acme 1.2): called sys.exit(0) while importing acme_quitting"
 
 
 @pytest.mark.parametrize(

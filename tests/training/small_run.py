@@ -129,17 +129,23 @@ def trainer(
     save: Callable[[int, dict[str, float]], Any] = lambda step, metrics: None,
     watch: Watch | None = None,
     extra: dict[str, Any] | None = None,
+    save_steps: int = 500,
     **training: Any,
 ) -> SmoLoRATrainer:
     """Make the trainer that a run of one optimizer step after another, each logged, would make."""
     section = {"logging_steps": 1, "learning_rate": 1e-2, **training, "extra": {"max_grad_norm": 0.0, **(extra or {})}}
-    values = {"model": {"path": "here"}, "data": {"train": "rows"}, "output_dir": str(folder), "training": section}
+    values = {
+        "model": {"path": "here"},
+        "data": {"train": "rows"},
+        "training": section,
+        "checkpoints": {"save_steps": save_steps},
+    }
     config = resolve(Document(values, {})).config
     made = SmoLoRATrainer(
         objective=measure,
         save=save,
         model=model,
-        args=make_arguments(config, torch.device("cpu"), evaluates=bool(held_out)),
+        args=make_arguments(config, folder, torch.device("cpu"), evaluates=bool(held_out)),
         train_dataset=list(train),
         eval_dataset=list(held_out) or None,
         data_collator=batch,

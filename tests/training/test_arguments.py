@@ -1,5 +1,7 @@
 """From a config to the Trainer's arguments: nothing that the user says is lost on the way."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -9,15 +11,16 @@ from smolora_core.errors import ConfigError
 from smolora_core.training.arguments import make_arguments, unknown_arguments
 
 
-def arguments(device="cpu", evaluates=False, **sections):
+def arguments(evaluates=False, **sections):
     config = resolve(Document({"model": {"path": "here"}, "data": {"train": "rows"}, **sections}, {})).config
-    return make_arguments(config, torch.device(device), evaluates=evaluates)
+    return make_arguments(config, Path("there"), torch.device("cpu"), evaluates=evaluates)
 
 
 @pytest.mark.parametrize(
     ("sections", "name", "value"),
     [
-        ({"output_dir": "there"}, "output_dir", "there"),
+        ({}, "output_dir", "there"),
+        ({}, "use_cpu", True),
         ({"seed": 7}, "seed", 7),
         ({"training": {"learning_rate": 0.5}}, "learning_rate", 0.5),
         ({"training": {"per_device_train_batch_size": 3}}, "per_device_train_batch_size", 3),
@@ -25,7 +28,7 @@ def arguments(device="cpu", evaluates=False, **sections):
         ({"training": {"max_steps": 9}}, "max_steps", 9),
         ({"checkpoints": {"save_steps": 11}}, "save_steps", 11),
         ({"training": {"extra": {"warmup_steps": 4}}}, "warmup_steps", 4),
-        ({"training": {"extra": {"save_strategy": "epoch"}}}, "save_strategy", "epoch"),
+        ({"training": {"extra": {"lr_scheduler_type": "cosine"}}}, "lr_scheduler_type", "cosine"),
     ],
 )
 def test_a_key_becomes_an_argument(sections, name, value):
@@ -42,6 +45,7 @@ MISTAKES = {
     "learning_rate": "'learning_rate' has a key of its own; set training.learning_rate",
     "save_total_limit": "'save_total_limit' has a key of its own; set checkpoints.keep",
     "label_smoothing_factor": "'label_smoothing_factor' has no effect here; choose a loss",
+    "warmup_ratio": "transformers.TrainingArguments has no 'warmup_ratio'; write warmup_steps with a fraction below 1",
     "load_best_model_at_end": "'load_best_model_at_end' has no effect here; the adapter of the last step is kept",
 }
 

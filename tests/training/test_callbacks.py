@@ -1,6 +1,9 @@
 """What a run tells of its training: events, and finished steps to memory strategies."""
 
+import time
+
 import pytest
+import torch
 
 from smolora_core.plugins import Origin, Tier
 from smolora_core.training.callbacks import LogEvents, StepCallback
@@ -50,6 +53,31 @@ def test_the_log_becomes_events(tmp_path, llama):
     first = events[1][1]
     assert (first["steps"], first["epoch"]) == (2, 1.0)
     assert first["tokens_per_second"] > 0 and first["grad_norm"] > 0 and first["learning_rate"] == 1e-2
+
+
+def test_evaluations_and_saves_take_none_of_the_time_of_training(tmp_path, llama):
+    def slow_to_evaluate(logits, targets):
+        time.sleep(0 if torch.is_grad_enabled() else 0.5)
+        return cross_entropy(logits, targets)
+
+    model, rates = load(llama), []
+    made = trainer(
+        model,
+        objective(slow_to_evaluate, model),
+        tmp_path,
+        rows(),
+        held_out=rows(),
+        save=lambda step, metrics: time.sleep(0.5),
+        max_steps=2,
+        eval_steps=1,
+        per_device_train_batch_size=8,
+        gradient_accumulation_steps=1,
+        save_steps=1,
+    )
+    made.add_callback(LogEvents(lambda kind, **values: rates.append(values.get("tokens_per_second")), lambda: made.tokens_seen))
+    made.train()
+    tokens = sum(len(row["input_ids"]) for row in rows())
+    assert [tokens / rate < 0.5 for rate in rates if rate] == [True, True]
 
 
 def test_strategies_hear_of_every_optimizer_step(tmp_path, llama):

@@ -52,8 +52,10 @@ def test_the_last_step_of_an_epoch_may_have_fewer_rows(tmp_path, llama):
 def ranks(tmp_path_factory, llama):
     """The results of two ranks, by rank."""
     folder = tmp_path_factory.mktemp("ranks")
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    subprocess.run([*launcher, "-m", "tests.training.two_ranks", llama, folder], check=True, timeout=240, capture_output=True)
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr=127.0.0.1", "--nproc-per-node=2"]
+    command = [*launcher, "-m", "tests.training.two_ranks", llama, folder]
+    ended = subprocess.run(command, timeout=240, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
     return folder, [json.loads((folder / f"{rank}.json").read_text(encoding="utf-8")) for rank in (0, 1)]
 
 

@@ -110,7 +110,14 @@ def test_an_evaluation_is_the_mean_over_supervised_tokens(tmp_path, model):
         return losses[-1]
 
     made = trainer(model, objective(recording, model), tmp_path, held_out=rows(), per_device_eval_batch_size=3)
-    assert made.evaluate()["eval_loss"] == pytest.approx(torch.cat(losses).mean().item())
+    assert made.evaluate() == {"eval_loss": pytest.approx(torch.cat(losses).mean().item())}
+
+
+def test_batches_that_are_not_full_are_evaluated_whatever_training_does(tmp_path, model):
+    made = trainer(model, objective(cross_entropy, model), tmp_path, rows(), rows(), extra={"dataloader_drop_last": True})
+    whole = trainer(model, objective(cross_entropy, model), tmp_path, rows(), rows()).evaluate()
+    made.args.per_device_eval_batch_size = 3
+    assert made.evaluate() == pytest.approx(whole)
 
 
 def test_weights_below_one_are_no_exception(tmp_path, model):
@@ -139,7 +146,7 @@ def test_checkpoints_are_committed_with_the_latest_metrics(tmp_path, model):
         held_out=rows(),
         save=lambda step, metrics: saved.append((step, metrics)),
         watch=watch,
-        extra={"save_strategy": "epoch"},
+        save_steps=1,
         per_device_train_batch_size=8,
         gradient_accumulation_steps=1,
         num_train_epochs=2,

@@ -1,0 +1,155 @@
+"""Preprocessors at work: rows go through functions of one row and functions of a whole dataset."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from smolora_core.components import Drop, Preprocessor
+from smolora_core.data.ledger import Ledger
+from smolora_core.data.rows import Located, OnBad, text_problem
+from smolora_core.errors import DatasetError
+from smolora_core.plugins import Registered
+from smolora_core.plugins.loading import noting
+
+if TYPE_CHECKING:
+    from datasets.arrow_dataset import Dataset
+
+__all__ = ["Context", "Rows", "Step", "through"]
+
+Rows = Iterator[Located]
+
+
+@attrs.frozen
+class Context:
+    """What a `Preprocessor` of scope `dataset` is told besides the dataset: `(dataset, context) -> dataset`.
+
+    Attributes:
+        tokenizer: of the base model, to measure rows with.
+        max_seq_length: tokens in a sequence at most.
+        seed: of the run, for whatever is random.
+
+    Example:
+        >>> def shuffled(dataset, context):
+        ...     return dataset.shuffle(seed=context.seed)
+    """
+
+    tokenizer: Any
+    max_seq_length: int
+    seed: int
+
+
+@attrs.frozen
+class Step:
+    """A preprocessor ready to run: its record and origin, and the function with its options bound."""
+
+    registered: Registered
+    run: Callable[..., Any]
+
+    @property
+    def name(self) -> str:
+        return self.registered.component.name
+
+    @property
+    def title(self) -> str:
+        """What messages call it: `preprocessor 'half' (my-package 1.0)`."""
+        return f"preprocessor {self.name!r} ({self.registered.origin})"
+
+
+def through(rows: Rows, step: Step, context: Context, ledger: Ledger, on_bad: OnBad) -> Rows:
+    """Put rows through a step, one at a time or, where it works on whole datasets, together.
+
+    Args:
+        rows: what goes in.
+        step: the step.
+        context: what a step on whole datasets is told.
+        ledger: accounts for rows that the step drops and adds.
+        on_bad: is told of rows that no dataset can hold.
+
+    Raises:
+        DatasetError: the step returned something else than rows, or the rows do not make a dataset.
+    """
+    component = step.registered.component
+    assert isinstance(component, Preprocessor)
+    if component.scope == "row":
+        return _row_by_row(rows, step, ledger)
+    return _together(rows, step, context, ledger, on_bad)
+
+
+def _row_by_row(rows: Rows, step: Step, ledger: Ledger) -> Rows:
+    for located in rows:
+        with noting(step.registered.origin, f"preprocessing {located.where}"):
+            result = step.run(dict(located.row))
+        if isinstance(result, dict):
+            yield Located(result, located.where)
+        elif result is None or isinstance(result, Drop):
+            ledger.drop(step.name, result.reason if result else "dropped", located.where)
+        elif isinstance(result, list) and all(isinstance(row, dict) for row in result):
+            if not result:
+                ledger.drop(step.name, "made no rows", located.where)
+            ledger.added += max(0, len(result) - 1)
+            yield from (Located(row, located.where) for row in result)
+        else:
+            raise DatasetError(
+                f"{step.title} returned {type(result).__name__}",
+                where=located.where,
+                hint="return the row, None, Drop('reason') or a list of rows",
+            )
+
+
+def _together(rows: Rows, step: Step, context: Context, ledger: Ledger, on_bad: OnBad) -> Rows:
+    from datasets.arrow_dataset import Dataset
+
+    before = [located.row for located in rows if _holds_text(located, on_bad)]
+    if not before:
+        return
+    dataset = _dataset(before, step)
+    with noting(step.registered.origin, f"preprocessing {len(before)} rows"):
+        after = step.run(dataset, context)
+    if not isinstance(after, Dataset):
+        raise DatasetError(f"{step.title} returned {type(after).__name__}, not a Dataset")
+    ledger.added += max(0, len(after) - len(before))
+    for _ in range(len(before) - len(after)):
+        ledger.drop(step.name, "left out", step.name)
+    for index, row in enumerate(after, start=1):
+        yield Located(row, f"row {index} after {step.name}")
+
+
+def _holds_text(located: Located, on_bad: OnBad) -> bool:
+    for column, value in located.row.items():
+        if isinstance(value, str) and (problem := text_problem(column, value, located.where)):
+            on_bad(problem)
+            return False
+    return True
+
+
+def _dataset(rows: Sequence[Mapping[str, Any]], step: Step) -> "Dataset":
+    from datasets.arrow_dataset import Dataset
+
+    # Dataset.from_list has the columns of the first row only.
+    names = dict.fromkeys(name for row in rows for name in row)
+    columns = {name: [row.get(name) for row in rows] for name in names}
+    try:
+        return Dataset.from_dict(columns)
+    except _misfits() as error:
+        raise DatasetError(f"{step.title} works on whole datasets, and {_misfit(columns)}") from error
+
+
+def _misfit(columns: Mapping[str, Sequence[Any]]) -> str:
+    """Say which column no dataset can hold."""
+    from datasets.arrow_dataset import Dataset
+
+    for name, values in columns.items():
+        try:
+            Dataset.from_dict({name: list(values)})
+        except _misfits() as error:
+            if len({type(value) for value in values if value is not None}) > 1:
+                return f"column {name!r} holds values of different types"
+            return f"column {name!r} holds what no dataset can ({str(error).partition(chr(10))[0]})"
+    return "its columns make no dataset"
+
+
+def _misfits() -> tuple[type[Exception], ...]:
+    from pyarrow.lib import ArrowException
+
+    return ArrowException, OverflowError, TypeError, ValueError
