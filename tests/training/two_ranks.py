@@ -40,6 +40,9 @@ def main(base: str, folder: Path) -> None:
     made.train()
     result = {"steps": steps, "evaluated": evaluated, "saved": saved}
     (folder / f"{rank}.json").write_text(json.dumps(result), encoding="utf-8")
+    # Left to the end of the process, gloo's threads are now and then still running when their objects go, which aborts it.
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":
