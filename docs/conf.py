@@ -1,10 +1,10 @@
 """Sphinx: MyST pages and docstrings."""
 
-from importlib.metadata import version
+from importlib import metadata
 
 project = "SmoLoRA"
 copyright = "The SmoLoRA authors"  # noqa: A001 -- the name Sphinx wants
-release = version("smolora")
+release = metadata.version("smolora")
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 html_theme = "furo"
 exclude_patterns = ["_build", "changelog/*"]
