@@ -27,22 +27,17 @@ def demo(
         _print_rows()
         return
     from smolora_core.api import load, train
-    from smolora_core.inference.generate import generate
     from smolora_core.report.terminal import Terminal
 
     held_out = task.rows("eval")
     prompts = [row["prompt"] for row in held_out]
 
-    def answer(folder: Path) -> list[str]:
-        loaded = load(folder)
-        return generate(loaded.model, loaded.tokenizer, prompts, max_new_tokens=_LONGEST_ANSWER)
-
     with Terminal() as terminal:
         terminal.line("demo", "a bundled model that answers in prose learns to answer in JSON; nothing is downloaded")
-        before = answer(_BASE)
+        before = load(_BASE).generate_all(prompts, max_new_tokens=_LONGEST_ANSWER)
         outcome = train(_config(output_dir, seed), listener=terminal)
         assert outcome.adapter is not None
-        after = answer(outcome.adapter)
+        after = load(outcome.adapter).generate_all(prompts, max_new_tokens=_LONGEST_ANSWER)
         right = [sum(text == row["completion"] for text, row in zip(texts, held_out, strict=True)) for texts in (before, after)]
         terminal.line(
             "answers", f"held-out exact match  {right[0]} / {len(held_out)} before  →  {right[1]} / {len(held_out)} after"
