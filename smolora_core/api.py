@@ -207,10 +207,10 @@ def load(path: str | Path) -> "LoadedAdapter":
 
 
 def plugin_choice(resolved: Resolved) -> PluginChoice:
-    """What a config says about plugins, with the environment's word."""
+    """What a config says about plugins."""
     section = resolved.config.plugins
     files = tuple(Path(file) for file in section.load)
-    return PluginChoice(disable=section.disable, require=section.require, files=files).with_environment()
+    return PluginChoice(disable=section.disable, require=section.require, files=files)
 
 
 def _execute(

@@ -71,22 +71,19 @@ def _added(held: tuple[str, ...], given: Iterable[str], path: str, flag: str, so
 
 
 def load_plugins(flags: PluginFlags | None, choice: PluginChoice | None = None) -> PluginManager:
-    """Load plugins by what the config and the flags say, and print a line for each problem.
+    """Load plugins, and print a line for each problem.
+
+    Args:
+        flags: of the command.
+        choice: of a run's config, over which the flags' files and names are laid already; those of the flags when None.
 
     Raises:
         PluginError: a required plugin is missing or failed, or the flags are strict and anything is wrong.
     """
     flags = flags or PluginFlags()
-    choice = choice or PluginChoice().with_environment()
+    choice = choice or PluginChoice(files=flags.plugin, disable=flags.no_plugin)
     manager = PluginManager.create(
-        attrs.evolve(
-            choice,
-            files=choice.files + flags.plugin,
-            disable=tuple(dict.fromkeys(choice.disable + flags.no_plugin)),
-            third_party=not flags.no_plugins,
-            strict=flags.strict_plugins,
-        ),
-        warn=note,
+        attrs.evolve(choice, third_party=not flags.no_plugins, strict=flags.strict_plugins), warn=note
     )
     for problem in manager.problems:
         note(str(problem))
