@@ -143,12 +143,17 @@ class Preprocessor(Component):
     Attributes:
         scope: `row`: `(row) -> row | None | Drop("reason") | list[row]`; `dataset`: `(dataset, context) -> dataset`,
             where `context` has `tokenizer`, `max_seq_length` and `seed`.
+        context: whether a step of scope `row` is told the context too: `(row, context) -> ...`.
+        ordered: whether a step of scope `row` remembers earlier rows. It then meets all of them in their order; other
+            steps share the rows among processes. Each pass over the data makes a class anew.
     """
 
     noun: ClassVar[str] = "preprocessor"
     plural: ClassVar[str] = "preprocessors"
 
     scope: Literal["row", "dataset"] = attrs.field(default="row", validator=_one_of("row", "dataset"))
+    context: bool = False
+    ordered: bool = False
 
 
 @attrs.frozen(kw_only=True)
@@ -203,6 +208,7 @@ class Task(Component):
         peft_task_type: PEFT's `TaskType` name, or None for a task PEFT has no type for.
         loss: the name of the default loss.
         architectures: ends of architecture names (`ForCausalLM`) that `task: auto` takes as this task.
+        formats: shapes of rows it can learn from, of those that `data.format` knows.
     """
 
     noun: ClassVar[str] = "task"
@@ -212,6 +218,9 @@ class Task(Component):
     peft_task_type: str | None = None
     loss: str
     architectures: tuple[str, ...] = attrs.field(default=(), converter=_tuple, validator=_are_names)
+    formats: tuple[str, ...] = attrs.field(
+        default=("text", "prompt-completion", "instruction", "messages"), converter=_tuple, validator=_are_names
+    )
 
 
 KINDS: Mapping[str, type[Component]] = {
@@ -221,9 +230,15 @@ KINDS: Mapping[str, type[Component]] = {
 
 @attrs.frozen
 class Drop:
-    """What a row preprocessor returns to leave a row out and say why."""
+    """What a row preprocessor returns to leave a row out and say why.
+
+    Attributes:
+        reason: the same words for all rows that leave for it, so that they are counted together.
+        size: how large the row was by the measure that the reason speaks of; the ledger keeps the largest.
+    """
 
     reason: str
+    size: int | None = None
 
 
 class RowPreprocessor(Protocol):

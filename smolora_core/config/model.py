@@ -37,6 +37,11 @@ def _fraction(instance: object, attribute: "attrs.Attribute[Any]", value: Any) -
         raise ConfigError(f"{attribute.name} must lie between 0 and 1, is {value!r}")
 
 
+def _processes(instance: object, attribute: "attrs.Attribute[Any]", value: Any) -> None:
+    if value != "auto" and value < 1:
+        raise ConfigError(f"{attribute.name} must be auto, or above 0, is {value!r}")
+
+
 def _steps(instance: object, attribute: "attrs.Attribute[Any]", value: int) -> None:
     if value < 1 and value != -1:
         raise ConfigError(f"{attribute.name} must be above 0, or -1, is {value!r}")
@@ -89,10 +94,10 @@ class DataConfig:
     """The rows and how they become text."""
 
     train: str | tuple[str, ...]
-    """File, list of files, folder or hub id."""
+    """File, glob, list of files, folder or hub id (`owner/name`, `owner/name:config`, `owner/name:config:split`)."""
     eval: float | str | None = attrs.field(default=None, validator=_fraction)
     """Fraction held out of train, or a file."""
-    format: Literal["auto", "text", "prompt-completion"] = "auto"
+    format: Literal["auto", "text", "prompt-completion", "instruction", "messages", "labelled"] = "auto"
     """Shape of a row; auto looks at the columns."""
     text_field: str = "text"
     """Column of a text row."""
@@ -100,12 +105,38 @@ class DataConfig:
     """Column of the prompt, which is not trained."""
     completion_field: str = "completion"
     """Column of the completion, which is trained."""
+    instruction_field: str = "instruction"
+    """Column of an instruction, which is not trained."""
+    input_field: str = "input"
+    """Column of what an instruction is about; it may be missing or empty."""
+    output_field: str = "output"
+    """Column of the answer to an instruction, which is trained."""
+    messages_field: str | None = None
+    """Column of a conversation; left out, messages or conversations."""
+    label_field: str | tuple[str, ...] | None = None
+    """Column, or columns, of what a text is labelled with."""
+    chat_template: str = "auto"
+    """How turns become text: auto takes the tokenizer's template, plain is ours; or a .jinja file, or a name."""
+    encoding: str = "auto"
+    """Encoding of text files; auto tells UTF-8, UTF-16 and UTF-32 apart and says where it guesses."""
+    delimiter: str = "auto"
+    """What parts the columns of CSV files; auto looks at the first lines."""
+    header: Literal["auto"] | bool = "auto"
+    """Whether the first line of a CSV file names its columns."""
     max_seq_length: int = attrs.field(default=512, validator=_above(1))
     """Tokens in a sequence at most."""
     on_bad_row: Literal["error", "drop"] = "error"
     """What to do with a row that cannot be used."""
+    max_row_loss: float | None = attrs.field(default=None, validator=_fraction)
+    """Fraction of rows that may be dropped before the run stops; left out, all but one."""
     preprocessors: tuple[Selection, ...] = ()
     """Steps that rows go through, in this order."""
+    streaming: bool = False
+    """Whether rows are prepared while training, again in every epoch, for data that is larger than the disk."""
+    num_proc: Literal["auto"] | int = attrs.field(default="auto", validator=_processes)
+    """Processes that prepare rows; auto takes one for a little data, and all processors for much."""
+    cache: bool = True
+    """Whether prepared rows are kept for the next run with the same data, code and settings."""
 
 
 @attrs.frozen(kw_only=True)

@@ -22,7 +22,7 @@ Rows = Iterator[Located]
 
 @attrs.frozen
 class Context:
-    """What a `Preprocessor` of scope `dataset` is told besides the dataset: `(dataset, context) -> dataset`.
+    """What a `Preprocessor` is told besides the dataset, or the row if its record says `context=True`.
 
     Attributes:
         tokenizer: of the base model, to measure rows with.
@@ -72,14 +72,14 @@ def through(rows: Rows, step: Step, context: Context, ledger: Ledger, on_bad: On
     component = step.registered.component
     assert isinstance(component, Preprocessor)
     if component.scope == "row":
-        return _row_by_row(rows, step, ledger)
+        return _row_by_row(rows, step, (context,) if component.context else (), ledger)
     return _together(rows, step, context, ledger, on_bad)
 
 
-def _row_by_row(rows: Rows, step: Step, ledger: Ledger) -> Rows:
+def _row_by_row(rows: Rows, step: Step, told: tuple[Context, ...], ledger: Ledger) -> Rows:
     for located in rows:
         with noting(step.registered.origin, f"preprocessing {located.where}"):
-            result = step.run(dict(located.row))
+            result = step.run(dict(located.row), *told)
         if isinstance(result, dict):
             yield Located(result, located.where)
         elif result is None or isinstance(result, Drop):
