@@ -46,6 +46,8 @@ if TYPE_CHECKING:
     from smolora_core.errors import Problem as Problem
     from smolora_core.errors import SmoLoRAError as SmoLoRAError
     from smolora_core.errors import TrainingError as TrainingError
+    from smolora_core.handler import DatasetHandler as DatasetHandler
+    from smolora_core.handler import prepare_dataset as prepare_dataset
     from smolora_core.hookspecs import hookimpl as hookimpl
     from smolora_core.training.profiling import profile_code as profile_code
 
@@ -63,6 +65,7 @@ _HOMES = {
         "SmoLoRAError",
         "TrainingError",
     ),
+    "handler": ("DatasetHandler", "prepare_dataset"),
     "hookspecs": ("hookimpl",),
     "training.profiling": ("profile_code",),
 }

@@ -1,19 +1,17 @@
 """The library's face: `SmoLoRA`, `train` and `load`."""
 
-import re
 from collections.abc import Callable, Mapping, Sequence
-from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from smolora_core.components import Component, Loss, Preprocessor
+from smolora_core.components import Loss, Preprocessor
 from smolora_core.config import LoRAConfig, Resolved, Setting, TrainingSection, resolve
 from smolora_core.config.syntax import Document, read_document
 from smolora_core.errors import ConfigError, TrainingError
-from smolora_core.hookspecs import hookimpl
 from smolora_core.plugins import PluginChoice, PluginManager
+from smolora_core.plugins.handed import FROM_PYTHON, Handed
 
 if TYPE_CHECKING:
     from smolora_core.inference.generate import LoadedAdapter
@@ -21,8 +19,6 @@ if TYPE_CHECKING:
     from smolora_core.run import Outcome
 
 __all__ = ["SmoLoRA", "TrainingConfig", "load", "plugin_choice", "train"]
-
-_FROM_PYTHON = "given from Python"
 
 
 @attrs.frozen(kw_only=True)
@@ -108,7 +104,7 @@ class SmoLoRA:
                 output_dir = output_dir or training.output_dir
         if output_dir is not None:
             given["output_dir"] = str(output_dir)
-        handed = _Handed()
+        handed = Handed()
         if loss is not None:
             given["loss"] = handed.name(loss, Loss)
         if preprocessors:
@@ -138,7 +134,7 @@ class SmoLoRA:
             ("checkpoints", "save_steps"): save_steps,
             ("training", "eval_steps"): eval_steps,
         }
-        settings = [Setting(path, value, _FROM_PYTHON) for path, value in overrides.items() if value is not None]
+        settings = [Setting(path, value, FROM_PYTHON) for path, value in overrides.items() if value is not None]
         self.resolved = _resolve(self._given, settings)
         self._outcome = _execute(self.resolved, self._objects, self._listener, self._rows)
         self._loaded = None
@@ -223,49 +219,15 @@ def _execute(
 
 
 def _resolve(values: Mapping[str, Any], settings: Sequence[Setting] = ()) -> Resolved:
-    return resolve(Document(dict(values), {"": _FROM_PYTHON}), settings)
+    return resolve(Document(dict(values), {"": FROM_PYTHON}), settings)
 
 
 def _is_path(source: Any) -> bool:
     if source is None:
-        raise ConfigError("dataset_name is None", where=_FROM_PYTHON, hint="give a file, a folder, a list of rows or a Dataset")
+        raise ConfigError("dataset_name is None", where=FROM_PYTHON, hint="give a file, a folder, a list of rows or a Dataset")
     each = source if isinstance(source, list | tuple) and source else [source]
     return all(isinstance(one, str | Path) for one in each)
 
 
 def _paths(source: Any) -> Any:
     return [str(path) for path in source] if isinstance(source, list | tuple) else str(source)
-
-
-class _Handed:
-    """A plugin of the components that were handed over as functions or records."""
-
-    def __init__(self) -> None:
-        self._records: list[Component] = []
-
-    def name(self, given: Any, kind: type[Component]) -> Any:
-        """Register what was handed over, if it is no name, and return what a config would say."""
-        if isinstance(given, str | Mapping):
-            return dict(given) if isinstance(given, Mapping) else given
-        if not isinstance(given, kind):
-            if not callable(given):
-                raise ConfigError(f"a {kind.__name__} must be a name, a function or a record, is {given!r}", where=_FROM_PYTHON)
-            given = kind(name=self._free_name(given), summary=_FROM_PYTHON, implementation=given)
-        self._records.append(given)
-        return given.name
-
-    def _free_name(self, function: Any) -> str:
-        own = re.sub(r"[^a-z0-9]+", "-", getattr(function, "__name__", type(function).__name__).lower()).strip("-") or "given"
-        taken = {record.name for record in self._records}
-        further = (f"{own}-{number}" for number in count(2))
-        return next(name for name in chain([own], further) if name not in taken)
-
-    @hookimpl
-    def smolora_losses(self) -> list[Component]:
-        """Offer the losses among them."""
-        return [record for record in self._records if isinstance(record, Loss)]
-
-    @hookimpl
-    def smolora_preprocessors(self) -> list[Component]:
-        """Offer the preprocessors among them."""
-        return [record for record in self._records if isinstance(record, Preprocessor)]

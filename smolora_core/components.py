@@ -283,11 +283,13 @@ class Encoded:
         sequences: feature dicts, `input_ids` and `labels` (-100 where nothing is learned) of equal length among them.
         supervised: targets that the loss sees in them.
         tokens_lost: tokens that were cut off because the example was too long.
+        open_ended: supervised stretches whose end-of-turn token is not trained, so that nothing says where to stop.
     """
 
     sequences: tuple[dict[str, Any], ...]
     supervised: int
     tokens_lost: int = 0
+    open_ended: int = 0
 
 
 class TaskImplementation(Protocol):

@@ -5,9 +5,10 @@ from typing import Any
 
 import attrs
 
-from smolora_core.components import Loss
+from smolora_core.components import Loss, Task
 from smolora_core.config import Resolved
-from smolora_core.data.formats import peek_shape
+from smolora_core.data.formats import FORMATS, peek_shape
+from smolora_core.data.reading import Reading
 from smolora_core.data.sources import open_source, peek
 from smolora_core.errors import ConfigError, DatasetError, Problem, SmoLoRAError
 from smolora_core.model.header import ModelHeader, is_folder, read_header
@@ -16,7 +17,7 @@ from smolora_core.model.targets import choose_targets
 from smolora_core.plugins import PluginManager
 from smolora_core.plugins.choosing import Choices, choose_components
 from smolora_core.run_folder import locate
-from smolora_core.training.arguments import unknown_arguments
+from smolora_core.training.arguments import endless, unknown_arguments
 
 __all__ = ["preflight"]
 
@@ -53,10 +54,10 @@ def preflight(resolved: Resolved, plugins: PluginManager) -> dict[str, str]:
     if header is not None:
         attempt(within_positions, resolved, header.positions)
         problems += _missing_parts(header, config.model.path, resolved.where("model.path"))
-    shape = attempt(_rows, resolved, choices)
-    if isinstance(config.data.eval, str):
-        attempt(_rows, resolved, choices, "eval")
+    rows = attempt(_rows, resolved, choices)
+    rows_eval = attempt(_rows, resolved, choices, "eval") if isinstance(config.data.eval, str) else None
     problems += unknown_arguments(config.training.extra, resolved.where("training.extra"))
+    problems += endless(config, resolved.where("data.streaming"))
     for origin, offered in plugins.tell("smolora_check_config", config=config):
         for problem in offered if isinstance(offered, Iterable) else [offered]:
             if isinstance(problem, Problem):
@@ -71,7 +72,13 @@ def preflight(resolved: Resolved, plugins: PluginManager) -> dict[str, str]:
         found["targets"] = f"{' '.join(targets.patterns)} in {len(targets.modules)} modules  {targets.reason}"
     if choices is not None:
         found["task"], found["loss"] = str(choices.task), str(choices.loss)
-    found["data"] = f"{config.data.train}  {shape}"
+    notes: list[str] = []
+    for name, source, looked in (("data", config.data.train, rows), ("eval", config.data.eval, rows_eval)):
+        if looked is not None:
+            found[name] = f"{source}  {looked[0]}"
+            notes += looked[1]
+    if notes:
+        found["notes"] = "; ".join(dict.fromkeys(notes))
     return found
 
 
@@ -87,20 +94,23 @@ def _targets(resolved: Resolved, header: ModelHeader, plugins: PluginManager) ->
     return choose_targets(wanted, header.model_type, header.modules, plugins.registry, resolved.where("lora.target_modules"))
 
 
-def _rows(resolved: Resolved, choices: Choices | None, key: str = "train") -> str:
-    """Read the first rows as they will be read, unless preprocessors make the columns."""
+def _rows(resolved: Resolved, choices: Choices | None, key: str = "train") -> tuple[str, tuple[str, ...]]:
+    """Read the first rows as they will be read; say what they are, unless preprocessors decide it, and what was guessed."""
     config = resolved.config.data
-    source = open_source(getattr(config, key), resolved.where(f"data.{key}"))
+    source = open_source(getattr(config, key), resolved.where(f"data.{key}"), Reading.of(config), held_out=key == "eval")
     if source.kind == "hub":
-        return "hub id, not looked at"
+        return "hub id, not looked at", ()
     rows = peek(source, on_bad=(lambda problem: None) if config.on_bad_row == "drop" else None)
     if config.preprocessors:
-        return "columns come from preprocessors"
+        return "columns come from preprocessors", source.notes()
     loss = choices.loss.registered.component if choices else None
     extra = loss.columns if isinstance(loss, Loss) else ()
-    shape = peek_shape(config, rows, extra)
+    task = choices.task.registered.component if choices else None
+    shape = peek_shape(config, rows, extra, task.formats if isinstance(task, Task) else FORMATS)
     if config.on_bad_row == "error":
         problems = [bad for row in rows if isinstance(bad := shape.read(row.row, row.where), Problem)]
         if problems:
             raise DatasetError.of(problems)
-    return f"{shape.name}: {', '.join(shape.columns)}"
+    unread = shape.unread(rows[0].row)
+    left = f"; not read: {', '.join(unread)}" if unread else ""
+    return f"{shape.name}: {', '.join(shape.columns)}{left}", source.notes()

@@ -1,8 +1,9 @@
 """A run from config to outcome: plan, prepare, train, finish."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,24 +12,25 @@ import torch
 from transformers import PrinterCallback, TrainerCallback
 
 from smolora_core.checkpoints.store import Checkpoint, commit, keep_latest
-from smolora_core.components import CheckpointWriter, Task, TaskImplementation, Writer
+from smolora_core.components import CheckpointWriter, Task, Writer
 from smolora_core.config import Resolved, RunConfig
 from smolora_core.config.dump import dump, plain
-from smolora_core.data.pipeline import Prepared, Step, prepare
-from smolora_core.data.splits import Reader, open_splits
+from smolora_core.data.audit import audit_labels
+from smolora_core.data.pipeline import Prepared
+from smolora_core.data.sides import Sides, prepare_sides
 from smolora_core.errors import PluginError, TrainingError
 from smolora_core.model.adapter import Adapted, adaptable_modules, attach, trainable_names
 from smolora_core.model.device import pick_device
-from smolora_core.model.header import is_folder, read_header
-from smolora_core.model.limits import within_positions
-from smolora_core.model.load import load_base, load_tokenizer, padding_id, read_config, source_of
+from smolora_core.model.load import load_base, load_tokenizer, padding_id, source_of
 from smolora_core.model.proof import prove_saved
 from smolora_core.model.targets import choose_targets
 from smolora_core.plugins import PluginManager, build
-from smolora_core.plugins.choosing import Choices, choose_components, default_strategies, spell_out
+from smolora_core.plugins.choosing import Choices, default_strategies
 from smolora_core.plugins.loading import describe
 from smolora_core.report.events import Event, EventLog
+from smolora_core.report.page import write_page
 from smolora_core.run_folder import claim, locate
+from smolora_core.settle import Settled, settle
 from smolora_core.training.arguments import make_arguments
 from smolora_core.training.callbacks import LogEvents, StepCallback
 from smolora_core.training.memory import Strategies
@@ -37,6 +39,10 @@ from smolora_core.training.profiling import profile_code
 from smolora_core.training.trainer import SmoLoRATrainer
 
 __all__ = ["Outcome", "Run", "execute"]
+
+Collate = Callable[[Sequence[Mapping[str, Any]]], Mapping[str, torch.Tensor]]
+
+_AUDITED = 1024
 
 
 @attrs.frozen
@@ -95,14 +101,8 @@ def execute(
     Raises:
         SmoLoRAError: something the user gave cannot be used, or the run failed; plugins are told of the outcome first.
     """
-    where = resolved.where("model.path")
-    if is_folder(resolved.config.model.path):
-        read_header(resolved.config.model.path, where)
-    base_config = read_config(resolved.config.model, where)
-    resolved = within_positions(resolved, getattr(base_config, "max_position_embeddings", None))
-    choices = choose_components(resolved, plugins.registry, base_config.architectures or ())
-    assert choices is not None
-    resolved = spell_out(resolved, choices)
+    settled = settle(resolved, plugins)
+    resolved = settled.resolved
     device = pick_device(resolved.config.model.device, resolved.where("model.device"))
     folder = locate(resolved)
     earlier = claim(folder)
@@ -111,28 +111,37 @@ def execute(
     if earlier is not None:
         run.emit("note", text=f"an earlier run was moved to {earlier}")
     try:
-        outcome = _work(resolved, run, choices, base_config, rows)
+        outcome = _work(settled, run, rows)
     except BaseException as error:
         status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
         ended = Outcome(status=status, error=error)
+        text = " ".join([describe(error), *getattr(error, "__notes__", ())])
+        _afterwards(run, error, lambda: run.emit(status, text=text))
         _afterwards(run, error, lambda: plugins.tell("smolora_run_finished", run=run, outcome=ended))
+        _afterwards(run, error, lambda: write_page(folder))
         raise
     _afterwards(run, None, lambda: plugins.tell("smolora_run_finished", run=run, outcome=outcome))
+    _afterwards(run, None, lambda: write_page(folder))
     return outcome
 
 
-def _work(resolved: Resolved, run: Run, choices: Choices, base_config: Any, rows: Any) -> Outcome:
+def _work(settled: Settled, run: Run, rows: Any) -> Outcome:
+    resolved, choices = settled.resolved, settled.choices
     # What transformers refuses is refused before any row is read.
     arguments = make_arguments(run.config, run.folder, run.device, evaluates=run.config.data.eval is not None)
     tokenizer = load_tokenizer(run.config.model, resolved.where("model.path"))
-    task = choices.task.build()
-    vocab_size = getattr(base_config.get_text_config(), "vocab_size", None)
-    train, held_out = _prepare(resolved, run, choices, task, tokenizer, vocab_size, rows)
+    sides = prepare_sides(settled.resolved, choices, tokenizer, settled.vocab_size, rows, run.emit)
+    collate = partial(choices.task.build().collate, pad_token_id=padding_id(tokenizer))
+    if run.config.data.streaming:
+        run.emit("note", text=f"rows are prepared while training · {sides.train.shape}: {', '.join(sides.train.columns)}")
+    else:
+        _account(run, sides)
+    _audit(run, sides.train, collate, tokenizer)
     chosen = default_strategies(run.plugins.registry, run.device.type) if choices.memory is None else choices.memory
     strategies = Strategies(tuple((each.registered.origin, each.build()) for each in chosen), run)
     try:
-        adapted = _adapt(resolved, run, choices, base_config, strategies)
-        outcome = _train(run, choices, adapted, task, tokenizer, train, held_out, strategies, arguments)
+        adapted = _adapt(resolved, run, choices, settled.base_config, strategies)
+        outcome = _train(run, choices, adapted, collate, tokenizer, sides, strategies, arguments)
     except BaseException as error:
         _afterwards(run, error, strategies.run_finished)
         raise
@@ -140,27 +149,13 @@ def _work(resolved: Resolved, run: Run, choices: Choices, base_config: Any, rows
     return outcome
 
 
-def _prepare(
-    resolved: Resolved, run: Run, choices: Choices, task: TaskImplementation, tokenizer: Any, vocab_size: int | None, rows: Any
-) -> tuple[Prepared, Prepared | None]:
-    """Turn rows into token sequences, and write down what became of each."""
-    config = run.config.data
-    columns = getattr(choices.loss.registered.component, "columns", ())
-    steps = [Step(each.registered, each.build()) for each in choices.preprocessors]
-    splits = open_splits(config, resolved.where("data.train"), resolved.where("data.eval"), rows)
-
-    def side(read: Reader, name: str) -> Prepared:
-        seed = run.config.seed
-        return prepare(read, config, steps, task, tokenizer, columns, seed=seed, vocab_size=vocab_size, side=name)
-
-    train = side(splits.train, "data.train")
-    held_out = side(splits.held_out, "data.eval") if splits.held_out else None
-    ledger = {"train": train.ledger.as_dict(), **({"eval": held_out.ledger.as_dict()} if held_out else {})}
+def _account(run: Run, sides: Sides) -> None:
+    """Say and write down what became of each row."""
+    ledger, train = sides.ledgers(), sides.train
     (run.folder / "ledger.json").write_text(json.dumps(ledger, indent=1, ensure_ascii=False), encoding="utf-8")
-    run.emit("data", shape=train.shape.name, columns=train.shape.columns, **ledger)
-    if run.config.debug.save_intermediate:
+    run.emit("data", shape=train.shape, columns=train.columns, cached=train.cached, **ledger)
+    if run.config.debug.save_intermediate and not run.config.data.streaming:
         train.dataset.save_to_disk(str(run.folder / "prepared"))
-    return train, held_out
 
 
 def _adapt(resolved: Resolved, run: Run, choices: Choices, base_config: Any, strategies: Strategies) -> Adapted:
@@ -208,10 +203,9 @@ def _train(
     run: Run,
     choices: Choices,
     adapted: Adapted,
-    task: TaskImplementation,
+    collate: Collate,
     tokenizer: Any,
-    train: Prepared,
-    held_out: Prepared | None,
+    sides: Sides,
     strategies: Strategies,
     arguments: Any,
 ) -> Outcome:
@@ -236,19 +230,22 @@ def _train(
         save=save_checkpoint,
         model=model,
         args=arguments,
-        train_dataset=train.dataset,
-        eval_dataset=held_out.dataset if held_out else None,
-        data_collator=lambda rows: task.collate(rows, padding_id(tokenizer)),
+        train_dataset=sides.train.dataset,
+        eval_dataset=sides.held_out.dataset if sides.held_out else None,
+        data_collator=collate,
         callbacks=[StepCallback(strategies), *_callbacks(run)],
     )
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(LogEvents(run.emit, lambda: trainer.tokens_seen))
-    if len(trainer.get_train_dataloader()) == 0:
-        raise TrainingError(f"{len(train.dataset)} sequences make no batch", hint="make batches smaller")
-    before = trainer.evaluate_now() if held_out else {}
+    if not config.data.streaming and len(trainer.get_train_dataloader()) == 0:
+        raise TrainingError(f"{len(sides.train.dataset)} sequences make no batch", hint="make batches smaller")
+    before = trainer.evaluate_now() if sides.held_out else {}
     with profile_code(run.folder / "profile.pstats") if config.debug.profile_training else nullcontext():
         result = trainer.train()
-    after = trainer.evaluate_now() if held_out else {}
+    after = trainer.evaluate_now() if sides.held_out else {}
+    if config.data.streaming:
+        # Only now is it known what became of each row.
+        _account(run, sides)
     metrics = {"train_loss": result.training_loss, **after, **{f"{name}_before": value for name, value in before.items()}}
     adapter = save("adapter", trainer.state.global_step, metrics, {"adapter": adapter_writer, **writers})
     proved = prove_saved(model, adapter)
@@ -256,6 +253,15 @@ def _train(
     return Outcome(
         status="finished", steps=trainer.state.global_step, metrics=metrics, adapter=adapter, model=model, tokenizer=tokenizer
     )
+
+
+def _audit(run: Run, train: Prepared, collate: Collate, tokenizer: Any) -> None:
+    """Look at what the batches will train, before anything is trained."""
+    size = run.config.training.per_device_train_batch_size
+    audit = audit_labels(train.some(_AUDITED), collate, tokenizer, size, train.prompts)
+    run.emit("labels", **attrs.asdict(audit))
+    for text in audit.warnings():
+        run.emit("warning", text=text)
 
 
 def _callbacks(run: Run) -> list[TrainerCallback]:

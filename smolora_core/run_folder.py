@@ -9,7 +9,7 @@ from smolora_core.errors import ConfigError
 
 __all__ = ["claim", "locate"]
 
-_OURS = ("run.yaml", "events.jsonl", "ledger.json", "profile.pstats", "prepared", "adapter", "checkpoint-*")
+_OURS = ("run.yaml", "events.jsonl", "ledger.json", "report.html", "profile.pstats", "prepared", "adapter", "checkpoint-*")
 
 
 def locate(resolved: Resolved) -> Path:

@@ -47,7 +47,16 @@ def make_app() -> App:
         help_epilogue=_SETTINGS,
     )
     app.command("smolora_core.cli.generate:generate", name="generate", help="Continue a prompt with a trained adapter.")
+    app.command("smolora_core.cli.report:report", name="report", help="Write the page of a run anew.")
     app.command("smolora_core.cli.components:components", name="components", help="List what plugins offer.")
+    data = App(name="data", help="Look at the data of a run.")
+    data.command(
+        "smolora_core.cli.data:preview",
+        name="preview",
+        help="Show rows as the model sees them, with the tokens that are trained.",
+        help_epilogue=_SETTINGS,
+    )
+    app.command(data)
     plugins = App(name="plugins", help="List plugins, or look at one.")
     plugins.command("smolora_core.cli.plugins:list_plugins", name="list", help="List every plugin and what became of it.")
     plugins.command("smolora_core.cli.plugins:info", name="info", help="Show one plugin.")

@@ -57,5 +57,7 @@ def _options(component: Component) -> list[str]:
     return [field.alias if field.default is attrs.NOTHING else f"{field.alias} ({_default(field.default)})" for field in fields]
 
 
-def _default(default: Any) -> Any:
-    return default.factory() if hasattr(default, "factory") else default
+def _default(default: Any) -> str:
+    """Spell a default as a config would."""
+    value = default.factory() if hasattr(default, "factory") else default
+    return value if isinstance(value, str) and value.isprintable() else json_module.dumps(value, default=str)

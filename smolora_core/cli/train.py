@@ -25,4 +25,6 @@ def train(
 
     with Terminal(quiet=quiet or resolved.config.debug.log_level in ("WARNING", "ERROR")) as terminal:
         outcome = execute(resolved, manager, terminal)
+        assert outcome.adapter is not None
+        terminal.line("report", str(outcome.adapter.with_name("report.html")))
         terminal.line("next", f'smolora generate {shlex.quote(str(outcome.adapter))} "..."')

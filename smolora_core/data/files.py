@@ -8,14 +8,21 @@ from glob import iglob
 from pathlib import Path
 from typing import Literal
 
+import attrs
+
+from smolora_core.data.compression import COMPRESSED, uncompressed
 from smolora_core.errors import DatasetError
 
-__all__ = ["KINDS", "FileKind", "find_files", "is_hub_id", "kind_of", "near_name"]
+__all__ = ["KINDS", "FileKind", "Found", "find_files", "kind_of", "near_name"]
 
-FileKind = Literal["jsonl", "json", "csv", "tsv", "parquet", "text"]
+FileKind = Literal["conll", "csv", "json", "jsonl", "parquet", "text", "tsv"]
 
 KINDS: Mapping[str, FileKind] = {
+    ".bio": "conll",
+    ".conll": "conll",
     ".csv": "csv",
+    ".iob": "conll",
+    ".iob2": "conll",
     ".json": "json",
     ".jsonl": "jsonl",
     ".md": "text",
@@ -25,32 +32,35 @@ KINDS: Mapping[str, FileKind] = {
     ".txt": "text",
 }
 
-_HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*(/[A-Za-z0-9][A-Za-z0-9_.-]*)?")
+_KNOWN = f"known: {', '.join(KINDS)}; all but .parquet also as {' or '.join(COMPRESSED)}"
+_HELD_OUT = {"test", "dev", "valid", "validation", "eval"}
 _SHOWN = 5
+_find_words = re.compile(r"[a-z]+").findall
 # A run's own folder and a saved adapter: what a run wrote is no data of the next one.
 _WRITTEN_BY_RUNS = {"run.yaml", "manifest.json"}
 
 
-def is_hub_id(spec: str) -> bool:
-    """Whether a text can only be the name of a dataset on the hub: it names no path, and neither does its first part."""
-    path = Path(spec)
-    # 'gpt-4.1' has no extension, 'reviews.xlsx' has one.
-    looks_like_file = path.suffix.lower() in KINDS or path.suffix[1:].isalpha()
-    first = path.parent if path.parent.name else path
-    return bool(_HUB_ID.fullmatch(spec)) and not looks_like_file and not first.exists()
+@attrs.frozen
+class Found:
+    """Files, and what there is to say of those left out."""
+
+    files: tuple[Path, ...]
+    notes: tuple[str, ...] = ()
 
 
-def find_files(specs: Sequence[str], where: str = "") -> tuple[Path, ...]:
+def find_files(specs: Sequence[str], where: str = "", *, held_out: bool = False) -> Found:
     """Find the files that paths, globs and folders stand for, in the order given and by name within a glob or folder.
 
     Args:
         specs: what the user wrote.
         where: where that stands, for errors.
+        held_out: of a folder with files to train on and files to evaluate on, take the latter.
 
     Raises:
         DatasetError: one of them stands for no file.
     """
-    return tuple(file for spec in specs for file in _find(spec, where))
+    found = [_find(spec, where, held_out) for spec in specs]
+    return Found(tuple(file for each in found for file in each.files), tuple(note for each in found for note in each.notes))
 
 
 def kind_of(files: Iterable[Path], where: str = "") -> FileKind:
@@ -61,10 +71,11 @@ def kind_of(files: Iterable[Path], where: str = "") -> FileKind:
     """
     first: tuple[Path, FileKind] | None = None
     for file in files:
-        kind = KINDS.get(file.suffix.lower())
+        kind = _kind(file)
         if kind is None:
-            what = f"has the unknown extension {file.suffix!r}" if file.suffix else "has no extension"
-            raise DatasetError(f"file {file.as_posix()!r} {what}", where=where, hint=f"known: {', '.join(KINDS)}")
+            extension = uncompressed(file).suffix + file.suffix * (file != uncompressed(file))
+            what = f"has the unknown extension {extension!r}" if extension else "has no extension"
+            raise DatasetError(f"file {file.as_posix()!r} {what}", where=where, hint=_KNOWN)
         first = first or (file, kind)
         if kind != first[1]:
             what = f"{first[0].as_posix()!r} is {first[1]} and {file.as_posix()!r} is {kind}"
@@ -81,16 +92,24 @@ def near_name(spec: str) -> str:
     return f"did you mean {_folder_of(spec) + near[0]!r}?" if near else ""
 
 
-def _find(spec: str, where: str) -> Iterable[Path]:
+def _kind(file: Path) -> FileKind | None:
+    plain = uncompressed(file)
+    kind = KINDS.get(plain.suffix.lower())
+    return None if kind == "parquet" and plain != file else kind
+
+
+def _find(spec: str, where: str, held_out: bool) -> Found:
     path = Path(spec).expanduser()
     if spec and path.is_dir():
-        return _in_folder(path, spec, where)
+        return _side(path, spec, _in_folder(path, spec, where), held_out)
     if spec and path.exists():
-        return [path]
+        return Found((path,))
+    if path.is_symlink():
+        raise DatasetError(f"{spec!r} is a link to nothing", where=where)
     if any(character in spec for character in "*?["):
         # pathlib's own glob takes no absolute pattern and finds hidden files.
         if found := sorted(match for match in map(Path, iglob(str(path), recursive=True)) if match.is_file()):  # noqa: PTH207
-            return found
+            return Found(tuple(found))
         raise DatasetError(f"no file matches {spec!r}", where=where, hint=_listing(spec, path))
     noun = "file" if path.suffix else "file or folder"
     raise DatasetError(f"no {noun} {spec!r}", where=where, hint=near_name(spec) or _listing(spec, path))
@@ -98,17 +117,40 @@ def _find(spec: str, where: str) -> Iterable[Path]:
 
 def _in_folder(folder: Path, spec: str, where: str) -> list[Path]:
     try:
-        files = sorted(file for file in _walk(folder) if file.suffix.lower() in KINDS and file.is_file())
+        files = sorted(file for file in _walk(folder) if _kind(file) and (file.is_file() or file.is_symlink()))
     except OSError as error:
         unreadable = Path(error.filename).as_posix()
         raise DatasetError(f"{unreadable!r} cannot be read ({error.strerror})", where=where) from None
+    if broken := [file for file in files if not file.exists()]:
+        raise DatasetError(f"{broken[0].as_posix()!r} is a link to nothing", where=where)
     # A read-me beside data files describes them.
-    data = [file for file in files if file.suffix.lower() != ".md"]
-    if any(KINDS[file.suffix.lower()] != "text" for file in data):
+    data = [file for file in files if uncompressed(file).suffix.lower() != ".md"]
+    if any(_kind(file) != "text" for file in data):
         return data
     if not files:
-        raise DatasetError(f"folder {spec!r} holds no file to read", where=where, hint=f"known: {', '.join(KINDS)}")
+        raise DatasetError(f"folder {spec!r} holds no file to read", where=where, hint=_KNOWN)
     return files
+
+
+def _side(folder: Path, spec: str, files: Sequence[Path], held_out: bool) -> Found:
+    """Leave out the files that by their names are of the other side."""
+    words = {file: set(_find_words(file.relative_to(folder).as_posix().lower())) for file in files}
+    kept, left_out = (
+        [file for file in files if _HELD_OUT.isdisjoint(words[file]) is side] for side in (not held_out, held_out)
+    )
+    # A document's name is often its title: 'how-to-test.md' is no test set, unless there is a 'train.md'.
+    titles = _kind(files[0]) == "text" and not any("train" in each for each in words.values())
+    if not kept or not left_out or titles:
+        return Found(tuple(files))
+    here, beside = _names(folder, kept), _names(folder, left_out)
+    verb = "is" if len(kept) == 1 else "are"
+    note = f"folder {spec!r} holds {beside} beside {here}: only {here} {verb} read"
+    return Found(tuple(kept), (note if held_out else f"{note}; set data.eval to {spec!r} to evaluate on the rest",))
+
+
+def _names(folder: Path, files: Sequence[Path]) -> str:
+    names = [file.relative_to(folder).as_posix() for file in files]
+    return ", ".join(names) if len(names) <= _SHOWN else f"{', '.join(names[:_SHOWN])} and {len(names) - _SHOWN} more"
 
 
 def _walk(folder: Path) -> Iterator[Path]:
@@ -129,7 +171,7 @@ def _walk(folder: Path) -> Iterator[Path]:
 def _names_beside(path: Path) -> list[str]:
     if not path.parent.is_dir():
         return []
-    beside = (file for file in path.parent.iterdir() if file.suffix.lower() in KINDS or file.is_dir())
+    beside = (file for file in path.parent.iterdir() if _kind(file) or file.is_dir())
     return sorted(file.name for file in beside if not file.name.startswith("."))
 
 

@@ -1,101 +1,73 @@
-"""Row shapes: which columns hold what is trained, and what of a row is prompt."""
+"""Which shape the rows of a source have: what the config asks for, what the task takes, what the columns show."""
 
-import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from numbers import Real
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import attrs
 
 from smolora_core.config import DataConfig
-from smolora_core.data.rows import Located, text_problem
-from smolora_core.errors import DatasetError, Problem
+from smolora_core.data.conversation import OPTIONAL
+from smolora_core.data.examples import Example
+from smolora_core.data.rows import Located
+from smolora_core.data.shapes import Shape, missing_column
+from smolora_core.errors import ConfigError, DatasetError
 
-__all__ = ["Example", "Shape", "detect_shape", "peek_shape"]
+__all__ = ["FORMATS", "Example", "Shape", "detect_shape", "peek_shape"]
 
-_DEFAULTS = attrs.fields(DataConfig)
+FORMATS = ("text", "prompt-completion", "instruction", "messages")
+"""Shapes that a language model learns from."""
 
+_DEFAULTS = attrs.fields_dict(DataConfig)
 
-@attrs.frozen
-class Example:
-    """One row as the task sees it.
-
-    Attributes:
-        text: what is trained.
-        prompt: what comes before it and is not trained; None where a row is text only.
-        columns: values of the further columns that the loss asked for.
-    """
-
-    text: str
-    prompt: str | None = None
-    columns: dict[str, float] = attrs.field(factory=dict)
-
-
-@attrs.frozen
-class Shape:
-    """How rows of a source are read.
-
-    Attributes:
-        name: `text` or `prompt-completion`.
-        prompt: the prompt's column, or None.
-        text: the column that is trained.
-        extra: columns of numbers that the loss needs besides.
-    """
-
-    name: str
-    text: str
-    prompt: str | None = None
-    extra: tuple[str, ...] = ()
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """Every column a row must have."""
-        return tuple(filter(None, (self.prompt, self.text, *self.extra)))
-
-    def read(self, row: dict[str, Any], where: str) -> Example | Problem:
-        """Take an example out of a row, or say why that cannot be."""
-        for column in self.columns:
-            if column not in row:
-                return _no_column(column, row, where)
-        for column in filter(None, (self.prompt, self.text)):
-            if not isinstance(row[column], str):
-                return _wrong_value(column, "text", row[column], where)
-            if problem := text_problem(column, row[column], where):
-                return problem
-        # Whole numbers become floats too: one column has one type in every batch, whichever values come first.
-        numbers = {column: _finite(row[column]) for column in self.extra}
-        for column, number in numbers.items():
-            if number is None:
-                return _wrong_value(column, "a finite number", row[column], where)
-        prompt = row[self.prompt] if self.prompt else None
-        if not row[self.text].strip():
-            return Problem(f"column {self.text!r} has nothing to train", where=where, hint="set data.on_bad_row to drop")
-        return Example(row[self.text], prompt, {column: number for column, number in numbers.items() if number is not None})
+_KEYS = {
+    "labelled": ("label_field",),
+    "messages": ("messages_field",),
+    "instruction": ("instruction_field", "input_field", "output_field"),
+    "prompt-completion": ("prompt_field", "completion_field"),
+    "text": ("text_field",),
+}
+"""The config keys that ask for a shape; where several are asked for, the first that fits is meant."""
 
 
-def detect_shape(config: DataConfig, columns: Iterable[str], where: str, extra: tuple[str, ...] = ()) -> Shape:
+def detect_shape(
+    config: DataConfig,
+    columns: Iterable[str],
+    where: str,
+    extra: tuple[str, ...] = (),
+    formats: Sequence[str] = FORMATS,
+) -> Shape:
     """Choose the shape that the columns of a source have.
+
+    The format is what the config says it is. Left to us, it is the one whose fields the config names; and if it names none,
+    the first that the columns have of: labelled, messages, instruction, text, prompt-completion.
 
     Args:
         config: the format and the names of the fields.
-        columns: what the source has.
+        columns: what the source has; a row shows whether prompt and completion are texts or lists of messages.
         where: its first row, for the error.
         extra: columns that the loss needs.
+        formats: shapes that the task learns from.
 
     Raises:
+        ConfigError: the task does not learn from the shape that the config asks for.
         DatasetError: a column that is needed is not there.
     """
-    found = tuple(columns)
-    candidates = _candidates(config, extra)
-    chosen = next((shape for shape in candidates if set(shape.columns) <= {*found, *extra}), candidates[0])
-    missing = next((column for column in chosen.columns if column not in found), None)
-    if missing is not None:
-        raise DatasetError.of([_no_column(missing, found, where)])
+    row = columns if isinstance(columns, Mapping) else dict.fromkeys(columns)
+    candidates = _candidates(config, extra, formats)
+    chosen = next(filter(None, (_fitted(shape, row, shape.fields, formats) for shape in candidates)), None)
+    if chosen is None:
+        # What the row nearly has is what was meant; where it has nothing of any, text is what one would start with.
+        present = {shape: sum(column in row for column in shape.fields) / len(shape.fields) for shape in candidates}
+        chosen = max(candidates, key=lambda shape: (present[shape], shape.name == "text"))
+    if missing := next((column for column in chosen.columns if column not in row), None):
+        raise DatasetError.of([missing_column(missing, row, where)])
     return chosen
 
 
-def peek_shape(config: DataConfig, rows: Sequence[Located], extra: tuple[str, ...] = ()) -> Shape:
+def peek_shape(
+    config: DataConfig, rows: Sequence[Located], extra: tuple[str, ...] = (), formats: Sequence[str] = FORMATS
+) -> Shape:
     """Choose the shape of a source by its first rows.
 
     Where a bad row is an error, the first row decides. Where bad rows are dropped, it may be one of them: the shape is that
@@ -105,51 +77,66 @@ def peek_shape(config: DataConfig, rows: Sequence[Located], extra: tuple[str, ..
         config: the format, the names of the fields, and what becomes of bad rows.
         rows: at least one.
         extra: columns that the loss needs.
+        formats: shapes that the task learns from.
 
     Raises:
+        ConfigError: the task does not learn from the shape that the config asks for.
         DatasetError: a column that is needed is not there.
     """
     first = rows[0]
     if config.on_bad_row == "error":
-        return detect_shape(config, first.row, first.where, extra)
-    candidates = _candidates(config, extra)
-    fits = (next((shape for shape in candidates if set(shape.columns) <= set(each.row)), None) for each in rows)
-    most = Counter(shape for shape in fits if shape).most_common(1)
-    return most[0][0] if most else detect_shape(config, _union(rows), first.where, extra)
-
-
-def _candidates(config: DataConfig, extra: tuple[str, ...]) -> tuple[Shape, ...]:
-    pair = Shape("prompt-completion", config.completion_field, config.prompt_field, extra)
-    plain = Shape("text", config.text_field, extra=extra)
-    named = (
-        config.prompt_field != _DEFAULTS.prompt_field.default or config.completion_field != _DEFAULTS.completion_field.default
+        return detect_shape(config, first.row, first.where, extra, formats)
+    candidates = _candidates(config, extra, formats)
+    fits = (
+        next(filter(None, (_fitted(shape, each.row, shape.columns, formats) for shape in candidates)), None) for each in rows
     )
-    return {"text": (plain,), "prompt-completion": (pair,)}.get(config.format, (pair, plain) if named else (plain, pair))
+    most = Counter(shape for shape in fits if shape).most_common(1)
+    return most[0][0] if most else detect_shape(config, _union(rows), first.where, extra, formats)
+
+
+def _candidates(config: DataConfig, extra: tuple[str, ...], formats: Sequence[str]) -> tuple[Shape, ...]:
+    """List the shapes that may be meant, the likeliest first."""
+    if config.format != "auto":
+        _refuse(config.format, f"data.format is {config.format!r}", formats)
+        return tuple(shape for shape in _shapes(config, extra) if shape.name == config.format)
+    asked = {name: key for name, keys in _KEYS.items() for key in keys if getattr(config, key) != _DEFAULTS[key].default}
+    for name, key in asked.items():
+        # A labelled row has a text too.
+        if name != "text" or "labelled" not in formats:
+            _refuse(name, f"data.{key} is set", formats)
+    shapes = [shape for shape in _shapes(config, extra) if shape.name in formats]
+    wanted = [shape for name in asked for shape in shapes if shape.name == name]
+    return tuple(wanted or shapes)
+
+
+def _refuse(name: str, asked: str, formats: Sequence[str]) -> None:
+    if name not in formats:
+        raise ConfigError(f"{asked}, and the task does not learn from {name} rows", hint=f"it takes: {', '.join(formats)}")
+
+
+def _shapes(config: DataConfig, extra: tuple[str, ...]) -> Iterable[Shape]:
+    labels = config.label_field or ("label", "labels")
+    for label in [labels] if isinstance(config.label_field, tuple) else [(each,) for each in _listed(labels)]:
+        yield Shape("labelled", (config.text_field, *label), extra)
+    for field in _listed(config.messages_field or ("messages", "conversations")):
+        yield Shape("messages", (field,), extra, OPTIONAL)
+    # A text beside turns or an instruction is mostly the same, written out.
+    yield Shape("instruction", (config.instruction_field, config.output_field), extra, (config.input_field,))
+    yield Shape("text", (config.text_field,), extra)
+    yield Shape("prompt-completion", (config.prompt_field, config.completion_field), extra)
+
+
+def _listed(names: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (names,) if isinstance(names, str) else names
+
+
+def _fitted(shape: Shape, row: Mapping[str, Any], columns: Iterable[str], formats: Sequence[str]) -> Shape | None:
+    if any(column not in row for column in columns):
+        return None
+    if shape.name == "prompt-completion" and "messages" in formats and all(type(row[each]) is list for each in shape.fields):
+        return attrs.evolve(shape, name="messages", optional=OPTIONAL)
+    return shape
 
 
 def _union(rows: Iterable[Located]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(column for each in rows for column in each.row))
-
-
-def _no_column(column: str, present: Iterable[str], where: str) -> Problem:
-    return Problem(f"has no column {column!r}", where=where, hint=f"it has: {', '.join(map(str, present))}")
-
-
-def _wrong_value(column: str, expected: str, value: Any, where: str) -> Problem:
-    found = "empty" if value is None else f"{type(value).__name__} {_short(value)}"
-    return Problem(f"column {column!r} must be {expected}, is {found}", where=where, hint="set data.on_bad_row to drop")
-
-
-def _finite(value: Any) -> float | None:
-    if not isinstance(value, Real):
-        return None
-    try:
-        number = float(value)
-    except OverflowError:
-        return None
-    return number if math.isfinite(number) else None
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 40 else f"{text[:37]}..."

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from smolora_core.data.encoding import open_text
+from smolora_core.data.reading import Reading
 from smolora_core.data.rows import Located, OnBad, flaw, noun
 from smolora_core.errors import DatasetError, Problem
 
@@ -21,10 +22,10 @@ _find_surrogate = re.compile(r"\\u[dD][89a-fA-F]").search
 _decode = json.JSONDecoder().raw_decode
 
 
-def read_jsonl(path: Path, on_bad: OnBad) -> Iterator[Located]:
+def read_jsonl(path: Path, reading: Reading, on_bad: OnBad) -> Iterator[Located]:
     """Yield the row of each line that is not blank."""
     name = path.as_posix()
-    with open_text(path) as lines:
+    with open_text(path, reading.encoding) as lines:
         for number, line in enumerate(lines, start=1):
             text = line.strip()
             if not text:
@@ -45,13 +46,13 @@ def read_jsonl(path: Path, on_bad: OnBad) -> Iterator[Located]:
             yield Located(row, f"{name}:{number}")
 
 
-def read_json(path: Path, on_bad: OnBad) -> Iterator[Located]:
+def read_json(path: Path, reading: Reading, on_bad: OnBad) -> Iterator[Located]:
     """Yield the rows of a list, of the list that is an object's only value, or of JSON lines under the name of `.json`."""
-    return read_jsonl(path, on_bad) if _holds_lines(path) else _read_list(path, on_bad)
+    return (read_jsonl if _holds_lines(path, reading) else _read_list)(path, reading, on_bad)
 
 
-def _holds_lines(path: Path) -> bool:
-    with open_text(path) as lines:
+def _holds_lines(path: Path, reading: Reading) -> bool:
+    with open_text(path, reading.encoding) as lines:
         first = next((line for line in iter(lambda: lines.readline(_LONGEST_FIRST_LINE), "") if not line.isspace()), "")
         if not first.lstrip().startswith("{"):
             return False
@@ -63,14 +64,14 @@ def _holds_lines(path: Path) -> bool:
         return not wrapper or any(not line.isspace() for line in lines)
 
 
-def _read_list(path: Path, on_bad: OnBad) -> Iterator[Located]:
-    with open_text(path) as file:
+def _read_list(path: Path, reading: Reading, on_bad: OnBad) -> Iterator[Located]:
+    with open_text(path, reading.encoding) as file:
         window = _Window(file, path.as_posix())
         if not window.next():
             return
         closing = _enter(window)
         if not closing:
-            raise _no_list(path)
+            raise _no_list(path, reading)
         before = 0
         while before or window.next() != "]":
             value, end = window.decode()
@@ -109,8 +110,8 @@ def _enter(window: "_Window") -> str:
     return closing
 
 
-def _no_list(path: Path) -> DatasetError:
-    with open_text(path) as file:
+def _no_list(path: Path, reading: Reading) -> DatasetError:
+    with open_text(path, reading.encoding) as file:
         window = _Window(file, path.as_posix())
         value, end = window.decode()
         window.advance(end)

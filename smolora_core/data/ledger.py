@@ -1,7 +1,8 @@
 """The account of every row: read, kept, dropped and why, split, truncated."""
 
 from collections import Counter
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Self
 
 import attrs
 
@@ -13,7 +14,20 @@ _SAMPLES = 3
 @attrs.define
 class _Dropped:
     rows: int = 0
+    largest: int | None = None
     samples: list[str] = attrs.field(factory=list)
+
+    def add(self, other: "_Dropped") -> None:
+        self.rows += other.rows
+        sizes = [size for size in (self.largest, other.largest) if size is not None]
+        self.largest = max(sizes, default=None)
+        self.samples = [*self.samples, *other.samples][:_SAMPLES]
+
+
+@attrs.define
+class _Passed:
+    taken: int = 0
+    given: int = 0
 
 
 @attrs.define
@@ -31,6 +45,7 @@ class Ledger:
         tokens: tokens in all sequences.
         supervised: tokens that the loss sees.
         tokens_lost: tokens cut off.
+        open_ended: stretches of supervised tokens without a token that ends them.
     """
 
     read: int = 0
@@ -41,14 +56,28 @@ class Ledger:
     tokens: int = 0
     supervised: int = 0
     tokens_lost: int = 0
+    open_ended: int = 0
     _dropped: dict[tuple[str, str], _Dropped] = attrs.field(factory=dict)
+    _steps: dict[str, _Passed] = attrs.field(factory=dict)
 
-    def drop(self, step: str, reason: str, where: str) -> None:
+    def drop(self, step: str, reason: str, where: str, size: int | None = None) -> None:
         """Account for a row that leaves at a step."""
-        entry = self._dropped.setdefault((step, reason), _Dropped())
-        entry.rows += 1
-        if len(entry.samples) < _SAMPLES:
-            entry.samples.append(where)
+        self._dropped.setdefault((step, reason), _Dropped()).add(_Dropped(1, size, [where]))
+
+    def passed(self, step: str, taken: int, given: int) -> None:
+        """Account for rows that a step took and gave."""
+        passed = self._steps.setdefault(step, _Passed())
+        passed.taken += taken
+        passed.given += given
+
+    def add(self, other: "Ledger") -> None:
+        """Take the account of the rows that come next into this one."""
+        for field in _counts():
+            setattr(self, field, getattr(self, field) + getattr(other, field))
+        for key, dropped in other._dropped.items():
+            self._dropped.setdefault(key, _Dropped()).add(dropped)
+        for step, passed in other._steps.items():
+            self.passed(step, passed.taken, passed.given)
 
     @property
     def dropped(self) -> int:
@@ -60,14 +89,30 @@ class Ledger:
         """Dropped rows by reason."""
         counted: Counter[str] = Counter()
         for (step, reason), entry in self._dropped.items():
-            counted[f"{step}: {reason}"] += entry.rows
+            largest = "" if entry.largest is None else f" (the longest: {entry.largest})"
+            counted[f"{step}: {reason}{largest}"] += entry.rows
         return counted
 
     def as_dict(self) -> dict[str, Any]:
         """The account as it is written to ledger.json."""
-        values = {field.name: getattr(self, field.name) for field in attrs.fields(Ledger) if not field.name.startswith("_")}
+        steps = [{"step": step, "rows_in": passed.taken, "rows_out": passed.given} for step, passed in self._steps.items()]
         dropped = [
-            {"step": step, "reason": reason, "rows": entry.rows, "samples": entry.samples}
+            {"step": step, "reason": reason, **attrs.asdict(entry, filter=lambda field, value: value is not None)}
             for (step, reason), entry in self._dropped.items()
         ]
-        return {**values, "dropped": dropped}
+        return {**{field: getattr(self, field) for field in _counts()}, "steps": steps, "dropped": dropped}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Read an account back."""
+        ledger = cls(**{field: values[field] for field in _counts()})
+        for entry in values["steps"]:
+            ledger.passed(entry["step"], entry["rows_in"], entry["rows_out"])
+        for entry in values["dropped"]:
+            dropped = _Dropped(entry["rows"], entry.get("largest"), list(entry["samples"]))
+            ledger._dropped[entry["step"], entry["reason"]] = dropped
+        return ledger
+
+
+def _counts() -> list[str]:
+    return [field.name for field in attrs.fields(Ledger) if not field.name.startswith("_")]

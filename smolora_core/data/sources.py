@@ -9,38 +9,48 @@ Opening finds the files; reading happens row by row, and as often as asked for.
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Literal
 
 import attrs
 
-from smolora_core.data.encoding import open_text
-from smolora_core.data.files import FileKind, find_files, is_hub_id, kind_of, near_name
+from smolora_core.data.compression import size_of
+from smolora_core.data.conll import read_conll
+from smolora_core.data.delimited import dialect_of
+from smolora_core.data.encoding import encoding_of, open_text
+from smolora_core.data.files import FileKind, find_files, kind_of
+from smolora_core.data.hub import HubId
 from smolora_core.data.json_files import read_json, read_jsonl
+from smolora_core.data.reading import Reading
 from smolora_core.data.rows import Located, OnBad, flaw
-from smolora_core.data.tables import read_csv, read_parquet, read_tsv
+from smolora_core.data.tables import read_delimited, read_parquet
 from smolora_core.errors import DatasetError, Problem
 
-__all__ = ["Kind", "Located", "OnBad", "Source", "open_source", "peek"]
+__all__ = ["Kind", "Located", "OnBad", "Reading", "Source", "open_source", "peek"]
 
 Kind = Literal[FileKind, "hub", "memory"]
 
+_AUTO = Reading()
+_PEEKED = 20
 
-def _read_document(path: Path, on_bad: OnBad) -> Iterator[Located]:
-    with open_text(path) as file:
+
+def _read_document(path: Path, reading: Reading, on_bad: OnBad) -> Iterator[Located]:
+    with open_text(path, reading.encoding) as file:
         text = file.read()
     if text:
         yield Located({"text": text}, path.as_posix())
 
 
-_READERS: Mapping[str, Callable[[Path, OnBad], Iterator[Located]]] = {
-    "csv": read_csv,
+_DELIMITERS = {"csv": ",", "tsv": "\t"}
+_READERS: Mapping[str, Callable[[Path, Reading, OnBad], Iterator[Located]]] = {
+    "conll": read_conll,
     "json": read_json,
     "jsonl": read_jsonl,
     "parquet": read_parquet,
     "text": _read_document,
-    "tsv": read_tsv,
+    **{kind: partial(read_delimited, own=delimiter) for kind, delimiter in _DELIMITERS.items()},
 }
 
 
@@ -52,7 +62,9 @@ class Source:
         name: as the user wrote it.
         files: what it is read from; none for the hub and for memory.
         kind: how it is read.
-        held: the object that holds the rows in memory.
+        held: the object that holds the rows in memory, or the id on the hub.
+        reading: how the files are to be read.
+        left_out: what there is to say of files that were not taken.
 
     Example:
         >>> source = open_source([{"text": "fine"}, {"text": "bad"}])
@@ -64,6 +76,8 @@ class Source:
     files: tuple[Path, ...]
     kind: Kind
     held: Any = attrs.field(default=None, repr=False, eq=id)
+    reading: Reading = _AUTO
+    left_out: tuple[str, ...] = ()
 
     @property
     def documents(self) -> bool:
@@ -103,33 +117,68 @@ class Source:
         """
         return tuple(next(self.rows(on_bad)).row)
 
+    def notes(self) -> tuple[str, ...]:
+        """Say what was guessed about the files, and which were left out; nothing where nothing was.
+
+        It looks at the first 64 MiB of every file at most, and reading does not look again.
+
+        Raises:
+            DatasetError: a file cannot be read.
+        """
+        if self.kind == "parquet":
+            return self.left_out
+        return (*self.left_out, *(str(guess) for file in self.files for guess in self._guesses(file)))
+
+    def size(self) -> int | None:
+        """Estimate how many bytes there are to read; None for the hub, and for what does not know its length.
+
+        A compressed file counts four times what it takes on disk; rows in memory are taken to be as long as the first 20.
+
+        Raises:
+            DatasetError: a file is not there any more.
+        """
+        if self.files:
+            return sum(map(size_of, self.files))
+        if not hasattr(self.held, "__len__"):
+            return None
+        first = [len(str(row)) for row in islice(self.held, _PEEKED)]
+        return len(self.held) * sum(first) // max(len(first), 1)
+
+    def _guesses(self, file: Path) -> Iterator[Problem]:
+        if guess := encoding_of(file, self.reading.encoding).guess:
+            yield guess
+        if own := _DELIMITERS.get(self.kind):
+            yield from dialect_of(file, self.reading, own).guesses
+
     def _read(self, on_bad: OnBad) -> Iterator[Located]:
         if self.kind == "memory":
             return _number(self.held, self.name, on_bad)
         if self.kind == "hub":
-            return _number(_load_from_hub(self.name), self.name, on_bad)
-        return chain.from_iterable(_READERS[self.kind](file, on_bad) for file in self.files)
+            return _number(self.held.rows(streaming=self.reading.streaming), self.name, on_bad)
+        return chain.from_iterable(_READERS[self.kind](file, self.reading, on_bad) for file in self.files)
 
 
-def open_source(spec: Any, where: str = "") -> Source:
+def open_source(spec: Any, where: str = "", reading: Reading = _AUTO, *, held_out: bool = False) -> Source:
     """Find out what the user means by a source, without reading it.
 
     Args:
         spec: a file, a glob, a folder or a list of them, a hub id, a `datasets` dataset, or a list of dicts.
         where: where the user wrote it, `run.yaml:3` say, for errors.
+        reading: how its files are to be read.
+        held_out: whether it is there to be evaluated on: of a folder that holds `train.jsonl` and `test.jsonl`, the one or the
+            other is read.
 
     Raises:
         DatasetError: it stands for nothing that can be read.
     """
-    if isinstance(spec, str | os.PathLike):
-        name = os.fspath(spec)
-        if isinstance(spec, str) and is_hub_id(spec):
-            return Source(name, (), "hub")
-        files = find_files([name], where)
-        return Source(name, files, kind_of(files, where))
-    if isinstance(spec, list | tuple) and all(isinstance(item, str | os.PathLike) for item in spec):
-        files = find_files([os.fspath(item) for item in spec], where)
-        return Source(", ".join(os.fspath(item) for item in spec), files, kind_of(files, where))
+    reading.check()
+    if isinstance(spec, str) and (hub_id := HubId.parse(spec)):
+        return Source(spec, (), "hub", hub_id, reading)
+    single = isinstance(spec, str | os.PathLike)
+    if single or (isinstance(spec, list | tuple) and all(isinstance(item, str | os.PathLike) for item in spec)):
+        names = [os.fspath(item) for item in ([spec] if single else spec)]
+        found = find_files(names, where, held_out=held_out)
+        return Source(", ".join(names), found.files, reading.kind or kind_of(found.files, where), None, reading, found.notes)
     if isinstance(spec, Mapping) and spec and all(hasattr(split, "column_names") for split in spec.values()):
         raise DatasetError(f"a {type(spec).__name__} has several splits", where=where, hint=f"give one of: {', '.join(spec)}")
     if isinstance(spec, list | tuple) or hasattr(spec, "column_names"):
@@ -138,7 +187,7 @@ def open_source(spec: Any, where: str = "") -> Source:
     raise DatasetError(f"rows cannot be read from a {type(spec).__name__}", where=where, hint=f"give {known}")
 
 
-def peek(source: Source, count: int = 20, on_bad: OnBad | None = None) -> list[Located]:
+def peek(source: Source, count: int = _PEEKED, on_bad: OnBad | None = None) -> list[Located]:
     """Read the first rows and no more than that takes.
 
     Raises:
@@ -154,13 +203,3 @@ def _number(rows: Iterable[Any], name: str, on_bad: OnBad) -> Iterator[Located]:
             yield Located(dict(row), where)
         else:
             on_bad(Problem(flaw(row), where=where))
-
-
-def _load_from_hub(name: str) -> Iterable[Any]:
-    from datasets.load import load_dataset
-
-    try:
-        return load_dataset(name, split="train")
-    except Exception as error:  # loading fails in many ways that share no base class
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise DatasetError(f"cannot be loaded from the hub ({reason})", where=name, hint=near_name(name)) from error

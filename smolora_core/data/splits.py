@@ -7,6 +7,7 @@ import attrs
 
 from smolora_core.config import DataConfig
 from smolora_core.data.holdout import hold_out
+from smolora_core.data.reading import Reading
 from smolora_core.data.rows import Located, OnBad
 from smolora_core.data.sources import Source, open_source
 from smolora_core.errors import DatasetError
@@ -24,10 +25,20 @@ class Splits:
     Attributes:
         train: reads the rows to train on.
         held_out: reads the rows to evaluate on, or None.
+        sources: where the rows are: one source for both sides, or the one to train on and the one to evaluate on.
     """
 
     train: Reader
     held_out: Reader | None
+    sources: tuple[Source, ...]
+
+    def notes(self) -> tuple[str, ...]:
+        """Say what was guessed about the files of both sides, each guess once.
+
+        Raises:
+            DatasetError: a file cannot be read.
+        """
+        return tuple(dict.fromkeys(note for source in self.sources for note in source.notes()))
 
 
 def open_splits(config: DataConfig, where: str = "", where_eval: str = "", rows: Any = None) -> Splits:
@@ -42,12 +53,15 @@ def open_splits(config: DataConfig, where: str = "", where_eval: str = "", rows:
     Raises:
         DatasetError: a source is not there or cannot be read.
     """
-    train = open_source(config.train if rows is None else rows, where)
+    reading = Reading.of(config)
+    train = open_source(config.train if rows is None else rows, where, reading)
     if config.eval is None:
-        return Splits(train.rows, None)
+        return Splits(train.rows, None, (train,))
     if isinstance(config.eval, str):
-        return Splits(train.rows, open_source(config.eval, where_eval).rows)
-    return Splits(_side(train, config.eval, where_eval, held_out=False), _side(train, config.eval, where_eval, held_out=True))
+        held_out = open_source(config.eval, where_eval, reading, held_out=True)
+        return Splits(train.rows, held_out.rows, (train, held_out))
+    kept, held_back = (_side(train, config.eval, where_eval, held_out=held_out) for held_out in (False, True))
+    return Splits(kept, held_back, (train,))
 
 
 def _side(source: Source, fraction: float, where: str, *, held_out: bool) -> Reader:

@@ -15,7 +15,7 @@ from smolora_core.plugins.loading import noting
 if TYPE_CHECKING:
     from datasets.arrow_dataset import Dataset
 
-__all__ = ["Context", "Rows", "Step", "through"]
+__all__ = ["Context", "Rows", "Step", "dataset_of", "through"]
 
 Rows = Iterator[Located]
 
@@ -64,7 +64,7 @@ def through(rows: Rows, step: Step, context: Context, ledger: Ledger, on_bad: On
         step: the step.
         context: what a step on whole datasets is told.
         ledger: accounts for rows that the step drops and adds.
-        on_bad: is told of rows that no dataset can hold.
+        on_bad: is told of rows that a step cannot use, or no dataset can hold.
 
     Raises:
         DatasetError: the step returned something else than rows, or the rows do not make a dataset.
@@ -72,22 +72,32 @@ def through(rows: Rows, step: Step, context: Context, ledger: Ledger, on_bad: On
     component = step.registered.component
     assert isinstance(component, Preprocessor)
     if component.scope == "row":
-        return _row_by_row(rows, step, (context,) if component.context else (), ledger)
+        return _row_by_row(rows, step, (context,) if component.context else (), ledger, on_bad)
     return _together(rows, step, context, ledger, on_bad)
 
 
-def _row_by_row(rows: Rows, step: Step, told: tuple[Context, ...], ledger: Ledger) -> Rows:
+def _row_by_row(rows: Rows, step: Step, told: tuple[Context, ...], ledger: Ledger, on_bad: OnBad) -> Rows:
     for located in rows:
-        with noting(step.registered.origin, f"preprocessing {located.where}"):
-            result = step.run(dict(located.row), *told)
+        ledger.passed(step.name, 1, 0)
+        try:
+            with noting(step.registered.origin, f"preprocessing {located.where}"):
+                result = step.run(dict(located.row), *told)
+        except DatasetError as error:
+            problem = error.problems[0]
+            on_bad(attrs.evolve(problem, what=f"{problem.what} in step {step.name!r}", where=problem.where or located.where))
+            continue
         if isinstance(result, dict):
+            ledger.passed(step.name, 0, 1)
             yield Located(result, located.where)
-        elif result is None or isinstance(result, Drop):
-            ledger.drop(step.name, result.reason if result else "dropped", located.where)
+        elif result is None:
+            ledger.drop(step.name, "dropped", located.where)
+        elif isinstance(result, Drop):
+            ledger.drop(step.name, result.reason, located.where, result.size)
         elif isinstance(result, list) and all(isinstance(row, dict) for row in result):
             if not result:
                 ledger.drop(step.name, "made no rows", located.where)
             ledger.added += max(0, len(result) - 1)
+            ledger.passed(step.name, 0, len(result))
             yield from (Located(row, located.where) for row in result)
         else:
             raise DatasetError(
@@ -100,14 +110,22 @@ def _row_by_row(rows: Rows, step: Step, told: tuple[Context, ...], ledger: Ledge
 def _together(rows: Rows, step: Step, context: Context, ledger: Ledger, on_bad: OnBad) -> Rows:
     from datasets.arrow_dataset import Dataset
 
-    before = [located.row for located in rows if _holds_text(located, on_bad)]
+    before = []
+    for located in rows:
+        ledger.passed(step.name, 1, 0)
+        if _holds_text(located, on_bad):
+            before.append(located.row)
     if not before:
         return
-    dataset = _dataset(before, step)
+    try:
+        dataset = dataset_of(before)
+    except DatasetError as error:
+        raise DatasetError(f"{step.title} works on whole datasets, and {error}") from error
     with noting(step.registered.origin, f"preprocessing {len(before)} rows"):
         after = step.run(dataset, context)
     if not isinstance(after, Dataset):
         raise DatasetError(f"{step.title} returned {type(after).__name__}, not a Dataset")
+    ledger.passed(step.name, 0, len(after))
     ledger.added += max(0, len(after) - len(before))
     for _ in range(len(before) - len(after)):
         ledger.drop(step.name, "left out", step.name)
@@ -123,7 +141,12 @@ def _holds_text(located: Located, on_bad: OnBad) -> bool:
     return True
 
 
-def _dataset(rows: Sequence[Mapping[str, Any]], step: Step) -> "Dataset":
+def dataset_of(rows: Sequence[Mapping[str, Any]]) -> "Dataset":
+    """Make a dataset of rows, with every column that any of them has.
+
+    Raises:
+        DatasetError: naming the column that no dataset can hold.
+    """
     from datasets.arrow_dataset import Dataset
 
     # Dataset.from_list has the columns of the first row only.
@@ -132,7 +155,7 @@ def _dataset(rows: Sequence[Mapping[str, Any]], step: Step) -> "Dataset":
     try:
         return Dataset.from_dict(columns)
     except _misfits() as error:
-        raise DatasetError(f"{step.title} works on whole datasets, and {_misfit(columns)}") from error
+        raise DatasetError(_misfit(columns)) from error
 
 
 def _misfit(columns: Mapping[str, Sequence[Any]]) -> str:

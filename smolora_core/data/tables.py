@@ -1,32 +1,54 @@
 """Rows of CSV, TSV and Parquet files."""
 
-import csv
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
-from typing import TextIO
 
+from smolora_core.data.delimited import column_names, dialect_of, records
 from smolora_core.data.encoding import open_text
+from smolora_core.data.reading import Reading
 from smolora_core.data.rows import Located, OnBad
 from smolora_core.errors import DatasetError, Problem
 
-__all__ = ["read_csv", "read_parquet", "read_tsv"]
+__all__ = ["read_delimited", "read_parquet"]
 
-_LONGEST_CELL = 1 << 26
 _BATCH = 1024
 
 
-def read_csv(path: Path, on_bad: OnBad) -> Iterator[Located]:
-    """Yield the rows below a header, all values as text."""
-    return _read_delimited(path, ",", on_bad)
+def read_delimited(path: Path, reading: Reading, on_bad: OnBad, *, own: str) -> Iterator[Located]:
+    """Yield the rows below a header, or all where there is none, all values as text.
+
+    A column that the header does not name is in the rows where it holds something.
+
+    Args:
+        path: the file.
+        reading: what the user says about it.
+        on_bad: is told of rows with more or fewer values than there are columns.
+        own: the delimiter that goes with the file's extension.
+    """
+    name = path.as_posix()
+    dialect = dialect_of(path, reading, own)
+    with open_text(path, reading.encoding, newline="") as lines:
+        found = records(lines, dialect.delimiter, name)
+        if (first := next(found, None)) is None:
+            return
+        line, cells = first
+        columns = column_names(cells, header=dialect.header)
+        _check_names(columns, f"{name}:{line}")
+        unnamed = [column for column, cell in zip(columns, cells, strict=True) if dialect.header and not cell.strip()]
+        for line, cells in found if dialect.header else chain([first], found):
+            if len(cells) != len(columns):
+                on_bad(_ragged(len(cells), len(columns), dialect.delimiter, f"{name}:{line}"))
+                continue
+            row = dict(zip(columns, cells, strict=True))
+            for column in unnamed:
+                if not row[column].strip():
+                    del row[column]
+            yield Located(row, f"{name}:{line}")
 
 
-def read_tsv(path: Path, on_bad: OnBad) -> Iterator[Located]:
-    """Yield the rows below a header, all values as text."""
-    return _read_delimited(path, "\t", on_bad)
-
-
-def read_parquet(path: Path, on_bad: OnBad) -> Iterator[Located]:
+def read_parquet(path: Path, _: Reading, on_bad: OnBad) -> Iterator[Located]:
     """Yield the rows of one batch after another."""
     from pyarrow.lib import ArrowException
     from pyarrow.parquet import ParquetFile
@@ -36,7 +58,7 @@ def read_parquet(path: Path, on_bad: OnBad) -> Iterator[Located]:
         if path.stat().st_size == 0:
             return
         # Without pre_buffer the first row does not cost the whole first row group.
-        with ParquetFile(path, pre_buffer=False) as file:  # type: ignore[no-untyped-call]
+        with ParquetFile(path, pre_buffer=False) as file:
             _check_names(file.schema_arrow.names, name)
             rows = (row for batch in file.iter_batches(batch_size=_BATCH) for row in batch.to_pylist())
             for number, row in enumerate(rows, start=1):
@@ -47,44 +69,6 @@ def read_parquet(path: Path, on_bad: OnBad) -> Iterator[Located]:
     except (ArrowException, OSError, UnicodeDecodeError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise DatasetError(f"cannot be read as Parquet ({reason})", where=name) from error
-
-
-def _read_delimited(path: Path, delimiter: str, on_bad: OnBad) -> Iterator[Located]:
-    name = path.as_posix()
-    with open_text(path, newline="") as lines:
-        records = _records(lines, delimiter, name)
-        line, header = next(records, (0, []))
-        named = [index for index, column in enumerate(header) if column.strip()]
-        unnamed = [index for index, column in enumerate(header) if not column.strip()]
-        _check_names([header[index] for index in named], f"{name}:{line}")
-        for line, cells in records:
-            if len(cells) != len(header):
-                on_bad(_ragged(len(cells), len(header), delimiter, f"{name}:{line}"))
-            elif not unnamed:
-                yield Located(dict(zip(header, cells, strict=True)), f"{name}:{line}")
-            elif filled := [index + 1 for index in unnamed if cells[index].strip()]:
-                on_bad(Problem(f"has a value in column {filled[0]}, which the header does not name", where=f"{name}:{line}"))
-            else:
-                yield Located({header[index]: cells[index] for index in named}, f"{name}:{line}")
-
-
-def _records(lines: TextIO, delimiter: str, name: str) -> Iterator[tuple[int, list[str]]]:
-    """Yield each record that is not blank and the line it starts on."""
-    # The limit is csv's own global, and its default refuses a cell of 128 KiB. Some limit must stay: a quote that is never
-    # closed makes one cell of the rest of the file.
-    csv.field_size_limit(max(_LONGEST_CELL, csv.field_size_limit()))
-    reader = csv.reader(lines, delimiter=delimiter, strict=True)
-    start = 1
-    try:
-        for cells in reader:
-            if cells:
-                yield start, cells
-            start = reader.line_num + 1
-    except csv.Error as error:
-        kind = "CSV" if delimiter == "," else "TSV"
-        unclosed = "end of data" in str(error) or "field limit" in str(error)
-        hint = "a quote opens there and is never closed" if unclosed else ""
-        raise DatasetError(f"is not {kind} ({error})", where=f"{name}:{start}", hint=hint) from None
 
 
 def _check_names(columns: Sequence[str], where: str) -> None:

@@ -1,6 +1,7 @@
 """From the names in a config to components with their options, all problems at once."""
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import attrs
@@ -11,7 +12,7 @@ from smolora_core.errors import ConfigError, PluginError, Problem, SmoLoRAError
 from smolora_core.plugins.loading import build
 from smolora_core.plugins.registry import Registered, Registry
 
-__all__ = ["Choices", "Chosen", "choose_components", "default_strategies", "spell_out"]
+__all__ = ["Choices", "Chosen", "choose_components", "choose_preprocessors", "default_strategies", "spell_out"]
 
 
 @attrs.frozen
@@ -61,19 +62,8 @@ def choose_components(resolved: Resolved, registry: Registry, architectures: Seq
     """
     config = resolved.config
     problems: list[Problem] = []
-
-    def choose(kind: type[Component], selection: Selection, path: str) -> Chosen | None:
-        try:
-            found = registry.resolve(kind, selection.name, resolved.where(path))
-            return Chosen(found, _options(found, selection, resolved, path))
-        except SmoLoRAError as error:
-            problems.extend(error.problems)
-            return None
-
-    def choose_each(kind: type[Component], selections: Iterable[Selection], path: str) -> tuple[Chosen, ...]:
-        chosen = (choose(kind, selection, f"{path}.{index}") for index, selection in enumerate(selections))
-        return tuple(filter(None, list(chosen)))
-
+    choose = partial(_choose, resolved, registry, problems)
+    choose_each = partial(_choose_each, resolved, registry, problems)
     task = choose(Task, Selection(name=config.task), "task") if config.task != "auto" else None
     if config.task == "auto" and architectures is not None:
         try:
@@ -94,6 +84,20 @@ def choose_components(resolved: Resolved, registry: Registry, architectures: Seq
     if task is None or loss is None:
         return None
     return Choices(task=task, loss=loss, preprocessors=preprocessors, writers=writers, memory=memory)
+
+
+def choose_preprocessors(resolved: Resolved, registry: Registry) -> tuple[Chosen, ...]:
+    """Resolve the names of preprocessors only.
+
+    Raises:
+        PluginError: as `choose_components`.
+    """
+    problems: list[Problem] = []
+    path = "data.preprocessors"
+    chosen = _choose_each(resolved, registry, problems, Preprocessor, resolved.config.data.preprocessors, path)
+    if problems:
+        raise PluginError.of(problems)
+    return chosen
 
 
 def spell_out(resolved: Resolved, choices: Choices) -> Resolved:
@@ -138,6 +142,31 @@ def default_strategies(registry: Registry, device: str) -> tuple[Chosen, ...]:
         and device in found.component.devices
         and registry.holds_its_name(found)
     )
+
+
+def _choose(
+    resolved: Resolved, registry: Registry, problems: list[Problem], kind: type[Component], selection: Selection, path: str
+) -> Chosen | None:
+    try:
+        found = registry.resolve(kind, selection.name, resolved.where(path))
+        return Chosen(found, _options(found, selection, resolved, path))
+    except SmoLoRAError as error:
+        problems.extend(error.problems)
+        return None
+
+
+def _choose_each(
+    resolved: Resolved,
+    registry: Registry,
+    problems: list[Problem],
+    kind: type[Component],
+    selections: Iterable[Selection],
+    path: str,
+) -> tuple[Chosen, ...]:
+    chosen = [
+        _choose(resolved, registry, problems, kind, selection, f"{path}.{index}") for index, selection in enumerate(selections)
+    ]
+    return tuple(filter(None, chosen))
 
 
 def _options(found: Registered, selection: Selection, resolved: Resolved, path: str) -> Any:

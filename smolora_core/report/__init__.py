@@ -1,1 +1,1 @@
-"""What a run says: events on disk and lines on a terminal."""
+"""What a run says: events on disk, lines on a terminal, and a page."""

@@ -3,14 +3,18 @@
 import os
 import sys
 import warnings
+from collections.abc import Sequence
 from types import TracebackType
-from typing import Any, Self, TextIO, cast
+from typing import TYPE_CHECKING, Any, Self, TextIO, cast
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from smolora_core.report.events import Event
 from smolora_core.report.stream import LastingStream
+
+if TYPE_CHECKING:
+    from rich.status import Status
 
 __all__ = ["Terminal", "silence_libraries", "sparkline"]
 
@@ -26,6 +30,7 @@ class Terminal:
         stream = sys.stdout and cast(TextIO, LastingStream(sys.stdout))
         self._console = Console(file=stream, quiet=quiet, highlight=False, markup=False, emoji=False, soft_wrap=True)
         self._progress: Progress | None = None
+        self._status: Status | None = None
         self._losses: list[float] = []
 
     def __enter__(self) -> Self:
@@ -47,21 +52,39 @@ class Terminal:
         """Print one line."""
         self._console.print(f"  {topic:<9}{text}")
 
-    def _show_data(self, *, shape: str, train: dict[str, Any], **more: Any) -> None:
+    def _show_preparing(self, *, side: str, rows: int, rows_per_second: int) -> None:
+        text = f"{side}: {rows:,} rows so far, {rows_per_second:,} a second"
+        if not self._console.is_terminal:
+            self.line("reading", text)
+        elif self._status is None:
+            self._status = self._console.status(text)
+            self._status.start()
+        else:
+            self._status.update(text)
+
+    def _show_data(self, *, shape: str, columns: Sequence[str], cached: bool, train: dict[str, Any], **more: Any) -> None:
+        self._stop()
+        how = f"{shape}: {', '.join(columns)}{' · prepared by an earlier run' * cached}"
         for name, ledger in (("data", train), ("held out", more.get("eval"))):
             if ledger:
-                dropped = sum(entry["rows"] for entry in ledger["dropped"])
-                share = 100 * ledger["supervised"] / max(1, ledger["tokens"])
-                cut = f" · {ledger['truncated']} cut short" if ledger["truncated"] else ""
-                split = f" in {ledger['sequences']} sequences" if ledger["sequences"] != ledger["kept"] else ""
-                self.line(
-                    name,
-                    f"{ledger['kept']} rows kept{split}, {dropped} dropped{cut} · {share:.0f} % of tokens trained · {shape}",
-                )
-                for entry in ledger["dropped"]:
-                    self.line(
-                        "", f"{entry['rows']} dropped by {entry['step']}: {entry['reason']} ({', '.join(entry['samples'])})"
-                    )
+                self._show_ledger(name, ledger, how)
+
+    def _show_ledger(self, name: str, ledger: dict[str, Any], how: str) -> None:
+        dropped = sum(entry["rows"] for entry in ledger["dropped"])
+        share = 100 * ledger["supervised"] / max(1, ledger["tokens"])
+        added = f", {ledger['added']} added" if ledger["added"] else ""
+        cut = f" · {ledger['truncated']} cut short by {ledger['tokens_lost']} tokens" if ledger["truncated"] else ""
+        split = f" in {ledger['sequences']} sequences" if ledger["sequences"] != ledger["kept"] else ""
+        kept = f"{ledger['kept']} rows kept{split}, {dropped} dropped{added}{cut}"
+        self.line(name, f"{kept} · {share:.0f} % of tokens trained · {how}")
+        for entry in ledger["dropped"]:
+            longest = f"; the longest: {entry['largest']}" if "largest" in entry else ""
+            what = f"{entry['rows']} dropped by {entry['step']}: {entry['reason']}{longest}"
+            self.line("", f"{what} ({', '.join(entry['samples'])})")
+
+    def _show_labels(self, *, rows: int, tokens: int, supervised: int, ended_rows: int, **more: Any) -> None:
+        looked = f"{supervised:,} of {tokens:,} tokens supervised in {rows} sequences as they are batched"
+        self.line("labels", f"{looked} · {ended_rows} of them learn to stop")
 
     def _show_base(self, *, model: str, device: str, threads: int, dtype: str, reason: str) -> None:
         self.line("device", f"{device} · {threads} threads · {dtype} ({reason})")
@@ -105,9 +128,10 @@ class Terminal:
         self.line("saved", f"{adapter} · proof: {tensors_proved} tensors read back equal")
 
     def _stop(self) -> None:
-        if self._progress is not None:
-            self._progress.stop()
-            self._progress = None
+        for live in (self._progress, self._status):
+            if live is not None:
+                live.stop()
+        self._progress = self._status = None
 
 
 def silence_libraries() -> None:

@@ -12,7 +12,7 @@ import attrs
 from smolora_core.config import RunConfig, TrainingSection
 from smolora_core.errors import ConfigError, Problem, nearest
 
-__all__ = ["make_arguments", "unknown_arguments"]
+__all__ = ["endless", "make_arguments", "unknown_arguments"]
 
 _OWN_KEYS = {
     **{field.name: f"training.{field.name}" for field in attrs.fields(TrainingSection)},
@@ -86,7 +86,7 @@ def make_arguments(config: RunConfig, folder: Path, device: Any, *, evaluates: b
         "report_to": "none",
         "log_level": "info" if config.debug.log_level == "DEBUG" else "error",
     }
-    if problems := unknown_arguments(training.extra, "training.extra:"):
+    if problems := [*unknown_arguments(training.extra, "training.extra:"), *endless(config, "data.streaming:")]:
         raise ConfigError.of(problems)
     try:
         return transformers.TrainingArguments(**{**values, **training.extra})
@@ -107,6 +107,13 @@ def unknown_arguments(extra: Mapping[str, Any], where: str) -> list[Problem]:
             hint = _RENAMED.get(name) or nearest(name, _known())
             problems.append(Problem(f"transformers.TrainingArguments has no {name!r}", where=where, hint=hint))
     return problems
+
+
+def endless(config: RunConfig, where: str) -> list[Problem]:
+    """Refuse a run that nobody could tell the length of."""
+    if not config.data.streaming or config.training.max_steps > 0:
+        return []
+    return [Problem("rows that are streamed are not counted beforehand", where=where, hint="set training.max_steps")]
 
 
 @cache

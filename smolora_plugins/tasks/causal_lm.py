@@ -1,57 +1,77 @@
 """Causal language modelling: texts are cut into sequences, prompts stay out of the loss."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
 
 from smolora_core.components import Drop, Encoded
 from smolora_core.data.batches import IGNORED, pad
-from smolora_core.data.formats import Example
+from smolora_core.data.chat import encode_chats
+from smolora_core.data.examples import Example
+from smolora_core.data.tokens import token_ids
+
+_NOTHING = Drop("there is no token to predict")
 
 
 class CausalLM:
     """Encodes and collates for a decoder that predicts the next token."""
 
     def encode(self, examples: Sequence[Example], tokenizer: Any, max_length: int) -> list[Encoded | Drop]:
-        """Tokenise examples in one call; a text ends with the end-of-sequence token, where the tokenizer has one."""
-        # The prompt is tokenised as it will be when it is alone before the model, so that training meets the same tokens.
-        texts = [(example.prompt or "") + example.text for example in examples]
-        prompts = [example.prompt for example in examples if example.prompt]
-        tokens = iter(tokenizer([*texts, *prompts], verbose=False)["input_ids"]) if texts else iter(())
-        whole = [next(tokens) for _ in texts]
-        return [
-            self._with_prompt(example, ids, next(tokens), tokenizer, max_length)
-            if example.prompt
-            else _pieces(_ended(ids, tokenizer), max_length)
-            for example, ids in zip(examples, whole, strict=True)
-        ]
+        """Tokenise examples in one call; a text ends with the end-of-sequence token, where the tokenizer has one.
+
+        What can be written as turns or as text is written as turns where the tokenizer has a chat template.
+        """
+        turns = [each.conversation if tokenizer.chat_template or not each.text else None for each in examples]
+        chats = iter(encode_chats([each for each in turns if each is not None], tokenizer, max_length))
+        texts = _texts([each for each, said in zip(examples, turns, strict=True) if said is None], tokenizer, max_length)
+        return [next(texts if said is None else chats) for said in turns]
 
     def collate(self, rows: Sequence[Mapping[str, Any]], pad_token_id: int) -> dict[str, Tensor]:
         """Pad on the right: `input_ids`, `attention_mask` and `labels`, each `[B, T]`."""
         return pad(rows, pad_token_id)
 
-    def _with_prompt(
-        self, example: Example, whole: list[int], prompt: list[int], tokenizer: Any, max_length: int
-    ) -> Encoded | Drop:
-        prompt = _unended(prompt, tokenizer)
-        if whole[: len(prompt)] != prompt:
-            # A token straddles the border: the completion is tokenised alone.
-            whole = prompt + tokenizer(example.text, add_special_tokens=False, verbose=False)["input_ids"]
-        whole = _ended(whole, tokenizer)
-        if len(prompt) >= max_length:
-            return Drop(f"the prompt fills data.max_seq_length {max_length}")
-        kept = whole[:max_length]
-        sequence = {"input_ids": kept, "labels": [IGNORED] * len(prompt) + kept[len(prompt) :]}
-        return Encoded((sequence,), supervised=len(kept) - len(prompt), tokens_lost=len(whole) - len(kept))
+
+def _texts(examples: Sequence[Example], tokenizer: Any, max_length: int) -> Iterator[Encoded | Drop]:
+    # The prompt is tokenised as it will be when it is alone before the model, so that training meets the same tokens.
+    prompts = [example.prompt for example in examples if example.prompt]
+    tokens = token_ids(tokenizer, [*((example.prompt or "") + example.text for example in examples), *prompts])
+    whole, alone = tokens[: len(examples)], (_unended(ids, tokenizer) for ids in tokens[len(examples) :])
+    begun = [next(alone) if example.prompt else None for example in examples]
+    # Where a token straddles the border, the completion is tokenised alone too.
+    straddles = [start is not None and ids[: len(start)] != start for ids, start in zip(whole, begun, strict=True)]
+    apart = [example.text for example, straddle in zip(examples, straddles, strict=True) if straddle]
+    completions = iter(token_ids(tokenizer, apart, special=False))
+    for ids, start, straddle in zip(whole, begun, straddles, strict=True):
+        if start is None:
+            yield _pieces(_ended(ids, tokenizer), tokenizer, max_length)
+        else:
+            yield _completed(start, _ended(start + next(completions) if straddle else ids, tokenizer), tokenizer, max_length)
 
 
-def _pieces(ids: list[int], max_length: int) -> Encoded:
+def _completed(prompt: list[int], whole: list[int], tokenizer: Any, max_length: int) -> Encoded | Drop:
+    if len(prompt) >= max_length:
+        return Drop(f"the prompt fills data.max_seq_length {max_length}", size=len(prompt))
+    if len(whole) == len(prompt):
+        return _NOTHING
+    kept = whole[:max_length]
+    sequence = {"input_ids": kept, "labels": [IGNORED] * len(prompt) + kept[len(prompt) :]}
+    return Encoded((sequence,), len(kept) - len(prompt), len(whole) - len(kept), _open(kept, tokenizer))
+
+
+def _pieces(ids: list[int], tokenizer: Any, max_length: int) -> Encoded | Drop:
     """Cut a long text into sequences that overlap by one token, so that every token but the first is predicted once."""
-    starts = range(0, max(1, len(ids) - 1), max_length - 1)
+    if len(ids) < 2:
+        return _NOTHING
+    starts = range(0, len(ids) - 1, max_length - 1)
     pieces = [ids[start : start + max_length] for start in starts]
     sequences = tuple({"input_ids": piece, "labels": [IGNORED, *piece[1:]]} for piece in pieces)
-    return Encoded(sequences, supervised=len(ids) - 1)
+    return Encoded(sequences, supervised=len(ids) - 1, open_ended=_open(ids, tokenizer))
+
+
+def _open(ids: list[int], tokenizer: Any) -> int:
+    end = tokenizer.eos_token_id
+    return int(end is None or ids[-1:] != [end])
 
 
 def _ended(ids: list[int], tokenizer: Any) -> list[int]:

@@ -66,6 +66,7 @@ def test_train_leaves_a_run_that_can_be_read_back(place: Path, smolora) -> None:
         "run.yaml",
         "events.jsonl",
         "ledger.json",
+        "report.html",
         "adapter/adapter_model.safetensors",
         "adapter/adapter_config.json",
         "adapter/tokenizer.json",

@@ -109,4 +109,6 @@ def test_prompts_longer_than_a_sequence_are_counted(place: Path, smolora) -> Non
     (place / "reviews.jsonl").write_text('{"prompt": "the film was good and long and", "completion": "bad"}\n')
     status, _, err = smolora("train", "run.yaml", "--data.max_seq_length", "4")
     assert status == 2
-    assert err.strip() == "0 trainable tokens in 1 rows; 1 rows: encode: the prompt fills data.max_seq_length 4"
+    assert (
+        err.strip() == "0 trainable tokens in 1 rows; 1 rows: encode: the prompt fills data.max_seq_length 4 (the longest: 11)"
+    )

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from smolora_core import Drop, Preprocessor, Task
 from smolora_core.config import DataConfig
-from smolora_core.data.pipeline import Prepared, Step, prepare
+from smolora_core.data.pipeline import Prepared, Recipe, prepare
 from smolora_core.data.rows import Located
-from smolora_core.data.steps import Context
+from smolora_core.data.steps import Context, Step
 from smolora_core.errors import DatasetError
 from smolora_core.plugins import Origin, PluginManager, Registered, Tier, build
 
@@ -35,10 +35,14 @@ def step(run: Callable[..., Any], scope: str = "row") -> Step:
     return Step(Registered(record, Origin("mine", Tier.USER)), run)
 
 
-def prepared(
-    rows: list[dict[str, Any]], tokenizer: Any, *steps: Step, further: dict[str, Any] | None = None, **config: Any
-) -> Prepared:
-    return prepare(reader(rows), DataConfig(train="rows.jsonl", **config), steps, TASK, tokenizer, **(further or {}))
+def recipe(tokenizer: Any, *steps: Step, further: dict[str, Any] | None = None, **config: Any) -> Recipe:
+    formats = ("text", "prompt-completion", "instruction", "messages")
+    section = DataConfig(train="rows.jsonl", **config)
+    return Recipe(config=section, steps=steps, task=TASK, formats=formats, tokenizer=tokenizer, **(further or {}))
+
+
+def prepared(rows: list[dict[str, Any]], tokenizer: Any, *steps: Step, **config: Any) -> Prepared:
+    return prepare(reader(rows), recipe(tokenizer, *steps, **config))
 
 
 def refusal(*arguments: Any, **named: Any) -> str:
@@ -104,7 +108,13 @@ def test_a_prompt_that_leaves_no_room_is_dropped_with_its_reason(tokenizer: Any)
     rows = [{"prompt": "the film was good and long", "completion": "yes"}, {"prompt": "why", "completion": "not"}]
     found = prepared(rows, tokenizer, max_seq_length=5)
     assert found.ledger.as_dict()["dropped"] == [
-        {"step": "encode", "reason": "the prompt fills data.max_seq_length 5", "rows": 1, "samples": ["rows.jsonl:1"]}
+        {
+            "step": "encode",
+            "reason": "the prompt fills data.max_seq_length 5",
+            "rows": 1,
+            "largest": 10,
+            "samples": ["rows.jsonl:1"],
+        }
     ]
     assert adds_up(found.ledger)
 
@@ -180,7 +190,7 @@ def test_a_row_that_no_dataset_can_hold_is_dropped_before_a_dataset_step(tokeniz
 
     rows = [{"text": "good", "note": "\ud800"}, {"text": "bad", "note": ""}]
     found = prepared(rows, tokenizer, step(same, "dataset"), on_bad_row="drop")
-    assert found.ledger.reasons == {r"read: column 'note' holds '\ud800', half of a character": 1}
+    assert found.ledger.reasons == {r"same: column 'note' holds '\ud800', half of a character": 1}
     assert adds_up(found.ledger)
 
 
@@ -285,3 +295,75 @@ def test_rows_in_equal_rows_out_plus_ledger(rows: list[dict[str, Any]], tokenize
     ledger = prepared([*rows, {"text": "the film was good"}], tokenizer, on_bad_row="drop").ledger
     assert ledger.read == len(rows) + 1
     assert adds_up(ledger)
+
+
+def balances(ledger: Any) -> bool:
+    """Whether each step gave what it took, but for what the ledger says it dropped and added."""
+    account = ledger.as_dict()
+    dropped = {entry["step"]: 0 for entry in account["dropped"]}
+    for entry in account["dropped"]:
+        dropped[entry["step"]] += entry["rows"]
+    lost = sum(each["rows_in"] - dropped.get(each["step"], 0) - each["rows_out"] for each in account["steps"])
+    return lost == -account["added"]
+
+
+def test_the_ledger_says_what_each_step_took_and_gave(tokenizer: Any) -> None:
+    def twice(row: dict[str, Any]) -> Any:
+        return Drop("short", size=len(row["text"])) if len(row["text"]) < 4 else [row, row]
+
+    found = prepared([{"text": text} for text in ("the cat", "a", "film", "on")], tokenizer, step(twice))
+    assert found.ledger.as_dict()["steps"] == [
+        {"step": "twice", "rows_in": 4, "rows_out": 4},
+        {"step": "encode", "rows_in": 4, "rows_out": 4},
+    ]
+    assert found.ledger.reasons == {"twice: short (the longest: 2)": 2}
+    assert adds_up(found.ledger) and balances(found.ledger)
+
+
+def test_an_ordered_step_meets_all_rows_in_their_order(tokenizer: Any) -> None:
+    met: list[str] = []
+
+    def remember(row: dict[str, Any]) -> dict[str, Any]:
+        met.append(row["text"])
+        return row
+
+    texts = [f"cat {number}" for number in range(2500)]
+    record = Preprocessor(name="remember", summary="", implementation=remember, ordered=True)
+    ordered = Step(Registered(record, Origin("mine", Tier.USER)), remember)
+    prepare(reader([{"text": text} for text in texts]), recipe(tokenizer, ordered), processes=2)
+    assert met == texts
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_the_number_of_processes_changes_nothing(tokenizer: Any, processes: int) -> None:
+    rows = [{"text": f"the cat {number}" if number % 7 else "x"} for number in range(3456)]
+
+    def long_enough(row: dict[str, Any]) -> Any:
+        return row if len(row["text"]) > 1 else Drop("short")
+
+    alone = prepare(reader(rows), recipe(tokenizer, step(long_enough)))
+    found = prepare(reader(rows), recipe(tokenizer, step(long_enough)), processes=processes)
+    assert found.dataset[:] == alone.dataset[:]
+    assert found.digests == alone.digests
+    assert found.ledger == alone.ledger
+    assert balances(found.ledger)
+
+
+def test_what_is_wrong_with_an_earlier_row_is_heard_first(tokenizer: Any) -> None:
+    def reads(on_bad: Any) -> Iterator[Located]:
+        for number in range(5000):
+            yield Located({"text": "cat" if number != 3100 else 5}, f"rows.jsonl:{number + 1}")
+        raise DatasetError("is not JSON", where="rows.jsonl:5001")
+
+    with pytest.raises(DatasetError, match=r"rows\.jsonl:3101 column 'text' must be text, is int 5"):
+        prepare(reads, recipe(tokenizer), processes=2)
+
+
+def test_more_lost_rows_than_allowed_stop_the_run(tokenizer: Any) -> None:
+    rows: list[dict[str, Any]] = [{"text": "cat"}] * 6 + [{"text": 1}] * 3 + [{"text": ""}]
+    message = refusal(rows, tokenizer, on_bad_row="drop", max_row_loss=0.3)
+    assert message == (
+        "data.train: 4 of 10 rows were dropped, 40.0%, and data.max_row_loss is 0.3; "
+        "3 rows: read: column 'text' must be text, is int 1; 1 rows: read: column 'text' has nothing to train"
+    )
+    assert prepared(rows, tokenizer, on_bad_row="drop", max_row_loss=0.4).ledger.dropped == 4

@@ -9,10 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smolora_core.data.sources import open_source, peek
+from smolora_core.data.hub import HubId
+from smolora_core.data.sources import Reading, open_source, peek
 from smolora_core.errors import DatasetError
 
-KNOWN = "known: .csv, .json, .jsonl, .md, .ndjson, .parquet, .tsv, .txt"
+KNOWN = (
+    "known: .bio, .conll, .csv, .iob, .iob2, .json, .jsonl, .md, .ndjson, .parquet, .tsv, .txt; "
+    "all but .parquet also as .gz or .zst"
+)
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
 
@@ -360,7 +364,6 @@ def test_a_bad_json_list(folder, content, expected):
         ("a,b\n1\n", "bad.csv:2 has 1 value for 2 columns"),
         ("a\n1,2\n", "bad.csv:2 has 2 values for 1 column; put quotes around a value that holds ','"),
         ("a,b,a\n1,2,3\n", "bad.csv:1 names column 'a' twice; rename one of them"),
-        ("a,,\n1,,\n1,,2\n", "bad.csv:3 has a value in column 3, which the header does not name"),
         ('a,b\n"x",1\n"y,1\nz,1\n', "bad.csv:3 is not CSV (unexpected end of data); a quote opens there and is never closed"),
         ('a,b\n"x"y,1\n', "bad.csv:2 is not CSV (',' expected after '\"')"),
     ],
@@ -390,40 +393,9 @@ def test_a_file_that_goes_away_after_opening(folder, name):
 @pytest.mark.parametrize(
     ("name", "content", "expected"),
     [
-        (
-            "a.csv",
-            "a,b\nfine,1\ncaf\xe9,2\n".encode("latin-1"),
-            "a.csv:3 is not UTF-8 (byte 0xe9); it looks like latin-1 or windows-1252; save it as UTF-8",
-        ),
-        (
-            "a.jsonl",
-            b'{"a": 1}\n{"a": "costs \xa3 5"}\n',
-            "a.jsonl:2 is not UTF-8 (byte 0xa3); it looks like latin-1 or windows-1252; save it as UTF-8",
-        ),
-        (
-            "a.json",
-            '[{"a": "x"}]'.encode("utf-16"),
-            "a.json:1 is not UTF-8 (byte 0xff); it looks like UTF-16; save it as UTF-8",
-        ),
-        ("a.txt", "日本語の文章".encode("shift-jis"), "a.txt:1 is not UTF-8 (byte 0x93); save it as UTF-8"),
-        (
-            "a.txt",
-            b"x" * 3_000_000 + b"\n" * 7 + b"it is \xe9",
-            "a.txt:8 is not UTF-8 (byte 0xe9); it looks like latin-1 or windows-1252; save it as UTF-8",
-        ),
-    ],
-)
-def test_a_file_that_is_not_utf_8(folder, name, content, expected):
-    write(folder, name, content)
-    assert read_error(name) == expected
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "expected"),
-    [
         ("a.jsonl", '{"a": 1}\n{"a": \n[2]\n{"a": 3}', ["a.jsonl:2:6", "a.jsonl:3"]),
         ("a.json", '[{"a": 1}, 2,\n{"b": "\\udfff"}, {"a": 3}]', ["a.json:1:12", "a.json:2"]),
-        ("a.csv", "a,\n1,\n2\n2,x\n3,\n", ["a.csv:3", "a.csv:4"]),
+        ("a.csv", "a,\n1,\n2\n2,x,\n3,\n", ["a.csv:3", "a.csv:4"]),
     ],
 )
 def test_rows_that_cannot_be_used_are_reported_and_skipped(folder, name, content, expected):
@@ -457,6 +429,8 @@ def test_columns_and_peek_step_over_bad_rows(folder):
         ("texts/no", "no file or folder 'texts/no'; here are: texts/one.txt"),
         ("zzz.csv", "no file 'zzz.csv'; here are: odd, reviews.jsonl, texts"),
         ("nowhere/a.csv", "no file 'nowhere/a.csv'; there is no folder 'nowhere'"),
+        ("owner/name:a/b", "no file or folder 'owner/name:a/b'; there is no folder 'owner/name:a'"),
+        ("reviews.jsonl:main", "no file 'reviews.jsonl:main'; did you mean 'reviews.jsonl'?"),
         ("", "no file or folder ''; here are: odd, reviews.jsonl, texts"),
         ("*.csv", "no file matches '*.csv'; here are: odd, reviews.jsonl, texts"),
         (["reviews.jsonl", "owner/name"], "no file or folder 'owner/name'; there is no folder 'owner'"),
@@ -501,7 +475,7 @@ def test_a_name_inside_an_existing_folder_is_no_hub_id(folder):
 
 
 def test_reads_a_hub_dataset_from_its_train_split(monkeypatch):
-    def load_dataset(name, split):
+    def load_dataset(name, config, split, streaming):
         return [{"a": name}, {"a": split}]
 
     monkeypatch.setattr("datasets.load.load_dataset", load_dataset)
@@ -509,8 +483,52 @@ def test_reads_a_hub_dataset_from_its_train_split(monkeypatch):
     assert places("owner/name") == ["owner/name:row 1", "owner/name:row 2"]
 
 
+@pytest.mark.parametrize(
+    ("spec", "asked"),
+    [
+        ("owner/name", ("owner/name", None, "train")),
+        ("imdb::test", ("imdb", None, "test")),
+        ("openai/gsm8k:main", ("openai/gsm8k", "main", "train")),
+        ("owner/name:20220301.en:train[:10%]+test", ("owner/name", "20220301.en", "train[:10%]+test")),
+    ],
+)
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_hub_id_may_name_a_config_and_a_split(monkeypatch, spec, asked, streaming):
+    def load_dataset(name, config, split, streaming):
+        return [{"asked": (name, config, split), "streaming": streaming}]
+
+    monkeypatch.setattr("datasets.load.load_dataset", load_dataset)
+    (located,) = open_source(spec, reading=Reading(streaming=streaming)).rows()
+    assert located.row == {"asked": asked, "streaming": streaming}
+    assert located.where == f"{spec}:row 1"
+
+
+def test_a_hub_dataset_streams_through_the_library(folder):
+    write(folder, "data/train.jsonl", '{"a": 1}\n{"a": 2}')
+    assert list(HubId(str(folder / "data")).rows(streaming=True)) == [{"a": 1}, {"a": 2}]
+
+
+def test_a_hub_dataset_of_several_configs(monkeypatch):
+    def load_dataset(name, config, split, streaming):
+        raise ValueError("Config name is missing.\nPlease pick one among the available configs: ['main', 'socratic']\nExample")
+
+    monkeypatch.setattr("datasets.load.load_dataset", load_dataset)
+    assert read_error("openai/gsm8k") == (
+        "openai/gsm8k cannot be loaded from the hub (Config name is missing.); name a config behind a colon: 'main', 'socratic'"
+    )
+
+
+def test_a_hub_dataset_that_breaks_off(monkeypatch):
+    def load_dataset(name, config, split, streaming):
+        yield {"a": 1}
+        raise OSError("connection lost")
+
+    monkeypatch.setattr("datasets.load.load_dataset", load_dataset)
+    assert read_error("imdb") == "imdb cannot be loaded from the hub (connection lost)"
+
+
 def test_a_hub_dataset_that_does_not_load(folder, monkeypatch):
-    def load_dataset(name, split):
+    def load_dataset(name, config, split, streaming):
         raise ConnectionError("no network\nat all")
 
     monkeypatch.setattr("datasets.load.load_dataset", load_dataset)

@@ -42,3 +42,46 @@ def test_documents_are_counted_whole(tmp_path: Path) -> None:
     with pytest.raises(DatasetError) as caught:
         list(splits.held_out(None))
     assert str(caught.value) == "data.eval 0.1 holds out none of 2 documents; raise it, or give more documents"
+
+
+def test_both_sources_are_read_as_the_config_says_and_what_was_guessed_is_said_of_both(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("train.csv").write_bytes("good|día\nbad|ño\n".encode("cp850"))
+    Path("eval.csv").write_bytes(b"good|d\xa1a")
+    config = DataConfig(train="train.csv", eval="eval.csv", encoding="cp850", delimiter="|", header=False)
+    splits = open_splits(config)
+    assert splits.held_out is not None
+    assert [located.row["column_2"] for located in splits.train(None)] == ["día", "ño"]
+    assert [located.row["column_2"] for located in splits.held_out(None)] == ["día"]
+    assert splits.notes() == ()
+    guessed = open_splits(DataConfig(train="train.csv", eval="eval.csv", encoding="cp850", header=False))
+    assert guessed.notes() == (
+        "train.csv is parted by '|'; set data.delimiter if that is wrong",
+        "eval.csv is parted by '|'; set data.delimiter if that is wrong",
+    )
+
+
+def test_one_folder_may_hold_both_sides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("data").mkdir()
+    Path("data/train.jsonl").write_text('{"text": "a"}')
+    Path("data/test.jsonl").write_text('{"text": "b"}')
+    splits = open_splits(DataConfig(train="data", eval="data"))
+    assert splits.held_out is not None
+    assert [located.where for located in splits.train(None)] == ["data/train.jsonl:1"]
+    assert [located.where for located in splits.held_out(None)] == ["data/test.jsonl:1"]
+    assert splits.notes() == (
+        "folder 'data' holds test.jsonl beside train.jsonl: only train.jsonl is read; "
+        "set data.eval to 'data' to evaluate on the rest",
+        "folder 'data' holds train.jsonl beside test.jsonl: only test.jsonl is read",
+    )
+
+
+def test_a_guess_about_a_source_of_both_sides_is_said_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a.csv").write_text("text;label\nx;y\n")
+    splits = open_splits(DataConfig(train="a.csv", eval=0.5))
+    assert splits.notes() == ("a.csv is parted by ';'; set data.delimiter if that is wrong",)
+    assert len(splits.sources) == 1

@@ -1,0 +1,54 @@
+"""`smolora data preview`."""
+
+import json as json_module
+import shlex
+from typing import Annotated
+
+import attrs
+from cyclopts import Parameter
+
+from smolora_core.cli.options import Json, PluginFlags, RunArguments, load_run
+from smolora_core.preflight import preflight
+
+__all__ = ["preview"]
+
+
+def preview(
+    *run: RunArguments,
+    plugins: PluginFlags | None = None,
+    count: Annotated[int, Parameter(help="How many sequences to show.")] = 3,
+    json: Json = False,
+) -> None:
+    """Show rows as the model sees them, with the tokens that are trained."""
+    resolved, manager = load_run(run, plugins)
+    preflight(resolved, manager)
+    from rich.console import Console
+    from rich.text import Text
+
+    from smolora_core.preview import preview as prepare
+    from smolora_core.report.terminal import silence_libraries
+
+    silence_libraries()
+    found = prepare(resolved, manager, count)
+    if json:
+        print(json_module.dumps({**attrs.asdict(found), "ledger": found.ledger.as_dict()}, indent=1, ensure_ascii=False))
+        return
+    console = Console(highlight=False, soft_wrap=True)
+    # Without colours the supervised tokens stand in brackets.
+    opening, closing = ("", "") if console.color_system else ("⟦", "⟧")
+    for number, sequence in enumerate(found.sequences, start=1):
+        console.print(
+            f"sequence {number}: {sequence.supervised} of {sequence.tokens} tokens trained", style="bold", markup=False
+        )
+        text = Text()
+        for piece in sequence.pieces:
+            trained = f"{opening}{piece.text}{closing}"
+            text.append(*((trained, "green") if piece.supervised else (piece.text, "dim")))
+        console.print(text, end="\n\n")
+    console.print(f"rows     {found.shape}: {', '.join(found.columns)}", markup=False)
+    for note in found.notes:
+        console.print(f"note     {note}", markup=False)
+    for reason, rows in found.ledger.reasons.items():
+        console.print(f"dropped  {rows} of {found.ledger.read} rows read: {reason}", markup=False)
+    command = shlex.join(["smolora", "train", *run, *(plugins.spelt() if plugins else ())])
+    console.print(f"next     {command}", markup=False)

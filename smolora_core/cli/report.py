@@ -1,0 +1,20 @@
+"""`smolora report`."""
+
+import json as json_module
+from pathlib import Path
+
+from smolora_core.cli.options import Json
+from smolora_core.report.page import write_page
+
+__all__ = ["report"]
+
+
+def report(run: Path, *, json: Json = False) -> None:
+    """Write the page of a run anew, and print where it is.
+
+    Args:
+        run: the run's folder.
+        json: print JSON.
+    """
+    page = str(write_page(run))
+    print(json_module.dumps({"report": page}, ensure_ascii=False) if json else page)

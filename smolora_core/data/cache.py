@@ -1,0 +1,149 @@
+"""Prepared rows on disk: written once, found again by a fingerprint of all that made them, and checked before use.
+
+    place = cache_folder() / fingerprint
+    kept = read_entry(place) or write_entry(place, parts, account)
+
+An entry is a folder of `rows.arrow`, the token sequences; `digests.bin`, a number for each example; and `account.json`, what
+became of each row, and the sizes and digests of the other two. It appears by rename, whole or not at all.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import time
+import uuid
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import attrs
+from datasets.arrow_dataset import Dataset
+from pyarrow.ipc import new_stream
+from pyarrow.lib import ArrowException, OSFile
+
+from smolora_core.data.parts import Part
+from smolora_core.errors import DatasetError
+
+__all__ = ["Kept", "cache_folder", "read_entry", "write_entry"]
+
+_ROWS, _DIGESTS, _ACCOUNT = "rows.arrow", "digests.bin", "account.json"
+_STAGING = ".staging-"
+_DAY = 24 * 3600.0
+_UNUSED_DAYS = 30
+
+
+@attrs.frozen
+class Kept:
+    """An entry that was read.
+
+    Attributes:
+        dataset: token sequences, read from disk as they are needed.
+        digests: of each example, in order.
+        account: what was written beside them.
+    """
+
+    dataset: Dataset
+    digests: "array[int]"
+    account: Mapping[str, Any]
+
+
+def cache_folder() -> Path:
+    """Where prepared rows are kept: `$SMOLORA_CACHE`, or `smolora` in the user's folder for caches."""
+    if given := os.environ.get("SMOLORA_CACHE"):
+        return Path(given).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "smolora"
+
+
+def read_entry(place: Path) -> Kept | None:
+    """Read an entry back, unless there is none or it is not what was written."""
+    try:
+        account = json.loads((place / _ACCOUNT).read_text(encoding="utf-8"))
+        if any(_about(place / name) != account["files"][name] for name in (_ROWS, _DIGESTS)):
+            return None
+        # The last use, by which unused entries are told.
+        os.utime(place)
+        digests = array("q", (place / _DIGESTS).read_bytes())
+        return Kept(Dataset.from_file(str(place / _ROWS)), digests, account)
+    except (OSError, ValueError, LookupError, TypeError, ArrowException):
+        return None
+
+
+def write_entry(place: Path, parts: Iterable[Part], account: Callable[[], Mapping[str, Any]]) -> Kept:
+    """Write parts as they come, then what is to be said of them, and make the entry visible.
+
+    Args:
+        place: the entry's folder to be.
+        parts: of which at least one has rows.
+        account: called after the last part; gives plain values.
+
+    Raises:
+        DatasetError: there is no room, or the folder cannot be written.
+    """
+    staging = place.with_name(f"{_STAGING}{place.name}-{uuid.uuid4().hex[:8]}")
+    try:
+        with _writing(place):
+            place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            _sweep(place.parent)
+            staging.mkdir(mode=0o700)
+        _write_parts(staging, parts, place)
+        values = account()
+        with _writing(place):
+            files = {name: _about(staging / name) for name in (_ROWS, _DIGESTS)}
+            text = json.dumps({"files": files, **values}, ensure_ascii=False)
+            (staging / _ACCOUNT).write_text(text, encoding="utf-8", errors="backslashreplace")
+            shutil.rmtree(place, ignore_errors=True)
+            # A run beside this one may have come first.
+            with suppress(FileExistsError):
+                staging.rename(place)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    kept = read_entry(place)
+    if kept is None:
+        raise DatasetError("prepared rows were not read back as they were written", where=str(place), hint="check the disk")
+    return kept
+
+
+def _write_parts(staging: Path, parts: Iterable[Part], place: Path) -> None:
+    digests = array("q")
+    with ExitStack() as stack:
+        with _writing(place):
+            sink = stack.enter_context(OSFile(str(staging / _ROWS), "wb"))
+        writer = None
+        for part in parts:
+            digests.extend(part.digests)
+            if part.table is None:
+                continue
+            with _writing(place):
+                writer = writer or stack.enter_context(new_stream(sink, part.table.schema))
+                writer.write_table(part.table)
+    with _writing(place):
+        (staging / _DIGESTS).write_bytes(digests.tobytes())
+
+
+@contextmanager
+def _writing(place: Path) -> Iterator[None]:
+    """Say what the file system refused. Only our own writing stands in here: a preprocessor may have OSErrors of its own."""
+    try:
+        yield
+    except OSError as error:
+        hint = "name a folder with room in the environment variable SMOLORA_CACHE, or set data.cache to false"
+        what = f"prepared rows cannot be kept ({error.strerror or error})"
+        raise DatasetError(what, where=str(place.parent), hint=hint) from error
+
+
+def _about(file: Path) -> dict[str, Any]:
+    with file.open("rb") as stream:
+        return {"size": file.stat().st_size, "blake2b": hashlib.file_digest(stream, "blake2b").hexdigest()}
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what nobody has used for a month, and what a crash left a day ago."""
+    now = time.time()
+    for entry in folder.iterdir():
+        days = 1 if entry.name.startswith(_STAGING) else _UNUSED_DAYS
+        with suppress(OSError):
+            if now - entry.stat().st_mtime > days * _DAY:
+                shutil.rmtree(entry)

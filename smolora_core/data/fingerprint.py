@@ -1,0 +1,66 @@
+"""What prepared rows depend on, as one name: equal names, equal tokens and labels."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import attrs
+
+from smolora_core.data.sources import Source
+from smolora_core.plugins import Registered
+from smolora_core.plugins.code import code_of, environment, package_digest
+
+__all__ = ["component_digest", "fingerprint", "source_digest", "tokenizer_digest"]
+
+_exact = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
+
+
+def fingerprint(depends_on: Mapping[str, Any]) -> str | None:
+    """Name what was prepared from plain values; None where one of them is, because it cannot be told."""
+    if any(value is None for value in depends_on.values()):
+        return None
+    # Our own code and all that is installed have a hand in it whatever else has.
+    values = {**depends_on, "core": package_digest(__name__), "environment": environment()}
+    return hashlib.blake2b(_exact.encode(values).encode(), digest_size=20).hexdigest()
+
+
+def source_digest(source: Source) -> str | None:
+    """Digest what a source holds, and the names that its rows are located by; None for rows that are more than JSON."""
+    digest = hashlib.blake2b(digest_size=20)
+    if source.files:
+        for file in source.files:
+            digest.update(file.as_posix().encode("utf-8", "surrogateescape"))
+            with file.open("rb") as stream:
+                digest.update(hashlib.file_digest(stream, "blake2b").digest())
+        return digest.hexdigest()
+    try:
+        for located in source.rows(lambda problem: None):
+            digest.update(_exact.encode(located.row).encode("utf-8", "surrogatepass"))
+    except (TypeError, ValueError):
+        return None
+    return digest.hexdigest()
+
+
+def component_digest(registered: Registered, options: Any) -> list[Any] | None:
+    """Say which component this is, with which options and which code."""
+    code = code_of(registered)
+    plain = {} if options is None else attrs.asdict(options)
+    return None if code is None else [registered.qualified_name, json.loads(json.dumps(plain, default=str)), code]
+
+
+def components_digest(components: Iterable[tuple[Registered, Any]]) -> list[Any] | None:
+    """Say which components these are, in their order."""
+    each = [component_digest(registered, options) for registered, options in components]
+    return None if None in each else each
+
+
+def tokenizer_digest(tokenizer: Any) -> str | None:
+    """Digest how a tokenizer tokenises and renders a chat; None for one whose rules are Python code."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        return None
+    kind = f"{type(tokenizer).__module__}.{type(tokenizer).__qualname__}"
+    known = [kind, backend.to_str(), tokenizer.chat_template, dict(tokenizer.special_tokens_map), tokenizer.model_max_length]
+    text = json.dumps(known, default=str, sort_keys=True)
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=20).hexdigest()

@@ -1,0 +1,117 @@
+"""Shapes of rows, and the examples they are read as."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import attrs
+
+from smolora_core.data.conversation import Conversation, read_conversation
+from smolora_core.data.examples import Example
+from smolora_core.data.rows import text_problem
+from smolora_core.data.values import DROP, finite, misfit
+from smolora_core.errors import Problem, nearest
+
+__all__ = ["Shape", "missing_column"]
+
+
+@attrs.frozen
+class Shape:
+    """How rows of a source are read.
+
+    Attributes:
+        name: as `data.format` names it; a prompt and a completion that are lists of messages make `messages`.
+        fields: the columns that make the example: what is trained comes last, and a prompt before it; of a labelled row, the
+            text and its labels.
+        extra: columns of numbers that the loss needs besides.
+        optional: columns that are read where a row has them.
+
+    Example:
+        >>> Shape("text", ("review",)).unread(("id", "review", "stars"))
+        ('id', 'stars')
+    """
+
+    name: str
+    fields: tuple[str, ...]
+    extra: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Every column a row must have."""
+        return (*self.fields, *self.extra)
+
+    def unread(self, columns: Iterable[str]) -> tuple[str, ...]:
+        """Say which columns of a row nothing is made of."""
+        return tuple(column for column in columns if column not in {*self.columns, *self.optional})
+
+    def read(self, row: dict[str, Any], where: str) -> Example | Problem:
+        """Take an example out of a row, or say why that cannot be."""
+        for column in self.columns:
+            if column not in row:
+                return missing_column(column, row, where)
+        # Whole numbers become floats too: one column has one type in every batch, whichever values come first.
+        numbers: dict[str, float] = {}
+        for column in self.extra:
+            number = finite(row[column])
+            if number is None:
+                return misfit(column, "a finite number", row[column], where)
+            numbers[column] = number
+        return _READERS[self.name](self, row, where, numbers)
+
+
+def missing_column(column: str, present: Iterable[str], where: str) -> Problem:
+    """Say that a row has no such column, what it may be called there, and which there are."""
+    names = list(map(str, present))
+    hints = filter(None, (nearest(column, names), f"it has: {', '.join(names)}"))
+    return Problem(f"has no column {column!r}", where=where, hint=" ".join(hints))
+
+
+def _read_text(shape: Shape, row: dict[str, Any], where: str, numbers: dict[str, float]) -> Example | Problem:
+    for column in shape.fields:
+        if problem := _not_text(column, row[column], where):
+            return problem
+    text = row[shape.fields[-1]]
+    if not text.strip():
+        return Problem(f"column {shape.fields[-1]!r} has nothing to train", where=where, hint=DROP)
+    return Example(text, row[shape.fields[0]] if len(shape.fields) > 1 else None, numbers)
+
+
+def _read_instruction(shape: Shape, row: dict[str, Any], where: str, numbers: dict[str, float]) -> Example | Problem:
+    example = _read_text(shape, row, where, numbers)
+    if isinstance(example, Problem):
+        return example
+    about = row.get(shape.optional[0])
+    if about is not None and (problem := _not_text(shape.optional[0], about, where)):
+        return problem
+    question = "\n\n".join(filter(None, (example.prompt, about)))
+    turns = ({"role": "user", "content": question}, {"role": "assistant", "content": example.text})
+    return attrs.evolve(example, prompt=f"{question}\n\n", conversation=Conversation(turns, (False, True)))
+
+
+def _read_messages(shape: Shape, row: dict[str, Any], where: str, numbers: dict[str, float]) -> Example | Problem:
+    said = read_conversation(row, shape.fields, where)
+    return said if isinstance(said, Problem) else Example("", None, numbers, said)
+
+
+def _read_labelled(shape: Shape, row: dict[str, Any], where: str, numbers: dict[str, float]) -> Example | Problem:
+    column, *labels = shape.fields
+    if problem := _not_text(column, row[column], where):
+        return problem
+    for label in labels:
+        values = row[label] if isinstance(row[label], list) else [row[label]]
+        if not all(isinstance(value, str) or finite(value) is not None for value in values):
+            return misfit(label, "a text, a number, or a list of them", row[label], where)
+    return Example(row[column], None, numbers, labels=tuple(row[label] for label in labels))
+
+
+_READERS: Mapping[str, Callable[[Shape, dict[str, Any], str, dict[str, float]], Example | Problem]] = {
+    "text": _read_text,
+    "prompt-completion": _read_text,
+    "instruction": _read_instruction,
+    "messages": _read_messages,
+    "labelled": _read_labelled,
+}
+
+
+def _not_text(column: str, value: Any, where: str) -> Problem | None:
+    return text_problem(column, value, where) if isinstance(value, str) else misfit(column, "text", value, where)

@@ -1,0 +1,180 @@
+"""Both sides of a run's data, prepared: what the config asks for, what is found in the cache, and what is to be said of it."""
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import attrs
+import numpy as np
+
+from smolora_core.components import Loss, Task
+from smolora_core.config import Resolved
+from smolora_core.data.cache import cache_folder
+from smolora_core.data.fingerprint import components_digest, fingerprint, source_digest, tokenizer_digest
+from smolora_core.data.pipeline import Prepared, Recipe, prepare
+from smolora_core.data.sources import Source
+from smolora_core.data.splits import Reader, open_splits
+from smolora_core.data.steps import Step
+from smolora_core.data.stream import stream
+from smolora_core.data.templates import choose_template
+from smolora_core.plugins.choosing import Choices, Chosen
+
+__all__ = ["Sides", "prepare_sides", "recipe_for"]
+
+Emit = Callable[..., None]
+
+# Below this much text, starting processes takes longer than they save.
+_WORTH_SHARING = 1 << 24
+_MOST_PROCESSES = 8
+_SECONDS_BETWEEN_REPORTS = 2.0
+
+
+@attrs.frozen
+class Sides:
+    """The rows to train on, and those to evaluate on."""
+
+    train: Prepared
+    held_out: Prepared | None
+
+    def ledgers(self) -> dict[str, Any]:
+        """The account of each side, as plain values."""
+        return {"train": self.train.ledger.as_dict(), **({"eval": self.held_out.ledger.as_dict()} if self.held_out else {})}
+
+
+def prepare_sides(resolved: Resolved, choices: Choices, tokenizer: Any, vocab_size: int | None, rows: Any, emit: Emit) -> Sides:
+    """Prepare the rows to train on and those to evaluate on.
+
+    Args:
+        resolved: the config and where its values stand.
+        choices: task, loss and preprocessors.
+        tokenizer: of the base model.
+        vocab_size: of the model, or None where it is not known.
+        rows: a dataset in memory, in place of `data.train`.
+        emit: told what is guessed about files, how far it is, and rows that are on both sides.
+
+    Raises:
+        DatasetError: as `prepare`.
+    """
+    config = resolved.config.data
+    splits = open_splits(config, resolved.where("data.train"), resolved.where("data.eval"), rows)
+    for text in (*splits.notes(), *set_template(tokenizer, resolved)):
+        emit("note", text=text)
+
+    def side(read: Reader, source: Source, name: str) -> Prepared:
+        make_recipe = partial(recipe_for, resolved, choices, tokenizer, vocab_size, name)
+        if config.streaming and name == "data.train":
+            # Training needs the processors more than the rows do.
+            return stream(read, make_recipe, processes=1 if config.num_proc == "auto" else config.num_proc)
+        recipe = make_recipe()
+        named = fingerprint(_depends_on(resolved, choices, recipe, source)) if config.cache else None
+        return prepare(
+            read,
+            recipe,
+            place=cache_folder() / named if named else None,
+            processes=_processes(config.num_proc, source),
+            progress=_Progress(emit, name),
+        )
+
+    train = side(splits.train, splits.sources[0], "data.train")
+    for text in chat_notes(tokenizer, train.shape):
+        emit("note", text=text)
+    if splits.held_out is None:
+        return Sides(train, None)
+    held_out = side(splits.held_out, splits.sources[-1], "data.eval")
+    if shared := int(np.isin(held_out.digests, train.digests).sum()):
+        count = len(held_out.digests)
+        emit("warning", text=f"{shared} of {count} rows held out are also trained on, so their loss says less than it seems")
+    return Sides(train, held_out)
+
+
+def set_template(tokenizer: Any, resolved: Resolved) -> tuple[str, ...]:
+    """Give a tokenizer the chat template that the config asks for, and say which one that is.
+
+    Raises:
+        ConfigError: there is none of that name.
+        DatasetError: it cannot be used.
+    """
+    wanted = resolved.config.data.chat_template
+    if wanted == "auto" and not isinstance(tokenizer.chat_template, dict):
+        return ()
+    chosen = choose_template(tokenizer, wanted, resolved.where("data.chat_template"))
+    tokenizer.chat_template = chosen.template
+    return (chosen.note,) if chosen.note else ()
+
+
+def chat_notes(tokenizer: Any, shape: str) -> tuple[str, ...]:
+    """Say how turns are written where that was not asked for; a tokenizer without a chat template keeps the plain one."""
+    if shape == "messages" and not tokenizer.chat_template:
+        chosen = choose_template(tokenizer, "auto", "")
+        tokenizer.chat_template = chosen.template
+        return (chosen.note,)
+    if shape == "instruction":
+        how = "as turns, by the chat template" if tokenizer.chat_template else "as plain text, for there is no chat template"
+        return (f"instructions are written {how}",)
+    return ()
+
+
+def recipe_for(resolved: Resolved, choices: Choices, tokenizer: Any, vocab_size: int | None, side: str) -> Recipe:
+    """Put together what a config says of one side, with steps made for one pass."""
+    task, loss = choices.task.registered.component, choices.loss.registered.component
+    assert isinstance(task, Task)
+    return Recipe(
+        config=resolved.config.data,
+        steps=tuple(Step(each.registered, each.build()) for each in choices.preprocessors),
+        task=choices.task.build(),
+        formats=task.formats,
+        tokenizer=tokenizer,
+        extra=loss.columns if isinstance(loss, Loss) else (),
+        seed=resolved.config.seed,
+        vocab_size=vocab_size,
+        side=side,
+    )
+
+
+def _depends_on(resolved: Resolved, choices: Choices, recipe: Recipe, source: Source) -> dict[str, Any]:
+    fields = attrs.asdict(recipe.config)
+    # These say where the rows are and how the work is done, not what comes of it.
+    for name in ("train", "preprocessors", "cache", "num_proc", "streaming", "max_row_loss"):
+        del fields[name]
+    if not isinstance(recipe.config.eval, float):
+        del fields["eval"]
+    return {
+        "rows": source_digest(source),
+        "fields": fields,
+        "side": recipe.side,
+        "steps": components_digest(_parts_of(choices.preprocessors)),
+        "task": components_digest(_parts_of([choices.task])),
+        "extra": recipe.extra,
+        "tokenizer": tokenizer_digest(recipe.tokenizer),
+        "seed": recipe.seed,
+        "vocab_size": -1 if recipe.vocab_size is None else recipe.vocab_size,
+    }
+
+
+def _parts_of(components: Sequence[Chosen]) -> list[tuple[Any, Any]]:
+    return [(each.registered, each.options) for each in components]
+
+
+def _processes(wanted: Any, source: Source) -> int:
+    if wanted != "auto":
+        return int(wanted)
+    size = source.size()
+    if size is not None and size < _WORTH_SHARING:
+        return 1
+    return min(_MOST_PROCESSES, os.process_cpu_count() if hasattr(os, "process_cpu_count") else len(os.sched_getaffinity(0)))
+
+
+class _Progress:
+    """Says how far a long preparation is, every few seconds."""
+
+    def __init__(self, emit: Emit, side: str) -> None:
+        self._emit, self._side = emit, side
+        self._start = self._said = time.monotonic()
+
+    def __call__(self, rows: int) -> None:
+        now = time.monotonic()
+        if now - self._said > _SECONDS_BETWEEN_REPORTS:
+            self._said = now
+            self._emit("preparing", side=self._side, rows=rows, rows_per_second=round(rows / (now - self._start)))

@@ -1,0 +1,116 @@
+"""Conversations as text, and which stretches of it are trained.
+
+A turn of the assistant is what follows the prompt that a model meets there: the text of the turns before it, with the start of
+an answer. `{% generation %}` in a chat template says so itself; without it, the turn is the difference between two renderings,
+and both must be beginnings of the whole. A template that writes earlier turns otherwise once later ones are there (Qwen 3
+leaves out their thoughts) gives a text for each trained turn, as the model meets it.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import attrs
+
+from smolora_core.data.conversation import Conversation
+from smolora_core.data.templates import first_line, render
+
+__all__ = ["REMEDY", "Span", "UnwritableError", "Written", "write"]
+
+REMEDY = "put {% generation %} markers into it, or choose another in data.chat_template"
+"""What a person can do about a chat template whose answers cannot be told apart from the rest."""
+
+
+@attrs.frozen
+class Span:
+    """A stretch of text that is trained.
+
+    Attributes:
+        start: its first character.
+        end: behind its last.
+        closed: whether it ends with a special token, so that the model learns to stop.
+        tail: behind the white space after that token, which belongs to the turn and is not trained.
+    """
+
+    start: int
+    end: int
+    closed: bool
+    tail: int
+
+
+@attrs.frozen
+class Written:
+    """A text that a chat template wrote, and what of it is trained."""
+
+    text: str
+    spans: tuple[Span, ...]
+
+
+class UnwritableError(Exception):
+    """Why a conversation is left out; the same words for all that leave for it."""
+
+
+def write(conversation: Conversation, tokenizer: Any, template: str | None, ends: tuple[str, ...]) -> list[Written]:
+    """Write a conversation, in as many texts as its template needs, and find what of them is trained.
+
+    Args:
+        conversation: what is said.
+        tokenizer: whose special tokens the template may write.
+        template: the chat template; left out, the tokenizer's.
+        ends: special tokens, any of which may end a turn.
+
+    Raises:
+        UnwritableError: the template fails, or leaves calls of tools out, or does not show where an answer begins.
+    """
+    messages, tools = conversation.messages, list(conversation.tools) or None
+
+    def rendered(turns: Sequence[dict[str, Any]], *, prompt: bool = False) -> tuple[str, list[tuple[int, int]]]:
+        try:
+            return render(tokenizer, turns, template=template, tools=tools, prompt=prompt, **conversation.template_kwargs)
+        except Exception as error:
+            # A template is somebody's code, and made for some orders of turns: it may raise anything.
+            raise UnwritableError(f"the chat template refuses it ({first_line(error)})") from error
+
+    whole, marked = rendered(messages)
+    trained = [index for index, learned in enumerate(conversation.trained) if learned]
+    for index in trained:
+        if any(call["function"]["name"] not in whole for call in messages[index].get("tool_calls", ())):
+            raise UnwritableError("the chat template leaves out tool calls")
+    if (spans := _marked(marked, conversation)) is not None:
+        return [_written(whole, spans, ends)]
+    turns = [(rendered(messages[:index], prompt=True)[0], rendered(messages[: index + 1])[0]) for index in trained]
+    if not all(through.startswith(before) for before, through in turns):
+        raise UnwritableError(f"the chat template does not begin an answer as its prompt ends; {REMEDY}")
+    if all(whole.startswith(through) for _, through in turns):
+        return [_written(whole, [(len(before), len(through)) for before, through in turns], ends)]
+    return [_written(through, [(len(before), len(through))], ends) for before, through in turns]
+
+
+def _marked(marked: list[tuple[int, int]], conversation: Conversation) -> list[tuple[int, int]] | None:
+    """Choose the stretches that are trained of those that the template marks; None if it does not say whose they are."""
+    stretches: list[tuple[int, int]] = []
+    for start, end in marked:
+        if stretches and stretches[-1][1] == start:
+            stretches[-1] = (stretches[-1][0], end)
+        elif start < end:
+            stretches.append((start, end))
+    answers = [
+        learned
+        for message, learned in zip(conversation.messages, conversation.trained, strict=True)
+        if message["role"] == "assistant"
+    ]
+    if all(answers):
+        return stretches or None
+    if len(stretches) != len(answers):
+        return None
+    return [stretch for stretch, learned in zip(stretches, answers, strict=True) if learned]
+
+
+def _written(text: str, spans: Sequence[tuple[int, int]], ends: tuple[str, ...]) -> Written:
+    return Written(text, tuple(_span(text, start, end, ends) for start, end in spans if start < end))
+
+
+def _span(text: str, start: int, end: int, ends: tuple[str, ...]) -> Span:
+    stop = start + len(text[start:end].rstrip())
+    if text.endswith(ends, start, stop):
+        return Span(start, stop, True, end)
+    return Span(start, end, False, end)

@@ -1,0 +1,102 @@
+"""Rows as the model will see them: tokens and labels of the first few, without loading the model."""
+
+from collections.abc import Iterator
+from itertools import groupby, islice
+from typing import Any
+
+import attrs
+
+from smolora_core.config import Resolved
+from smolora_core.data.batches import IGNORED
+from smolora_core.data.ledger import Ledger
+from smolora_core.data.pipeline import Parts
+from smolora_core.data.rows import Located, OnBad
+from smolora_core.data.sides import chat_notes, recipe_for, set_template
+from smolora_core.data.splits import open_splits
+from smolora_core.model.load import load_tokenizer
+from smolora_core.plugins import PluginManager
+from smolora_core.settle import settle
+
+__all__ = ["Piece", "Preview", "Sequence", "preview"]
+
+# Some rows may be dropped, and a step on a whole dataset sees no others.
+_READ_FOR_ONE = 20
+
+
+@attrs.frozen
+class Piece:
+    """Neighbouring tokens that are all supervised, or none of them."""
+
+    text: str
+    tokens: int
+    supervised: bool
+
+
+@attrs.frozen
+class Sequence:
+    """What the model sees of one row, or of one part of it."""
+
+    pieces: tuple[Piece, ...]
+
+    @property
+    def tokens(self) -> int:
+        return sum(piece.tokens for piece in self.pieces)
+
+    @property
+    def supervised(self) -> int:
+        return sum(piece.tokens for piece in self.pieces if piece.supervised)
+
+
+@attrs.frozen
+class Preview:
+    """The first rows of a source, and what became of the rows that were read for them.
+
+    Attributes:
+        shape: of the rows.
+        columns: that were read.
+        notes: what was guessed.
+    """
+
+    shape: str
+    columns: tuple[str, ...]
+    notes: tuple[str, ...]
+    sequences: tuple[Sequence, ...]
+    ledger: Ledger
+
+
+def preview(resolved: Resolved, plugins: PluginManager, count: int) -> Preview:
+    """Prepare as many rows as it takes to see some sequences.
+
+    Args:
+        resolved: the config and where its values stand.
+        plugins: the loaded plugins.
+        count: sequences to show.
+
+    Raises:
+        SmoLoRAError: as for a run, as far as these rows and the tokenizer go.
+    """
+    settled = settle(resolved, plugins)
+    resolved = settled.resolved
+    tokenizer = load_tokenizer(resolved.config.model, resolved.where("model.path"))
+    notes = set_template(tokenizer, resolved)
+    recipe = recipe_for(resolved, settled.choices, tokenizer, settled.vocab_size, "data.train")
+    splits = open_splits(resolved.config.data, resolved.where("data.train"), resolved.where("data.eval"))
+
+    def read(on_bad: OnBad | None) -> Iterator[Located]:
+        return islice(splits.train(on_bad), count * _READ_FOR_ONE)
+
+    parts = Parts(read, recipe)
+    rows = (row for part in parts if part.table is not None for row in part.table.to_pylist())
+    sequences = tuple(_sequence(row, tokenizer) for row in islice(rows, count))
+    assert parts.shape is not None
+    notes = (*splits.notes(), *notes, *chat_notes(tokenizer, parts.shape.name))
+    return Preview(parts.shape.name, parts.shape.columns, notes, sequences, parts.ledger)
+
+
+def _sequence(row: dict[str, Any], tokenizer: Any) -> Sequence:
+    pairs = zip(row["input_ids"], row["labels"], strict=True)
+    pieces = []
+    for supervised, group in groupby(pairs, lambda pair: pair[1] != IGNORED):
+        tokens = [token for token, _ in group]
+        pieces.append(Piece(tokenizer.decode(tokens), len(tokens), supervised))
+    return Sequence(tuple(pieces))

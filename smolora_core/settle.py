@@ -1,0 +1,50 @@
+"""A config settled on the model that it names: lengths it has room for, and components with their options."""
+
+from typing import Any
+
+import attrs
+
+from smolora_core.config import Resolved
+from smolora_core.model.header import is_folder, read_header
+from smolora_core.model.limits import within_positions
+from smolora_core.model.load import read_config
+from smolora_core.plugins import PluginManager
+from smolora_core.plugins.choosing import Choices, choose_components, spell_out
+
+__all__ = ["Settled", "settle"]
+
+
+@attrs.frozen
+class Settled:
+    """What a run is made from.
+
+    Attributes:
+        resolved: the config with nothing left to be inferred.
+        choices: its components.
+        base_config: the transformers config of the base model.
+        vocab_size: of the model, or None where it does not say.
+    """
+
+    resolved: Resolved
+    choices: Choices
+    base_config: Any
+
+    @property
+    def vocab_size(self) -> int | None:
+        return getattr(self.base_config.get_text_config(), "vocab_size", None)
+
+
+def settle(resolved: Resolved, plugins: PluginManager) -> Settled:
+    """Read what the model says of itself and choose the components.
+
+    Raises:
+        SmoLoRAError: the model cannot be read, or a component not be chosen.
+    """
+    where = resolved.where("model.path")
+    if is_folder(resolved.config.model.path):
+        read_header(resolved.config.model.path, where)
+    base_config = read_config(resolved.config.model, where)
+    resolved = within_positions(resolved, getattr(base_config, "max_position_embeddings", None))
+    choices = choose_components(resolved, plugins.registry, base_config.architectures or ())
+    assert choices is not None
+    return Settled(spell_out(resolved, choices), choices, base_config)

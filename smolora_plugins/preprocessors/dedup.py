@@ -1,0 +1,28 @@
+"""Leave repeated rows out."""
+
+from hashlib import blake2b
+from typing import Any
+
+from smolora_core import Drop
+from smolora_plugins.preprocessors.rows import canonical, column
+
+
+class Dedup:
+    """Remembers 16 bytes of each row, and drops the rows that come again."""
+
+    def __init__(self, fields: tuple[str, ...]) -> None:
+        self._fields = fields
+        self._seen: set[bytes] = set()
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any] | Drop:
+        """Let the first of equal rows through.
+
+        Raises:
+            DatasetError: a column is not there.
+        """
+        content = [column(row, field) for field in self._fields] if self._fields else row
+        digest = blake2b(canonical(content), digest_size=16).digest()
+        if digest in self._seen:
+            return Drop("repeats an earlier row")
+        self._seen.add(digest)
+        return row

@@ -1,0 +1,21 @@
+"""Leave blank rows out."""
+
+from typing import Any
+
+from smolora_core import Drop
+from smolora_plugins.preprocessors.rows import column
+
+
+def drop_empty(row: dict[str, Any], *, fields: tuple[str, ...]) -> dict[str, Any] | Drop:
+    """Drop a row with a blank field among those named; where none is named, a row without any text."""
+    for field in fields:
+        if _is_blank(column(row, field)):
+            return Drop(f"column {field!r} is blank")
+    # A label alone makes no row; a list of turns may.
+    if not fields and all(_is_blank(value) for value in row.values() if not isinstance(value, int | float)):
+        return Drop("holds no text")
+    return row
+
+
+def _is_blank(value: Any) -> bool:
+    return not value.strip() if isinstance(value, str) else value in (None, [], {})

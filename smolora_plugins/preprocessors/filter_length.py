@@ -1,0 +1,33 @@
+"""Leave rows out that are too short or too long."""
+
+from typing import Any
+
+from smolora_core import Drop
+from smolora_plugins.preprocessors.rows import text
+from smolora_plugins.preprocessors.tokens import tokenized
+
+
+def filter_length(
+    row: dict[str, Any], context: Any, *, minimum: int | None, maximum: int | None, unit: str, field: str
+) -> dict[str, Any] | Drop:
+    """Drop a row whose text is shorter than `minimum` or longer than `maximum`.
+
+    Raises:
+        DatasetError: the column is not there, or is no text that can be measured.
+    """
+    size = _size(text(row, field), unit, field, context.tokenizer)
+    if minimum is not None and size < minimum:
+        return Drop(f"shorter than {_count(minimum, unit)}", size=size)
+    if maximum is not None and size > maximum:
+        return Drop(f"longer than {_count(maximum, unit)}", size=size)
+    return row
+
+
+def _size(whole: str, unit: str, field: str, tokenizer: Any) -> int:
+    if unit == "tokens":
+        return len(tokenized(whole, field, tokenizer)["input_ids"])
+    return len(whole.split() if unit == "words" else whole)
+
+
+def _count(number: int, unit: str) -> str:
+    return f"{number} {unit.removesuffix('s') if number == 1 else unit}"

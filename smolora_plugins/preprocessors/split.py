@@ -1,0 +1,14 @@
+"""Take one side of the rows as `data.eval` parts them."""
+
+from typing import Any
+
+from smolora_core import Drop
+from smolora_core.data.holdout import is_held_out
+
+
+def split(row: dict[str, Any], *, fraction: float, keep: str) -> dict[str, Any] | Drop:
+    """Drop the rows of the other side."""
+    held_out = is_held_out(row, fraction)
+    if held_out == (keep == "held-out"):
+        return row
+    return Drop("held out" if held_out else "not held out")

@@ -1,0 +1,197 @@
+"""The cache: found again when nothing changed, prepared anew when anything did, and never trusted blindly."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from smolora_core.data.cache import cache_folder, read_entry, write_entry
+from smolora_core.data.ledger import Ledger
+from smolora_core.data.parts import Part
+from smolora_core.errors import DatasetError
+
+PROGRAM = """
+import json, sys
+from smolora_core import train
+values = json.load(open("config.json"))
+if len(sys.argv) > 1:
+    values["data"]["preprocessors"] = [dict(values["data"]["preprocessors"][0], **json.loads(sys.argv[1]))]
+said = {}
+train(values, listener=lambda event: said.update(event.values) if event.kind == "data" else None)
+print(json.dumps(said["cached"]))
+"""
+
+PLUGIN = """
+from collections.abc import Iterable
+import attrs
+from smolora_core import Preprocessor, hookimpl
+
+@attrs.frozen(kw_only=True)
+class Options:
+    times: int = 1
+
+@hookimpl
+def smolora_preprocessors() -> Iterable[Preprocessor]:
+    yield Preprocessor(name="shout", summary="", implementation="shouting.rows:shout", options=Options)
+"""
+
+ROWS = """
+from shouting.helper import louder
+
+def shout(row, *, times):
+    with open("calls.txt", "a") as file:
+        file.write("called\\n")
+    return {**row, "text": louder(row["text"]) * times}
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path, llama: Path) -> Path:
+    """A folder with an installed-looking plugin package, some rows, a config and a program that trains."""
+    package = tmp_path / "site" / "shouting"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text(PLUGIN)
+    (package / "rows.py").write_text(ROWS)
+    (package / "helper.py").write_text("def louder(text):\n    return text + '!'\n")
+    install(tmp_path, "1.0")
+    rows = [json.dumps({"text": f"the cat {number}"}) for number in range(8)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(rows))
+    config = {
+        "model": {"path": str(llama), "dtype": "float32"},
+        "data": {"train": "rows.jsonl", "preprocessors": [{"name": "shout"}], "max_seq_length": 32},
+        "training": {"max_steps": 1},
+    }
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "program.py").write_text(PROGRAM)
+    return tmp_path
+
+
+def install(project: Path, version: str) -> None:
+    for old in (project / "site").glob("*.dist-info"):
+        for file in old.iterdir():
+            file.unlink()
+        old.rmdir()
+    folder = project / "site" / f"shouting-{version}.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: shouting\nVersion: {version}\n")
+    (folder / "entry_points.txt").write_text("[smolora]\nshouting = shouting\n")
+
+
+def runs(project: Path, **options: Any) -> bool:
+    """Train in a process of its own; return whether the preprocessor ran."""
+    calls = project / "calls.txt"
+    calls.unlink(missing_ok=True)
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(project / "site"),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "SMOLORA_CACHE": str(project / "cache"),
+    }
+    arguments = [json.dumps(options)] if options else []
+    done = subprocess.run(
+        [sys.executable, "program.py", *arguments], cwd=project, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    cached = json.loads(done.stdout.splitlines()[-1])
+    assert cached != calls.exists()
+    return calls.exists()
+
+
+@pytest.mark.slow
+def test_what_changes_the_rows_prepares_them_anew_and_nothing_else_does(project: Path) -> None:
+    package = project / "site" / "shouting"
+    assert runs(project)
+    assert not runs(project)
+
+    (package / "rows.py").write_text(ROWS.replace("* times", "* times + '?'"))
+    assert runs(project), "a changed function body"
+    assert not runs(project)
+
+    (package / "helper.py").write_text("def louder(text):\n    return text + '!!'\n")
+    assert runs(project), "a changed function of another module of the package"
+
+    assert runs(project, times=2), "a changed option"
+    assert not runs(project, times=2)
+    assert not runs(project), "what was kept before is still there"
+
+    install(project, "1.1")
+    assert runs(project), "a changed version"
+
+    config = json.loads((project / "config.json").read_text())
+    (project / "config.json").write_text(json.dumps({**config, "training": {"max_steps": 2}, "lora": {"r": 4}}))
+    assert not runs(project), "training and adapter have no part in it"
+
+    with (project / "rows.jsonl").open("a") as file:
+        file.write('\n{"text": "one more"}')
+    assert runs(project), "changed rows"
+
+
+def part(*rows: int) -> Part:
+    from pyarrow.lib import Table
+
+    return Part(Table.from_pydict({"input_ids": [[row] for row in rows]}), Ledger(read=len(rows)), rows, {})
+
+
+def test_an_entry_is_read_back_as_it_was_written(tmp_path: Path) -> None:
+    written = write_entry(tmp_path / "entry", iter([part(1, 2), part(3)]), lambda: {"shape": "text"})
+    for kept in (written, read_entry(tmp_path / "entry")):
+        assert kept is not None
+        assert kept.dataset["input_ids"][:] == [[1], [2], [3]]
+        assert list(kept.digests) == [1, 2, 3]
+        assert kept.account["shape"] == "text"
+
+
+@pytest.mark.parametrize("file", ["rows.arrow", "digests.bin", "account.json"])
+@pytest.mark.parametrize("damage", ["cut", "flip", "remove"])
+def test_a_damaged_entry_is_no_entry_and_is_written_anew(tmp_path: Path, file: str, damage: str) -> None:
+    place = tmp_path / "entry"
+    write_entry(place, iter([part(1, 2)]), dict)
+    held = (place / file).read_bytes()
+    if damage == "remove":
+        (place / file).unlink()
+    else:
+        (place / file).write_bytes(held[:-5] if damage == "cut" else bytes([held[0] ^ 1]) + held[1:])
+    assert read_entry(place) is None
+    assert write_entry(place, iter([part(1, 2)]), dict).dataset["input_ids"][:] == [[1], [2]]
+
+
+def test_parts_that_fail_leave_nothing(tmp_path: Path) -> None:
+    def parts() -> Any:
+        yield part(1)
+        raise FileNotFoundError(2, "a preprocessor's own file is missing")
+
+    with pytest.raises(FileNotFoundError):
+        write_entry(tmp_path / "cache" / "entry", parts(), dict)
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_written_is_named_with_the_way_out(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DatasetError) as caught:
+        write_entry(tmp_path / "file" / "entry", iter([part(1)]), dict)
+    assert str(caught.value) == (
+        f"{tmp_path / 'file'} prepared rows cannot be kept (File exists); name a folder with room in the environment "
+        "variable SMOLORA_CACHE, or set data.cache to false"
+    )
+
+
+def test_what_nobody_used_for_a_month_and_what_a_crash_left_is_removed(tmp_path: Path) -> None:
+    for name, days in (("used", 20), ("unused", 31), (".staging-new", 0.5), (".staging-old", 2)):
+        write_entry(tmp_path / name, iter([part(1)]), dict)
+        then = time.time() - days * 24 * 3600
+        os.utime(tmp_path / name, (then, then))
+    write_entry(tmp_path / "fresh", iter([part(1)]), dict)
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == [".staging-new", "fresh", "used"]
+
+
+def test_the_folder_follows_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("SMOLORA_CACHE", str(tmp_path / "mine"))
+    assert cache_folder() == tmp_path / "mine"
+    monkeypatch.delenv("SMOLORA_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache_folder() == tmp_path / "smolora"
