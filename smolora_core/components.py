@@ -142,7 +142,7 @@ class Preprocessor(Component):
 
     Attributes:
         scope: `row`: `(row) -> row | None | Drop("reason") | list[row]`; `dataset`: `(dataset, context) -> dataset`,
-            where `context` has `tokenizer`, `max_seq_length` and `seed`.
+            where `context` has `tokenizer`, `max_seq_length`, `seed` and `text_field`.
         context: whether a step of scope `row` is told the context too: `(row, context) -> ...`.
         ordered: whether a step of scope `row` remembers earlier rows. It then meets all of them in their order; other
             steps share the rows among processes. Each pass over the data makes a class anew.

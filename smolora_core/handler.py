@@ -75,7 +75,7 @@ class DatasetHandler:
     def process_source(self, source: Source) -> "Dataset":
         """Put the rows of a source through the chain; errors as for `process_dataset`."""
         config = self._resolved().config
-        context = Context(self._tokenizer, config.data.max_seq_length, config.seed)
+        context = Context(self._tokenizer, config.data.max_seq_length, config.seed, self._text_field)
         rules, self.ledger = Rules(context, drops=self._on_bad_row == "drop"), Ledger()
         rows = run_steps(self._read(source, rules), self._steps(), rules, self.ledger)
         kept = [located.row for located in rows if self._has_text(located, rules)]

@@ -24,6 +24,7 @@ from smolora_core.data.parts import Maker, Part, Rules, run_steps
 from smolora_core.data.rows import Located
 from smolora_core.data.splits import Reader
 from smolora_core.data.steps import Context, Step
+from smolora_core.data.templates import choose_template
 from smolora_core.data.workers import in_order
 from smolora_core.errors import DatasetError, Problem
 
@@ -65,7 +66,7 @@ class Recipe:
     @property
     def rules(self) -> Rules:
         """What holds for every row."""
-        context = Context(self.tokenizer, self.config.max_seq_length, self.seed)
+        context = Context(self.tokenizer, self.config.max_seq_length, self.seed, self.config.text_field)
         return Rules(context, drops=self.config.on_bad_row == "drop", vocab_size=self.vocab_size)
 
 
@@ -195,6 +196,9 @@ class Parts:
             first = list(islice(rows, _PEEKED if rules.drops else 1))
             if first:
                 self.shape = peek_shape(recipe.config, first, recipe.extra, recipe.formats)
+                if self.shape.name == "messages" and recipe.tokenizer.chat_template:
+                    # A template that fails would be said of every row.
+                    choose_template(recipe.tokenizer, "auto", self._where)
                 make = Maker(shared, self.shape, recipe.task, rules)
                 part = make.encode(chain(first, rows), ledger, sampled=_SAMPLED)
                 self._prompts = part.prompts
@@ -252,7 +256,7 @@ def _batches(rows: Iterable[Located]) -> Iterator[list[Located]]:
     try:
         for located in rows:
             batch.append(located)
-            characters += sum(len(value) for value in located.row.values() if type(value) is str)
+            characters += sum(len(value if type(value) is str else repr(value)) for value in located.row.values())
             if len(batch) == _BATCH_ROWS or characters > _BATCH_CHARACTERS:
                 yield batch
                 batch, characters = [], 0

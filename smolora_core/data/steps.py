@@ -28,6 +28,7 @@ class Context:
         tokenizer: of the base model, to measure rows with.
         max_seq_length: tokens in a sequence at most.
         seed: of the run, for whatever is random.
+        text_field: the column of a text row.
 
     Example:
         >>> def shuffled(dataset, context):
@@ -37,6 +38,7 @@ class Context:
     tokenizer: Any
     max_seq_length: int
     seed: int
+    text_field: str = "text"
 
 
 @attrs.frozen

@@ -29,18 +29,21 @@ def smolora_preprocessors() -> Iterable[Preprocessor]:
     yield Preprocessor(
         name="combine-fields",
         summary="join the texts of several columns",
+        context=True,
         options=options.CombineFields,
         implementation="smolora_plugins.preprocessors.combine_fields:combine_fields",
     )
     yield Preprocessor(
         name="template",
         summary="write a text from columns by a Jinja template",
+        context=True,
         options=options.Template,
         implementation="smolora_plugins.preprocessors.template:Template",
     )
     yield Preprocessor(
         name="chunk-words",
         summary="cut long texts into rows of so many words",
+        context=True,
         options=options.ChunkWords,
         implementation="smolora_plugins.preprocessors.chunk_words:chunk_words",
     )

@@ -10,7 +10,9 @@ from smolora_plugins.preprocessors.rows import text
 from smolora_plugins.preprocessors.tokens import tokenized
 
 
-def chunk_tokens(row: dict[str, Any], context: Any, *, size: int | None, overlap: int, field: str) -> list[dict[str, Any]]:
+def chunk_tokens(
+    row: dict[str, Any], context: Any, *, size: int | None, overlap: int, field: str | None
+) -> list[dict[str, Any]]:
     """Make a row of every `size` tokens; the other columns go with each.
 
     Without overlap, the pieces make up the text.
@@ -19,6 +21,7 @@ def chunk_tokens(row: dict[str, Any], context: Any, *, size: int | None, overlap
         DatasetError: the column is not there, or is no text that this tokenizer can take.
         ConfigError: there is more overlap than fits into `data.max_seq_length`.
     """
+    field = field or context.text_field
     whole, tokenizer = text(row, field), context.tokenizer
     if not tokenizer.is_fast:
         raise DatasetError("the tokenizer does not say where its tokens stand in a text", hint="take chunk-words")

@@ -8,7 +8,7 @@ from smolora_plugins.preprocessors.rows import text
 _WORD = re.compile(r"\S+")
 
 
-def chunk_words(row: dict[str, Any], *, size: int, overlap: int, field: str) -> list[dict[str, Any]]:
+def chunk_words(row: dict[str, Any], context: Any, *, size: int, overlap: int, field: str | None) -> list[dict[str, Any]]:
     """Make a row of every `size` words; the other columns go with each.
 
     White space stays with the word before it: without overlap, the pieces make up the text.
@@ -16,6 +16,7 @@ def chunk_words(row: dict[str, Any], *, size: int, overlap: int, field: str) -> 
     Raises:
         DatasetError: the column is not there, or is no text.
     """
+    field = field or context.text_field
     whole = text(row, field)
     starts = [word.start() for word in _WORD.finditer(whole)]
     borders = [0, *starts[1:], len(whole)]

@@ -5,11 +5,13 @@ from typing import Any
 from smolora_plugins.preprocessors.rows import column, text
 
 
-def combine_fields(row: dict[str, Any], *, fields: tuple[str, ...], into: str, separator: str) -> dict[str, Any]:
+def combine_fields(
+    row: dict[str, Any], context: Any, *, fields: tuple[str, ...], into: str | None, separator: str
+) -> dict[str, Any]:
     """Join the texts of some columns; those that are blank or null leave no separator behind.
 
     Raises:
         DatasetError: a column is not there, or holds neither text nor null.
     """
     texts = [text(row, field) for field in fields if column(row, field) is not None]
-    return {**row, into: separator.join(each for each in texts if each.strip())}
+    return {**row, into or context.text_field: separator.join(each for each in texts if each.strip())}

@@ -8,13 +8,14 @@ from smolora_plugins.preprocessors.tokens import tokenized
 
 
 def filter_length(
-    row: dict[str, Any], context: Any, *, minimum: int | None, maximum: int | None, unit: str, field: str
+    row: dict[str, Any], context: Any, *, minimum: int | None, maximum: int | None, unit: str, field: str | None
 ) -> dict[str, Any] | Drop:
     """Drop a row whose text is shorter than `minimum` or longer than `maximum`.
 
     Raises:
         DatasetError: the column is not there, or is no text that can be measured.
     """
+    field = field or context.text_field
     size = _size(text(row, field), unit, field, context.tokenizer)
     if minimum is not None and size < minimum:
         return Drop(f"shorter than {_count(minimum, unit)}", size=size)

@@ -82,8 +82,8 @@ class CombineFields:
 
     fields: tuple[str, ...] = attrs.field(validator=_not_empty)
     """Columns of text, in their order; blank ones are passed over."""
-    into: str = "text"
-    """Column to write."""
+    into: str | None = None
+    """Column to write; left out, data.text_field."""
     separator: str = "\n"
     """What stands between two texts."""
 
@@ -94,8 +94,8 @@ class Template:
 
     text: str = attrs.field(validator=_compiles)
     """Jinja template in which columns are variables."""
-    into: str = "text"
-    """Column to write."""
+    into: str | None = None
+    """Column to write; left out, data.text_field."""
 
 
 @attrs.frozen(kw_only=True)
@@ -106,8 +106,8 @@ class ChunkWords:
     """Words in a piece at most."""
     overlap: int = attrs.field(default=0, validator=[_not_below_0, _below_size])
     """Words that a piece repeats of the one before it."""
-    field: str = "text"
-    """Column to cut."""
+    field: str | None = None
+    """Column to cut; left out, data.text_field."""
 
 
 @attrs.frozen(kw_only=True)
@@ -118,8 +118,8 @@ class ChunkTokens:
     """Tokens in a piece at most; left out, what fits data.max_seq_length with the tokens that frame a text."""
     overlap: int = attrs.field(default=0, validator=[_not_below_0, _below_size])
     """Tokens that a piece repeats of the one before it, about."""
-    field: str = "text"
-    """Column to cut."""
+    field: str | None = None
+    """Column to cut; left out, data.text_field."""
 
 
 @attrs.frozen(kw_only=True)
@@ -152,8 +152,8 @@ class FilterLength:
     """Longest length that stays."""
     unit: Literal["words", "characters", "tokens"] = "words"
     """What is counted."""
-    field: str = "text"
-    """Column to measure."""
+    field: str | None = None
+    """Column to measure; left out, data.text_field."""
 
     def __attrs_post_init__(self) -> None:
         if self.minimum is None and self.maximum is None:

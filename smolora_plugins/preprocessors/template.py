@@ -40,7 +40,7 @@ def _line(error: Exception) -> str:
 class Template:
     """Fills a Jinja template, compiled once, with each row."""
 
-    def __init__(self, text: str, into: str) -> None:
+    def __init__(self, text: str, into: str | None) -> None:
         self._arguments = text, into
         self._into = into
         self._template = compiled(text)
@@ -49,14 +49,14 @@ class Template:
         # Compiled templates cannot travel to other processes.
         return Template, self._arguments
 
-    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+    def __call__(self, row: dict[str, Any], context: Any) -> dict[str, Any]:
         """Write the text.
 
         Raises:
             DatasetError: the template asks for a column that the row does not have, or for what a sandbox refuses.
         """
         try:
-            return {**row, self._into: self._template.render(row)}
+            return {**row, self._into or context.text_field: self._template.render(row)}
         except Exception as error:
             what = f"the template cannot be filled ({_line(error)})"
             raise DatasetError(what, hint=has(row)) from error

@@ -8,7 +8,7 @@ import attrs
 import pytest
 import transformers
 
-from smolora_core import Preprocessor
+from smolora_core import DatasetError, Preprocessor, Problem
 from smolora_core.config import convert
 from smolora_core.data.ledger import Ledger
 from smolora_core.data.rows import Located
@@ -53,6 +53,10 @@ def apply(step: Callable[..., Step], context: Context) -> Callable[..., list[Any
     return run
 
 
+def refuse(problem: Problem) -> None:
+    raise DatasetError.of([problem])
+
+
 @pytest.fixture(scope="session")
 def send(context: Context) -> Callable[..., Outcome]:
     """Send rows through a step, with their account."""
@@ -60,6 +64,6 @@ def send(context: Context) -> Callable[..., Outcome]:
     def run(rows: list[dict[str, Any]], made: Step) -> Outcome:
         ledger = Ledger(read=len(rows))
         located = (Located(row, f"rows.jsonl:{number}") for number, row in enumerate(rows, start=1))
-        return Outcome([each.row for each in through(located, made, context, ledger, pytest.fail)], ledger)
+        return Outcome([each.row for each in through(located, made, context, ledger, refuse)], ledger)
 
     return run
