@@ -10,6 +10,8 @@ from smolora_core.data.conversation import Conversation
 
 __all__ = ["Example"]
 
+_spell = json.JSONEncoder(default=str).encode
+
 
 @attrs.frozen
 class Example:
@@ -37,5 +39,5 @@ class Example:
         """
         said = self.conversation
         turns = [said.messages, said.trained, said.tools, said.template_kwargs] if said else None
-        spelled = json.dumps([self.prompt, self.text, turns, self.labels], default=str)
+        spelled = _spell([self.prompt, self.text, turns, self.labels])
         return int.from_bytes(blake2b(spelled.encode(), digest_size=8).digest(), "big", signed=True)

@@ -6,7 +6,6 @@ Rows flow in batches, so memory does not grow with the data. The steps that look
 be shared among processes; what remembers earlier rows, or wants all of them at once, comes before that in one process.
 """
 
-from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from pathlib import Path
@@ -87,13 +86,13 @@ class Prepared:
     shape: str
     columns: tuple[str, ...]
     ledger: Ledger
-    digests: "array[int]"
+    digests: Sequence[int]
     prompts: Mapping[int, Sequence[str]]
     cached: bool = False
     _folder: Any = attrs.field(default=None, repr=False)
 
     @classmethod
-    def of(cls, dataset: Any, account: Mapping[str, Any], ledger: Ledger, digests: "array[int]", **more: Any) -> Self:
+    def of(cls, dataset: Any, account: Mapping[str, Any], ledger: Ledger, digests: Sequence[int], **more: Any) -> Self:
         """Make one of the account that `Parts` gave."""
         prompts = {int(number): texts for number, texts in account["prompts"].items()}
         return cls(dataset, account["shape"], tuple(account["columns"]), ledger, digests, prompts, **more)

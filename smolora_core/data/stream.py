@@ -1,11 +1,11 @@
 """Rows that are prepared while training, again in every epoch, and never kept."""
 
-import random
-from array import array
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import torch
+from pyarrow.lib import Table, array, concat_tables
 
 from smolora_core.data.ledger import Ledger
 from smolora_core.data.pipeline import Parts, Prepared, Recipe, check_loss
@@ -13,12 +13,13 @@ from smolora_core.data.splits import Reader
 
 __all__ = ["RowStream", "stream"]
 
-_BUFFER = 10_000
+_BLOCK = 10_000
+_AT_A_TIME = 100
 _ENOUGH_TO_JUDGE = 1000
 
 
 class RowStream(torch.utils.data.IterableDataset[dict[str, Any]]):
-    """Token sequences in an order that is shuffled within a window of 10,000.
+    """Token sequences in an order that is shuffled within blocks of 10,000.
 
     Attributes:
         ledger: the account of the first pass, so far.
@@ -45,32 +46,41 @@ class RowStream(torch.utils.data.IterableDataset[dict[str, Any]]):
         Raises:
             DatasetError: as `prepare`, at the row.
         """
-        rng = random.Random(f"{self._seed} {self._epoch}")  # noqa: S311
-        buffer: list[dict[str, Any]] = []
+        rng = np.random.default_rng([self._seed, self._epoch])
         ledger = Ledger() if self._counted else self.ledger
         self._counted = True
-        for sequence in self._flow(ledger):
-            if len(buffer) < _BUFFER:
-                buffer.append(sequence)
-                continue
-            at = rng.randrange(_BUFFER)
-            yield buffer[at]
-            buffer[at] = sequence
-        rng.shuffle(buffer)
-        yield from buffer
+        block: list[Table] = []
+        for table in self._tables(ledger):
+            block.append(table)
+            if sum(map(len, block)) >= _BLOCK:
+                yield from _shuffled(block, rng)
+                block = []
+        yield from _shuffled(block, rng)
 
     def in_order(self) -> Iterator[dict[str, Any]]:
         """Read from the start without shuffling, outside the account."""
-        return self._flow(Ledger())
+        return (row for table in self._tables(Ledger()) for row in _rows(table))
 
-    def _flow(self, ledger: Ledger) -> Iterator[dict[str, Any]]:
+    def _tables(self, ledger: Ledger) -> Iterator[Table]:
         parts, recipe = self._start(ledger)
         for part in parts:
             if ledger.read >= _ENOUGH_TO_JUDGE:
                 check_loss(ledger, recipe)
             if part.table is not None:
-                yield from part.table.to_pylist()
+                yield part.table
         check_loss(ledger, recipe)
+
+
+def _shuffled(block: list[Table], rng: np.random.Generator) -> Iterator[dict[str, Any]]:
+    if block:
+        table = concat_tables(block)
+        yield from _rows(table.take(array(rng.permutation(len(table)))))
+
+
+def _rows(table: Table) -> Iterator[dict[str, Any]]:
+    # As Python objects the sequences take many times the memory, so only a few of them are that at a time.
+    for batch in table.to_batches(max_chunksize=_AT_A_TIME):
+        yield from batch.to_pylist()
 
 
 def stream(read: Reader, make_recipe: Callable[[], Recipe], *, processes: int = 1) -> Prepared:
@@ -93,4 +103,4 @@ def stream(read: Reader, make_recipe: Callable[[], Recipe], *, processes: int = 
     next(iter(parts))
     account = parts.account()
     dataset = RowStream(start, recipe.seed)
-    return Prepared.of(dataset, account, dataset.ledger, array("q"))
+    return Prepared.of(dataset, account, dataset.ledger, digests=())

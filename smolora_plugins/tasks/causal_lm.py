@@ -33,10 +33,12 @@ class CausalLM:
 
 
 def _texts(examples: Sequence[Example], tokenizer: Any, max_length: int) -> Iterator[Encoded | Drop]:
+    # Asked for once: a tokenizer looks its special tokens up by name each time.
+    end: int | None = tokenizer.eos_token_id
     # The prompt is tokenised as it will be when it is alone before the model, so that training meets the same tokens.
     prompts = [example.prompt for example in examples if example.prompt]
     tokens = token_ids(tokenizer, [*((example.prompt or "") + example.text for example in examples), *prompts])
-    whole, alone = tokens[: len(examples)], (_unended(ids, tokenizer) for ids in tokens[len(examples) :])
+    whole, alone = tokens[: len(examples)], (_unended(ids, end) for ids in tokens[len(examples) :])
     begun = [next(alone) if example.prompt else None for example in examples]
     # Where a token straddles the border, the completion is tokenised alone too.
     straddles = [start is not None and ids[: len(start)] != start for ids, start in zip(whole, begun, strict=True)]
@@ -44,41 +46,39 @@ def _texts(examples: Sequence[Example], tokenizer: Any, max_length: int) -> Iter
     completions = iter(token_ids(tokenizer, apart, special=False))
     for ids, start, straddle in zip(whole, begun, straddles, strict=True):
         if start is None:
-            yield _pieces(_ended(ids, tokenizer), tokenizer, max_length)
+            yield _pieces(_ended(ids, end), end, max_length)
         else:
-            yield _completed(start, _ended(start + next(completions) if straddle else ids, tokenizer), tokenizer, max_length)
+            yield _completed(start, _ended(start + next(completions) if straddle else ids, end), end, max_length)
 
 
-def _completed(prompt: list[int], whole: list[int], tokenizer: Any, max_length: int) -> Encoded | Drop:
+def _completed(prompt: list[int], whole: list[int], end: int | None, max_length: int) -> Encoded | Drop:
     if len(prompt) >= max_length:
         return Drop(f"the prompt fills data.max_seq_length {max_length}", size=len(prompt))
     if len(whole) == len(prompt):
         return _NOTHING
     kept = whole[:max_length]
     sequence = {"input_ids": kept, "labels": [IGNORED] * len(prompt) + kept[len(prompt) :]}
-    return Encoded((sequence,), len(kept) - len(prompt), len(whole) - len(kept), _open(kept, tokenizer))
+    return Encoded((sequence,), len(kept) - len(prompt), len(whole) - len(kept), _open(kept, end))
 
 
-def _pieces(ids: list[int], tokenizer: Any, max_length: int) -> Encoded | Drop:
+def _pieces(ids: list[int], end: int | None, max_length: int) -> Encoded | Drop:
     """Cut a long text into sequences that overlap by one token, so that every token but the first is predicted once."""
     if len(ids) < 2:
         return _NOTHING
     starts = range(0, len(ids) - 1, max_length - 1)
     pieces = [ids[start : start + max_length] for start in starts]
     sequences = tuple({"input_ids": piece, "labels": [IGNORED, *piece[1:]]} for piece in pieces)
-    return Encoded(sequences, supervised=len(ids) - 1, open_ended=_open(ids, tokenizer))
+    return Encoded(sequences, supervised=len(ids) - 1, open_ended=_open(ids, end))
 
 
-def _open(ids: list[int], tokenizer: Any) -> int:
-    end = tokenizer.eos_token_id
+def _open(ids: list[int], end: int | None) -> int:
     return int(end is None or ids[-1:] != [end])
 
 
-def _ended(ids: list[int], tokenizer: Any) -> list[int]:
-    end = tokenizer.eos_token_id
+def _ended(ids: list[int], end: int | None) -> list[int]:
     return ids if end is None or ids[-1:] == [end] else [*ids, end]
 
 
-def _unended(ids: list[int], tokenizer: Any) -> list[int]:
+def _unended(ids: list[int], end: int | None) -> list[int]:
     # Some tokenizers end every text on their own; a prompt goes on.
-    return ids[:-1] if ids and ids[-1] == tokenizer.eos_token_id else ids
+    return ids[:-1] if ids and ids[-1] == end else ids
