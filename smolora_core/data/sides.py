@@ -1,6 +1,5 @@
 """Both sides of a run's data, prepared: what the config asks for, what is found in the cache, and what is to be said of it."""
 
-import os
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -19,15 +18,13 @@ from smolora_core.data.splits import Reader, open_splits
 from smolora_core.data.steps import Step
 from smolora_core.data.stream import stream
 from smolora_core.data.templates import choose_template
+from smolora_core.data.workers import processes_for
 from smolora_core.plugins.choosing import Choices, Chosen
 
 __all__ = ["Sides", "prepare_sides", "recipe_for"]
 
 Emit = Callable[..., None]
 
-# Below this much text, starting processes takes longer than they save.
-_WORTH_SHARING = 1 << 24
-_MOST_PROCESSES = 8
 _SECONDS_BETWEEN_REPORTS = 2.0
 
 
@@ -160,10 +157,7 @@ def _parts_of(components: Sequence[Chosen]) -> list[tuple[Any, Any]]:
 def _processes(wanted: Any, source: Source) -> int:
     if wanted != "auto":
         return int(wanted)
-    size = source.size()
-    if size is not None and size < _WORTH_SHARING:
-        return 1
-    return min(_MOST_PROCESSES, os.process_cpu_count() if hasattr(os, "process_cpu_count") else len(os.sched_getaffinity(0)))
+    return processes_for(source.size())
 
 
 class _Progress:

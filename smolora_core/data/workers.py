@@ -14,12 +14,15 @@ from typing import Any, TypeVar
 
 from smolora_core.errors import DatasetError
 
-__all__ = ["in_order"]
+__all__ = ["in_order", "processes_for"]
 
 _Batch = TypeVar("_Batch")
 _Result = TypeVar("_Result")
 
 _AHEAD = 2
+_MOST = 8
+_WORTH_FORKING = 1 << 22
+_WORTH_SPAWNING = 1 << 27
 _function: Callable[[Any], Any] | None = None
 
 
@@ -61,6 +64,18 @@ def in_order(function: Callable[[_Batch], _Result], batches: Iterable[_Batch], p
         if not isinstance(late, StopIteration):
             assert late is not None
             raise late
+
+
+def processes_for(size: int | None) -> int:
+    """Choose how many processes pay for so many bytes of rows; None is an unknown number.
+
+    On two cores two processes took longer than one below 1 MB, and were 1.3 times as fast from 5 MB on. Where processes cannot
+    be forked, each first imports for seconds what the work needs.
+    """
+    if size is not None and size < (_WORTH_FORKING if sys.platform == "linux" else _WORTH_SPAWNING):
+        return 1
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(processors, _MOST)
 
 
 def _pool(function: Callable[[Any], Any], processes: int) -> ProcessPoolExecutor:
