@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from smolora_core.components import Preprocessor
 from smolora_core.config import Resolved, resolve
 from smolora_core.config.syntax import Document
-from smolora_core.data.files import KINDS, FileKind
 from smolora_core.data.ledger import Ledger
 from smolora_core.data.parts import Rules, run_steps
-from smolora_core.data.reading import Reading
-from smolora_core.data.rows import Located
 from smolora_core.data.sources import Source, open_source
+from smolora_core.data.sources.files import KINDS, FileKind
+from smolora_core.data.sources.reading import Reading
+from smolora_core.data.sources.rows import Located
 from smolora_core.data.steps import Context, Step, dataset_of
 from smolora_core.errors import ConfigError, DatasetError, Problem, did_you_mean
 from smolora_core.plugins import PluginChoice, PluginManager

@@ -8,8 +8,8 @@ import attrs
 from smolora_core.components import Loss, Task
 from smolora_core.config import Resolved
 from smolora_core.data.formats import FORMATS, peek_shape
-from smolora_core.data.reading import Reading
 from smolora_core.data.sources import open_source, peek
+from smolora_core.data.sources.reading import Reading
 from smolora_core.errors import ConfigError, DatasetError, Problem, SmoLoRAError
 from smolora_core.model.header import ModelHeader, is_folder, read_header
 from smolora_core.model.limits import within_positions

@@ -13,7 +13,7 @@ from typing import Any
 
 import attrs
 
-from smolora_core.data.rows import Located
+from smolora_core.data.sources.rows import Located
 
 __all__ = ["cut_document", "hold_out", "is_held_out"]
 

@@ -10,7 +10,7 @@ from pyarrow.lib import Table, array, int32, list_
 from smolora_core.components import Drop, TaskImplementation
 from smolora_core.data.formats import Example, Shape
 from smolora_core.data.ledger import Ledger
-from smolora_core.data.rows import Located
+from smolora_core.data.sources.rows import Located
 from smolora_core.data.steps import Context, Step, through
 from smolora_core.errors import DatasetError, Problem
 

@@ -17,13 +17,13 @@ import attrs
 from smolora_core.components import Preprocessor, TaskImplementation
 from smolora_core.config import DataConfig
 from smolora_core.data.cache import read_entry, write_entry
+from smolora_core.data.chat.templates import choose_template
 from smolora_core.data.formats import Shape, peek_shape
 from smolora_core.data.ledger import Ledger
 from smolora_core.data.parts import Maker, Part, Rules, run_steps
-from smolora_core.data.rows import Located
+from smolora_core.data.sources.rows import Located
 from smolora_core.data.splits import Reader
 from smolora_core.data.steps import Context, Step
-from smolora_core.data.templates import choose_template
 from smolora_core.data.workers import in_order
 from smolora_core.errors import DatasetError, Problem
 

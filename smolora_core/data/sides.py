@@ -11,13 +11,13 @@ import numpy as np
 from smolora_core.components import Loss, Task
 from smolora_core.config import Resolved
 from smolora_core.data.cache import cache_folder
+from smolora_core.data.chat.templates import choose_template
 from smolora_core.data.fingerprint import components_digest, fingerprint, source_digest, tokenizer_digest
 from smolora_core.data.pipeline import Prepared, Recipe, prepare
 from smolora_core.data.sources import Source
 from smolora_core.data.splits import Reader, open_splits
 from smolora_core.data.steps import Step
 from smolora_core.data.stream import stream
-from smolora_core.data.templates import choose_template
 from smolora_core.data.workers import processes_for
 from smolora_core.plugins.choosing import Choices, Chosen
 

@@ -7,9 +7,9 @@ import attrs
 
 from smolora_core.config import DataConfig
 from smolora_core.data.holdout import hold_out
-from smolora_core.data.reading import Reading
-from smolora_core.data.rows import Located, OnBad
 from smolora_core.data.sources import Source, open_source
+from smolora_core.data.sources.reading import Reading
+from smolora_core.data.sources.rows import Located, OnBad
 from smolora_core.errors import DatasetError
 
 __all__ = ["Reader", "Splits", "open_splits"]

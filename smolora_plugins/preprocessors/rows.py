@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from smolora_core import DatasetError
-from smolora_core.data.rows import noun
+from smolora_core.data.sources.rows import noun
 
 __all__ = ["canonical", "column", "has", "text"]
 

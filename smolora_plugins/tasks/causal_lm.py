@@ -7,8 +7,8 @@ from torch import Tensor
 
 from smolora_core.components import Drop, Encoded
 from smolora_core.data.batches import IGNORED, pad
-from smolora_core.data.chat import encode_chats
-from smolora_core.data.examples import Example
+from smolora_core.data.chat.encode import encode_chats
+from smolora_core.data.formats.examples import Example
 from smolora_core.data.tokens import token_ids
 
 _NOTHING = Drop("there is no token to predict")

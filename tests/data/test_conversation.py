@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smolora_core.data.conversation import Conversation, read_conversation
+from smolora_core.data.formats.conversation import Conversation, read_conversation
 from smolora_core.errors import Problem
 
 WHERE = "rows.jsonl:7"

@@ -11,10 +11,10 @@ from tokenizers import AddedToken
 
 from smolora_core.components import Drop, Encoded
 from smolora_core.config import DataConfig
-from smolora_core.data.examples import Example
+from smolora_core.data.chat.templates import choose_template
 from smolora_core.data.formats import peek_shape
-from smolora_core.data.rows import Located
-from smolora_core.data.templates import choose_template
+from smolora_core.data.formats.examples import Example
+from smolora_core.data.sources.rows import Located
 from smolora_plugins.tasks.causal_lm import CausalLM
 
 SPECIALS = [

@@ -333,7 +333,7 @@ def test_a_file_that_is_refused(name: str, content: bytes, reading: dict[str, An
 def test_what_is_no_utf_8_behind_the_part_that_is_looked_at(
     at_the_bound: bytes, hint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("smolora_core.data.encoding._SCANNED", 1000)
+    monkeypatch.setattr("smolora_core.data.sources.encoding._SCANNED", 1000)
     write("a.txt", b"x" * 999 + at_the_bound + b"\n" * 9000 + b"caf\xe9")
     source = open_source("a.txt")
     assert source.notes() == ()

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smolora_core.data.hub import HubId
 from smolora_core.data.sources import Reading, open_source, peek
+from smolora_core.data.sources.hub import HubId
 from smolora_core.errors import DatasetError
 
 KNOWN = (

@@ -10,7 +10,7 @@ import transformers
 from smolora_core import Drop, Preprocessor, SmoLoRA, Task
 from smolora_core.config import DataConfig
 from smolora_core.data.pipeline import Prepared, Recipe
-from smolora_core.data.rows import Located
+from smolora_core.data.sources.rows import Located
 from smolora_core.data.steps import Step
 from smolora_core.data.stream import stream
 from smolora_core.errors import ConfigError, DatasetError

@@ -4,7 +4,7 @@ import pytest
 import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from smolora_core import ConfigError, DatasetError
 from smolora_core.data.steps import Context
@@ -97,9 +97,7 @@ def test_tokens_without_a_size_fill_a_sequence(apply, context):
 
 def test_tokens_that_frame_a_text_take_their_room(apply, context, llama):
     framing = transformers.AutoTokenizer.from_pretrained(llama)
-    framing.backend_tokenizer.post_processor = transformers.convert_slow_tokenizer.processors.TemplateProcessing(
-        single="<s> $A", special_tokens=[("<s>", 0)]
-    )
+    framing.backend_tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
     told = Context(framing, max_seq_length=8, seed=42)
     (rows,) = apply("chunk-tokens", {"text": "the film was good " * 9}, told=told)
     assert max(len(framing(row["text"])["input_ids"]) for row in rows) == 7

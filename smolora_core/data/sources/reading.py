@@ -6,7 +6,7 @@ from typing import Literal, Self
 import attrs
 
 from smolora_core.config import DataConfig
-from smolora_core.data.files import FileKind
+from smolora_core.data.sources.files import FileKind
 from smolora_core.errors import DatasetError, did_you_mean
 
 __all__ = ["Reading"]

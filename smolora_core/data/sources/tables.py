@@ -5,10 +5,10 @@ from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 
-from smolora_core.data.delimited import column_names, dialect_of, records
-from smolora_core.data.encoding import open_text
-from smolora_core.data.reading import Reading
-from smolora_core.data.rows import Located, OnBad
+from smolora_core.data.sources.delimited import column_names, dialect_of, records
+from smolora_core.data.sources.encoding import open_text
+from smolora_core.data.sources.reading import Reading
+from smolora_core.data.sources.rows import Located, OnBad
 from smolora_core.errors import DatasetError, Problem
 
 __all__ = ["read_delimited", "read_parquet"]

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
-from smolora_core.data.encoding import open_text
-from smolora_core.data.reading import Reading
-from smolora_core.data.rows import Located, OnBad, flaw, noun
+from smolora_core.data.sources.encoding import open_text
+from smolora_core.data.sources.reading import Reading
+from smolora_core.data.sources.rows import Located, OnBad, flaw, noun
 from smolora_core.errors import DatasetError, Problem
 
 __all__ = ["read_json", "read_jsonl"]

@@ -10,7 +10,7 @@ from typing import Literal
 
 import attrs
 
-from smolora_core.data.compression import COMPRESSED, uncompressed
+from smolora_core.data.sources.compression import COMPRESSED, uncompressed
 from smolora_core.errors import DatasetError
 
 __all__ = ["KINDS", "FileKind", "Found", "find_files", "kind_of", "near_name"]

@@ -11,8 +11,8 @@ from typing import BinaryIO, TextIO
 
 import attrs
 
-from smolora_core.data.charset import marked, western, with_zeros
-from smolora_core.data.compression import open_bytes, stamp
+from smolora_core.data.sources.charset import marked, western, with_zeros
+from smolora_core.data.sources.compression import open_bytes, stamp
 from smolora_core.errors import DatasetError, Problem
 
 __all__ = ["Encoding", "encoding_of", "open_text"]

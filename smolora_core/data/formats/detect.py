@@ -7,13 +7,12 @@ from typing import Any
 import attrs
 
 from smolora_core.config import DataConfig
-from smolora_core.data.conversation import OPTIONAL
-from smolora_core.data.examples import Example
-from smolora_core.data.rows import Located
-from smolora_core.data.shapes import Shape, missing_column
+from smolora_core.data.formats.conversation import OPTIONAL
+from smolora_core.data.formats.shapes import Shape, missing_column
+from smolora_core.data.sources.rows import Located
 from smolora_core.errors import ConfigError, DatasetError
 
-__all__ = ["FORMATS", "Example", "Shape", "detect_shape", "peek_shape"]
+__all__ = ["FORMATS", "detect_shape", "peek_shape"]
 
 FORMATS = ("text", "prompt-completion", "instruction", "messages")
 """Shapes that a language model learns from."""

@@ -11,8 +11,8 @@ from typing import Any
 
 import attrs
 
-from smolora_core.data.conversation import Conversation
-from smolora_core.data.templates import first_line, render
+from smolora_core.data.chat.templates import first_line, render
+from smolora_core.data.formats.conversation import Conversation
 
 __all__ = ["REMEDY", "Span", "UnwritableError", "Written", "write"]
 

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
 
-from smolora_core.data.encoding import open_text
-from smolora_core.data.reading import Reading
-from smolora_core.data.rows import Located, OnBad
+from smolora_core.data.sources.encoding import open_text
+from smolora_core.data.sources.reading import Reading
+from smolora_core.data.sources.rows import Located, OnBad
 from smolora_core.errors import Problem
 
 __all__ = ["read_conll"]

@@ -5,10 +5,10 @@ from typing import Any
 
 import attrs
 
-from smolora_core.data.conversation import Conversation, read_conversation
-from smolora_core.data.examples import Example
-from smolora_core.data.rows import text_problem
-from smolora_core.data.values import DROP, finite, misfit
+from smolora_core.data.formats.conversation import Conversation, read_conversation
+from smolora_core.data.formats.examples import Example
+from smolora_core.data.formats.values import DROP, finite, misfit
+from smolora_core.data.sources.rows import text_problem
 from smolora_core.errors import Problem, nearest
 
 __all__ = ["Shape", "missing_column"]

@@ -7,7 +7,7 @@ from typing import Any
 
 import attrs
 
-from smolora_core.data.encoding import open_text
+from smolora_core.data.sources.encoding import open_text
 from smolora_core.errors import ConfigError, DatasetError, did_you_mean, nearest
 
 __all__ = ["ChosenTemplate", "choose_template", "first_line", "plain_template", "render"]
@@ -58,7 +58,7 @@ def choose_template(tokenizer: Any, wanted: str, where: str) -> ChosenTemplate:
 
 def plain_template(tokenizer: Any) -> str:
     """Give the template for tokenizers that have none: turns after `User:` and `Assistant:`, which end as texts end."""
-    plain = files("smolora_core.data").joinpath("plain.jinja").read_text(encoding="utf-8")
+    plain = files("smolora_core.data.chat").joinpath("plain.jinja").read_text(encoding="utf-8")
     start = tokenizer.bos_token_id
     begins = start is not None and tokenizer("a", verbose=False)["input_ids"][:1] == [start]
     return "{{- bos_token }}" + plain if begins else plain

@@ -6,8 +6,8 @@ from typing import Any
 
 import attrs
 
-from smolora_core.data.rows import text_problem
-from smolora_core.data.values import DROP, describe, from_json, misfit
+from smolora_core.data.formats.values import DROP, describe, from_json, misfit
+from smolora_core.data.sources.rows import text_problem
 from smolora_core.errors import Problem
 
 __all__ = ["OPTIONAL", "Conversation", "read_conversation"]

@@ -6,7 +6,7 @@ from typing import Any
 
 import attrs
 
-from smolora_core.data.conversation import Conversation
+from smolora_core.data.formats.conversation import Conversation
 
 __all__ = ["Example"]
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import attrs
 
-from smolora_core.data.compression import stamp
-from smolora_core.data.encoding import open_text
-from smolora_core.data.reading import Reading
+from smolora_core.data.sources.compression import stamp
+from smolora_core.data.sources.encoding import open_text
+from smolora_core.data.sources.reading import Reading
 from smolora_core.errors import DatasetError, Problem
 
 __all__ = ["Dialect", "column_names", "dialect_of", "records"]

@@ -7,7 +7,7 @@ from typing import Any, Self
 
 import attrs
 
-from smolora_core.data.files import KINDS, near_name
+from smolora_core.data.sources.files import KINDS, near_name
 from smolora_core.errors import DatasetError
 
 __all__ = ["HubId"]

@@ -9,9 +9,9 @@ import attrs
 
 from smolora_core.components import Drop, Encoded
 from smolora_core.data.batches import IGNORED
-from smolora_core.data.conversation import Conversation
-from smolora_core.data.spans import REMEDY, UnwritableError, Written, write
-from smolora_core.data.templates import plain_template
+from smolora_core.data.chat.spans import REMEDY, UnwritableError, Written, write
+from smolora_core.data.chat.templates import plain_template
+from smolora_core.data.formats.conversation import Conversation
 from smolora_core.data.tokens import token_ids
 
 __all__ = ["encode_chats"]
