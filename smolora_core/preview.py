@@ -88,9 +88,9 @@ def preview(resolved: Resolved, plugins: PluginManager, count: int) -> Preview:
     parts = Parts(read, recipe)
     rows = (row for part in parts if part.table is not None for row in part.table.to_pylist())
     sequences = tuple(_sequence(row, tokenizer) for row in islice(rows, count))
-    assert parts.shape is not None
-    notes = (*splits.notes(), *notes, *chat_notes(tokenizer, parts.shape.name))
-    return Preview(parts.shape.name, parts.shape.columns, notes, sequences, parts.ledger)
+    account = parts.account()
+    notes = (*splits.notes(), *notes, *chat_notes(tokenizer, account["shape"]))
+    return Preview(account["shape"], account["columns"], notes, sequences, parts.ledger)
 
 
 def _sequence(row: dict[str, Any], tokenizer: Any) -> Sequence:

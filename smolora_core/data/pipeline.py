@@ -159,6 +159,7 @@ class Parts:
         self._read, self._recipe, self._processes, self._progress = read, recipe, processes, progress
         self.ledger = Ledger() if ledger is None else ledger
         self.shape: Shape | None = None
+        self._columns: tuple[str, ...] = ()
         self._prompts: Mapping[int, Sequence[str]] = {}
 
     def __iter__(self) -> Iterator[Part]:
@@ -177,7 +178,7 @@ class Parts:
     def account(self) -> Mapping[str, Any]:
         """Say what is kept beside the parts."""
         assert self.shape is not None
-        about = {"shape": self.shape.name, "columns": self.shape.columns, "prompts": self._prompts}
+        about = {"shape": self.shape.name, "columns": self._columns, "prompts": self._prompts}
         return {**about, "ledger": self.ledger.as_dict()}
 
     @property
@@ -199,6 +200,7 @@ class Parts:
                     # A template that fails would be said of every row.
                     choose_template(recipe.tokenizer, "auto", self._where)
                 make = Maker(shared, self.shape, recipe.task, rules)
+                self._columns = (*self.shape.columns, *(each for each in self.shape.optional if each in first[0].row))
                 part = make.encode(chain(first, rows), ledger, sampled=_SAMPLED)
                 self._prompts = part.prompts
                 yield part

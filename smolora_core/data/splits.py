@@ -14,6 +14,8 @@ from smolora_core.errors import DatasetError
 
 __all__ = ["Reader", "Splits", "open_splits"]
 
+_NOTES = 10
+
 Reader = Callable[[OnBad | None], Iterator[Located]]
 """Reads rows afresh at each call; told of rows that cannot be read, it goes on."""
 
@@ -38,7 +40,9 @@ class Splits:
         Raises:
             DatasetError: a file cannot be read.
         """
-        return tuple(dict.fromkeys(note for source in self.sources for note in source.notes()))
+        notes = tuple(dict.fromkeys(note for source in self.sources for note in source.notes()))
+        more = len(notes) - _NOTES
+        return (*notes[:_NOTES], f"as much was guessed in {more} more cases") if more > 0 else notes
 
 
 def open_splits(config: DataConfig, where: str = "", where_eval: str = "", rows: Any = None) -> Splits:

@@ -85,3 +85,11 @@ def test_a_guess_about_a_source_of_both_sides_is_said_once(tmp_path: Path, monke
     splits = open_splits(DataConfig(train="a.csv", eval=0.5))
     assert splits.notes() == ("a.csv is parted by ';'; set data.delimiter if that is wrong",)
     assert len(splits.sources) == 1
+
+
+def test_many_guesses_are_not_all_listed(tmp_path: Path) -> None:
+    for number in range(15):
+        (tmp_path / f"{number:02}.txt").write_bytes("the café in town".encode("latin-1"))
+    notes = open_splits(DataConfig(train=str(tmp_path))).notes()
+    assert len(notes) == 11
+    assert notes[-1] == "as much was guessed in 5 more cases"
