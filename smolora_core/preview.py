@@ -19,8 +19,8 @@ from smolora_core.settle import settle
 
 __all__ = ["Piece", "Preview", "Sequence", "preview"]
 
-# Some rows may be dropped, and a step on a whole dataset sees no others.
-_READ_FOR_ONE = 20
+# A step on a whole dataset sees no more of it.
+_READ_AT_ONCE = 1000
 
 
 @attrs.frozen
@@ -83,7 +83,7 @@ def preview(resolved: Resolved, plugins: PluginManager, count: int) -> Preview:
     splits = open_splits(resolved.config.data, resolved.where("data.train"), resolved.where("data.eval"))
 
     def read(on_bad: OnBad | None) -> Iterator[Located]:
-        return islice(splits.train(on_bad), count * _READ_FOR_ONE)
+        return islice(splits.train(on_bad), _READ_AT_ONCE if any(step.whole for step in recipe.steps) else None)
 
     parts = Parts(read, recipe)
     rows = (row for part in parts if part.table is not None for row in part.table.to_pylist())

@@ -2,21 +2,27 @@
 
 import json as json_module
 import shlex
+import sys
+from contextlib import redirect_stdout
 from typing import Annotated
 
 import attrs
 from cyclopts import Parameter
+from cyclopts.validators import Number
 
 from smolora_core.cli.options import Json, PluginFlags, RunArguments, load_run
 from smolora_core.preflight import preflight
 
 __all__ = ["preview"]
 
+# A terminal would obey them.
+_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
+
 
 def preview(
     *run: RunArguments,
     plugins: PluginFlags | None = None,
-    count: Annotated[int, Parameter(help="How many sequences to show.")] = 3,
+    count: Annotated[int, Parameter(help="How many sequences to show.", validator=Number(gte=1))] = 3,
     json: Json = False,
 ) -> None:
     """Show rows as the model sees them, with the tokens that are trained."""
@@ -29,21 +35,24 @@ def preview(
     from smolora_core.report.terminal import silence_libraries
 
     silence_libraries()
-    found = prepare(resolved, manager, count)
+    # What a preprocessor prints is not part of the answer.
+    with redirect_stdout(sys.stderr):
+        found = prepare(resolved, manager, count)
     if json:
         print(json_module.dumps({**attrs.asdict(found), "ledger": found.ledger.as_dict()}, indent=1, ensure_ascii=False))
         return
     console = Console(highlight=False, soft_wrap=True)
     # Without colours the supervised tokens stand in brackets.
-    opening, closing = ("", "") if console.color_system else ("⟦", "⟧")
+    coloured = console.color_system and not console.no_color
+    opening, closing = ("", "") if coloured else ("⟦", "⟧")
     for number, sequence in enumerate(found.sequences, start=1):
         console.print(
             f"sequence {number}: {sequence.supervised} of {sequence.tokens} tokens trained", style="bold", markup=False
         )
         text = Text()
         for piece in sequence.pieces:
-            trained = f"{opening}{piece.text}{closing}"
-            text.append(*((trained, "green") if piece.supervised else (piece.text, "dim")))
+            shown = piece.text.translate(_CONTROLS)
+            text.append(*((f"{opening}{shown}{closing}", "green") if piece.supervised else (shown, "dim")))
         console.print(text, end="\n\n")
     console.print(f"rows     {found.shape}: {', '.join(found.columns)}", markup=False)
     for note in found.notes:

@@ -127,8 +127,8 @@ class DataConfig:
     """Tokens in a sequence at most."""
     on_bad_row: Literal["error", "drop"] = "error"
     """What to do with a row that cannot be used."""
-    max_row_loss: float | None = attrs.field(default=None, validator=_fraction)
-    """Fraction of rows that may be dropped before the run stops; left out, all but one."""
+    max_row_loss: float | None = attrs.field(default=None, validator=attrs.validators.optional(_probability))
+    """Fraction of rows that may prove unusable before the run stops; what a step leaves out does not count."""
     preprocessors: tuple[Selection, ...] = ()
     """Steps that rows go through, in this order."""
     streaming: bool = False

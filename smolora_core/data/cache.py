@@ -10,6 +10,7 @@ became of each row, and the sizes and digests of the other two. It appears by re
 import hashlib
 import json
 import os
+import re
 import shutil
 import time
 import uuid
@@ -31,6 +32,8 @@ __all__ = ["Kept", "cache_folder", "read_entry", "write_entry"]
 
 _ROWS, _DIGESTS, _ACCOUNT = "rows.arrow", "digests.bin", "account.json"
 _STAGING = ".staging-"
+# Entries are named by their fingerprint.
+_NAME = re.compile(rf"(?P<staging>{re.escape(_STAGING)})?[0-9a-f]{{40}}(?(staging)-[0-9a-f]{{8}}(-damaged)?)")
 _DAY = 24 * 3600.0
 _UNUSED_DAYS = 30
 
@@ -51,20 +54,21 @@ class Kept:
 
 
 def cache_folder() -> Path:
-    """Where prepared rows are kept: `$SMOLORA_CACHE`, or `smolora` in the user's folder for caches."""
-    if given := os.environ.get("SMOLORA_CACHE"):
-        return Path(given).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "smolora"
+    """Where prepared rows are kept: `rows` in `$SMOLORA_CACHE`, or in `smolora` in the user's folder for caches."""
+    given = os.environ.get("SMOLORA_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "smolora"
+    return Path(given).expanduser() / "rows"
 
 
 def read_entry(place: Path) -> Kept | None:
     """Read an entry back, unless there is none or it is not what was written."""
     try:
-        account = json.loads((place / _ACCOUNT).read_text(encoding="utf-8"))
-        if any(_about(place / name) != account["files"][name] for name in (_ROWS, _DIGESTS)):
+        written, _, text = (place / _ACCOUNT).read_text(encoding="utf-8").partition("\n")
+        account = json.loads(text)
+        if written != _digest(text) or any(_about(place / name) != about for name, about in account["files"].items()):
             return None
-        # The last use, by which unused entries are told.
-        os.utime(place)
+        # The last use, by which unused entries are told; an entry of somebody else's is used all the same.
+        with suppress(OSError):
+            os.utime(place)
         digests = array("q", (place / _DIGESTS).read_bytes())
         return Kept(Dataset.from_file(str(place / _ROWS)), digests, account)
     except (OSError, ValueError, LookupError, TypeError, ArrowException):
@@ -92,18 +96,28 @@ def write_entry(place: Path, parts: Iterable[Part], account: Callable[[], Mappin
         values = account()
         with _writing(place):
             files = {name: _about(staging / name) for name in (_ROWS, _DIGESTS)}
-            text = json.dumps({"files": files, **values}, ensure_ascii=False)
-            (staging / _ACCOUNT).write_text(text, encoding="utf-8", errors="backslashreplace")
-            shutil.rmtree(place, ignore_errors=True)
-            # A run beside this one may have come first.
-            with suppress(FileExistsError):
-                staging.rename(place)
+            text = json.dumps({"files": files, **values})
+            (staging / _ACCOUNT).write_text(f"{_digest(text)}\n{text}", encoding="utf-8")
+            kept = _publish(staging, place)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-    kept = read_entry(place)
     if kept is None:
         raise DatasetError("prepared rows were not read back as they were written", where=str(place), hint="check the disk")
     return kept
+
+
+def _publish(staging: Path, place: Path) -> Kept | None:
+    """Make an entry visible, unless a run beside this one has come first; a damaged one gives way."""
+    try:
+        staging.rename(place)
+    except OSError:
+        if not place.is_dir():
+            raise
+        if (kept := read_entry(place)) is not None:
+            return kept
+        place.rename(staging.with_name(f"{staging.name}-damaged"))
+        staging.rename(place)
+    return read_entry(place)
 
 
 def _write_parts(staging: Path, parts: Iterable[Part], place: Path) -> None:
@@ -139,11 +153,16 @@ def _about(file: Path) -> dict[str, Any]:
         return {"size": file.stat().st_size, "blake2b": hashlib.file_digest(stream, "blake2b").hexdigest()}
 
 
+def _digest(text: str) -> str:
+    return hashlib.blake2b(text.encode()).hexdigest()
+
+
 def _sweep(folder: Path) -> None:
-    """Remove what nobody has used for a month, and what a crash left a day ago."""
+    """Remove entries that nobody has used for a month, and what a crash left a day ago; whatever else is there stays."""
     now = time.time()
     for entry in folder.iterdir():
-        days = 1 if entry.name.startswith(_STAGING) else _UNUSED_DAYS
+        if not (ours := _NAME.fullmatch(entry.name)):
+            continue
         with suppress(OSError):
-            if now - entry.stat().st_mtime > days * _DAY:
+            if now - entry.stat().st_mtime > (1 if ours["staging"] else _UNUSED_DAYS) * _DAY:
                 shutil.rmtree(entry)

@@ -14,11 +14,13 @@ _SAMPLES = 3
 @attrs.define
 class _Dropped:
     rows: int = 0
+    lost: bool = False
     largest: int | None = None
     samples: list[str] = attrs.field(factory=list)
 
     def add(self, other: "_Dropped") -> None:
         self.rows += other.rows
+        self.lost = other.lost
         sizes = [size for size in (self.largest, other.largest) if size is not None]
         self.largest = max(sizes, default=None)
         self.samples = [*self.samples, *other.samples][:_SAMPLES]
@@ -60,9 +62,17 @@ class Ledger:
     _dropped: dict[tuple[str, str], _Dropped] = attrs.field(factory=dict)
     _steps: dict[str, _Passed] = attrs.field(factory=dict)
 
-    def drop(self, step: str, reason: str, where: str, size: int | None = None) -> None:
-        """Account for a row that leaves at a step."""
-        self._dropped.setdefault((step, reason), _Dropped()).add(_Dropped(1, size, [where]))
+    def drop(self, step: str, reason: str, where: str, size: int | None = None, *, lost: bool = False) -> None:
+        """Account for a row that leaves at a step.
+
+        Args:
+            step: that it leaves at.
+            reason: in the same words for all that leave for it.
+            where: the row stands.
+            size: by what the reason measures.
+            lost: whether it could not be used; otherwise a step leaves it out, as it was asked to.
+        """
+        self._dropped.setdefault((step, reason), _Dropped()).add(_Dropped(1, lost, size, [where]))
 
     def passed(self, step: str, taken: int, given: int) -> None:
         """Account for rows that a step took and gave."""
@@ -85,6 +95,11 @@ class Ledger:
         return sum(entry.rows for entry in self._dropped.values())
 
     @property
+    def lost(self) -> int:
+        """Rows that could not be used."""
+        return sum(entry.rows for entry in self._dropped.values() if entry.lost)
+
+    @property
     def reasons(self) -> Counter[str]:
         """Dropped rows by reason."""
         counted: Counter[str] = Counter()
@@ -95,12 +110,17 @@ class Ledger:
 
     def as_dict(self) -> dict[str, Any]:
         """The account as it is written to ledger.json."""
-        steps = [{"step": step, "rows_in": passed.taken, "rows_out": passed.given} for step, passed in self._steps.items()]
+        steps = [self._step(step, passed) for step, passed in self._steps.items()]
         dropped = [
             {"step": step, "reason": reason, **attrs.asdict(entry, filter=lambda field, value: value is not None)}
             for (step, reason), entry in self._dropped.items()
         ]
         return {**{field: getattr(self, field) for field in _counts()}, "steps": steps, "dropped": dropped}
+
+    def _step(self, step: str, passed: _Passed) -> dict[str, Any]:
+        dropped = sum(entry.rows for (at, _), entry in self._dropped.items() if at == step)
+        added = passed.given - passed.taken + dropped
+        return {"step": step, "rows_in": passed.taken, "rows_out": passed.given, "dropped": dropped, "added": added}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
@@ -109,7 +129,7 @@ class Ledger:
         for entry in values["steps"]:
             ledger.passed(entry["step"], entry["rows_in"], entry["rows_out"])
         for entry in values["dropped"]:
-            dropped = _Dropped(entry["rows"], entry.get("largest"), list(entry["samples"]))
+            dropped = _Dropped(entry["rows"], entry["lost"], entry.get("largest"), list(entry["samples"]))
             ledger._dropped[entry["step"], entry["reason"]] = dropped
         return ledger
 

@@ -43,7 +43,7 @@ class Rules:
         """
         if not self.drops:
             raise DatasetError.of([problem])
-        ledger.drop(step, problem.what, problem.where)
+        ledger.drop(step, problem.what, problem.where, lost=True)
 
 
 @attrs.frozen
@@ -99,7 +99,7 @@ class Maker:
         encoded = self.task.encode([example for example, _ in examples], context.tokenizer, context.max_seq_length)
         for (example, where), result in zip(examples, encoded, strict=True):
             if isinstance(result, Drop):
-                ledger.drop("encode", result.reason, where, result.size)
+                ledger.drop("encode", result.reason, where, result.size, lost=True)
                 continue
             if self.rules.vocab_size is not None:
                 _check_ids(result.sequences, self.rules.vocab_size, where)
@@ -138,11 +138,13 @@ def run_steps(rows: Iterator[Located], steps: Iterable[Step], rules: Rules, ledg
 
 
 def _untrained(example: Example) -> tuple[str, ...]:
-    """The texts of an example that nothing should be learned from."""
+    """The texts of an example that nothing should be learned from, but for what an answer quotes."""
     if example.conversation is None:
-        return (example.prompt,) if example.prompt else ()
-    turns = zip(example.conversation.messages, example.conversation.trained, strict=True)
-    return tuple(message["content"] for message, trained in turns if not trained and message.get("content"))
+        given, learned = [example.prompt or ""], [example.text]
+    else:
+        turns = list(zip(example.conversation.messages, example.conversation.trained, strict=True))
+        given, learned = ([said.get("content") or "" for said, trained in turns if trained is side] for side in (False, True))
+    return tuple(text for text in given if text and not any(text in answer for answer in learned))
 
 
 def _table(sequences: Sequence[Mapping[str, Any]]) -> Table:

@@ -222,14 +222,14 @@ class Parts:
 
 
 def check_loss(ledger: Ledger, recipe: Recipe) -> None:
-    """Stop where more rows were dropped than the user allows.
+    """Stop where more rows could not be used than the user allows.
 
     Raises:
         DatasetError: with the reasons.
     """
     allowed, rows = recipe.config.max_row_loss, ledger.read + ledger.added
-    if allowed is not None and ledger.dropped > allowed * rows:
-        share = f"{ledger.dropped} of {rows} rows were dropped, {ledger.dropped / rows:.1%}"
+    if allowed is not None and ledger.lost > allowed * rows:
+        share = f"{ledger.lost} of {rows} rows could not be used, {ledger.lost / rows:.1%}"
         raise DatasetError(f"{share}, and data.max_row_loss is {allowed}", where=f"{recipe.side}:", hint=reasons(ledger))
 
 

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -25,6 +26,7 @@ __all__ = ["Sides", "prepare_sides", "recipe_for"]
 
 Emit = Callable[..., None]
 
+_OFTEN = 10
 _SECONDS_BETWEEN_REPORTS = 2.0
 
 
@@ -59,28 +61,36 @@ def prepare_sides(resolved: Resolved, choices: Choices, tokenizer: Any, vocab_si
     for text in (*splits.notes(), *set_template(tokenizer, resolved)):
         emit("note", text=text)
 
-    def side(read: Reader, source: Source, name: str) -> Prepared:
-        make_recipe = partial(recipe_for, resolved, choices, tokenizer, vocab_size, name)
-        if config.streaming and name == "data.train":
-            # Training needs the processors more than the rows do.
-            return stream(read, make_recipe, processes=1 if config.num_proc == "auto" else config.num_proc)
-        recipe = make_recipe()
-        named = fingerprint(_depends_on(resolved, choices, recipe, source)) if config.cache else None
-        return prepare(
-            read,
-            recipe,
-            place=cache_folder() / named if named else None,
-            processes=_processes(config.num_proc, source),
-            progress=_Progress(emit, name),
-        )
+    def name_of(source: Source, side: str) -> Path | None:
+        recipe = recipe_for(resolved, choices, tokenizer, vocab_size, side)
+        name = fingerprint(_depends_on(resolved, choices, recipe, source)) if config.cache else None
+        return cache_folder() / name if name else None
 
-    train = side(splits.train, splits.sources[0], "data.train")
+    def side(read: Reader, source: Source, name: str, place: Path | None) -> Prepared:
+        recipe = recipe_for(resolved, choices, tokenizer, vocab_size, name)
+        processes = processes_for(source.size()) if config.num_proc == "auto" else config.num_proc
+        return prepare(read, recipe, place=place, processes=processes, progress=_Progress(emit, name))
+
+    # Named before either is prepared: a step may change what it holds on to.
+    places = {key: name_of(splits.sources[at], key) for key, at in (("data.train", 0), ("data.eval", -1))}
+    if config.streaming:
+        # Training needs the processors more than the rows do.
+        processes = 1 if config.num_proc == "auto" else config.num_proc
+        make_recipe = partial(recipe_for, resolved, choices, tokenizer, vocab_size, "data.train")
+        train = stream(splits.train, make_recipe, processes=processes)
+    else:
+        train = side(splits.train, splits.sources[0], "data.train", places["data.train"])
     for text in chat_notes(tokenizer, train.shape):
         emit("note", text=text)
+    if _OFTEN * train.ledger.truncated > train.ledger.kept:
+        cut = f"{train.ledger.truncated} of {train.ledger.kept} rows are longer than data.max_seq_length"
+        emit("warning", text=f"{cut} {config.max_seq_length} and lose their end")
     if splits.held_out is None:
         return Sides(train, None)
-    held_out = side(splits.held_out, splits.sources[-1], "data.eval")
-    if shared := int(np.isin(held_out.digests, train.digests).sum()):
+    held_out = side(splits.held_out, splits.sources[-1], "data.eval", places["data.eval"])
+    if config.streaming:
+        emit("note", text="rows that are streamed are not compared with those held out")
+    elif shared := int(np.isin(held_out.digests, train.digests).sum()):
         count = len(held_out.digests)
         emit("warning", text=f"{shared} of {count} rows held out are also trained on, so their loss says less than it seems")
     return Sides(train, held_out)
@@ -119,7 +129,10 @@ def recipe_for(resolved: Resolved, choices: Choices, tokenizer: Any, vocab_size:
     assert isinstance(task, Task)
     return Recipe(
         config=resolved.config.data,
-        steps=tuple(Step(each.registered, each.build()) for each in choices.preprocessors),
+        steps=tuple(
+            Step(each.registered, each.build(), sum(earlier.name == each.name for earlier in choices.preprocessors[:at]) + 1)
+            for at, each in enumerate(choices.preprocessors)
+        ),
         task=choices.task.build(),
         formats=task.formats,
         tokenizer=tokenizer,
@@ -152,12 +165,6 @@ def _depends_on(resolved: Resolved, choices: Choices, recipe: Recipe, source: So
 
 def _parts_of(components: Sequence[Chosen]) -> list[tuple[Any, Any]]:
     return [(each.registered, each.options) for each in components]
-
-
-def _processes(wanted: Any, source: Source) -> int:
-    if wanted != "auto":
-        return int(wanted)
-    return processes_for(source.size())
 
 
 class _Progress:

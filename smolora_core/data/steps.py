@@ -47,10 +47,19 @@ class Step:
 
     registered: Registered
     run: Callable[..., Any]
+    number: int = 1
+    """Of the steps of one name, which this is."""
 
     @property
     def name(self) -> str:
-        return self.registered.component.name
+        """What the ledger calls it: `chunk-words`, and the second one `chunk-words (2)`."""
+        name = self.registered.component.name
+        return name if self.number == 1 else f"{name} ({self.number})"
+
+    @property
+    def whole(self) -> bool:
+        """Whether it works on a whole dataset."""
+        return getattr(self.registered.component, "scope", "row") == "dataset"
 
     @property
     def title(self) -> str:
@@ -83,7 +92,7 @@ def _row_by_row(rows: Rows, step: Step, told: tuple[Context, ...], ledger: Ledge
         ledger.passed(step.name, 1, 0)
         try:
             with noting(step.registered.origin, f"preprocessing {located.where}"):
-                result = step.run(dict(located.row), *told)
+                result = _called(step, dict(located.row), *told)
         except DatasetError as error:
             problem = error.problems[0]
             on_bad(attrs.evolve(problem, what=f"{problem.what} in step {step.name!r}", where=problem.where or located.where))
@@ -107,6 +116,14 @@ def _row_by_row(rows: Rows, step: Step, told: tuple[Context, ...], ledger: Ledge
                 where=located.where,
                 hint="return the row, None, Drop('reason') or a list of rows",
             )
+
+
+def _called(step: Step, *arguments: Any) -> Any:
+    try:
+        return step.run(*arguments)
+    except StopIteration as error:
+        # It would look like the end of the rows.
+        raise RuntimeError("StopIteration") from error
 
 
 def _together(rows: Rows, step: Step, context: Context, ledger: Ledger, on_bad: OnBad) -> Rows:

@@ -5,6 +5,7 @@ import os
 import pickle
 import signal
 import sys
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -47,6 +48,7 @@ def in_order(function: Callable[[_Batch], _Result], batches: Iterable[_Batch], p
         pending: deque[Future[Any]] = deque()
         late: BaseException | None = None
         taking = iter(batches)
+        done = False
         try:
             while late is None or pending:
                 while late is None and len(pending) < _AHEAD * processes:
@@ -56,11 +58,15 @@ def in_order(function: Callable[[_Batch], _Result], batches: Iterable[_Batch], p
                         late = error
                 if pending:
                     yield _opened(pending.popleft().result())
+            done = True
         except BrokenProcessPool as error:
             hint = "the system may have run out of memory: set data.num_proc to 1"
             raise DatasetError("a process that prepared rows ended without a word", hint=hint) from error
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+            # Nobody waits for results any more, and a process may be at a row that takes for ever.
+            for process in () if done else list((pool._processes or {}).values()):
+                process.kill()
+            pool.shutdown(wait=done, cancel_futures=True)
         if not isinstance(late, StopIteration):
             assert late is not None
             raise late
@@ -93,6 +99,15 @@ def _hold(function: Callable[[Any], Any]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # One thread a process: the tokenizer's own would get in each other's way, and complain of the fork.
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    threading.Thread(target=_follow_parent, daemon=True).start()
+
+
+def _follow_parent() -> None:
+    """End with the process that gives out the work, however that one ended."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _hold_pickled(function: bytes) -> None:

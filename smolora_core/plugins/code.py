@@ -5,15 +5,16 @@ come back. So every file of the implementation's package counts. What it may cal
 names and versions of all that is installed.
 """
 
+import ast
 import importlib.metadata
+import importlib.util
 import platform
 import sys
-import sysconfig
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from functools import cache
 from hashlib import blake2b
+from io import BytesIO
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from smolora_core.plugins.registry import Registered
@@ -21,6 +22,8 @@ from smolora_core.plugins.registry import Registered
 __all__ = ["code_of", "environment", "package_digest"]
 
 _LARGE = 1 << 20
+_SITES = {"site-packages", "dist-packages"}
+_CORE = __name__.partition(".")[0]
 
 
 def code_of(registered: Registered) -> str | None:
@@ -48,22 +51,63 @@ def environment() -> str:
 
 
 def package_digest(module: str) -> str:
-    """Digest every file of the package that an imported module belongs to; of a module in no package, those beside it too."""
+    """Digest every file of the package that an imported module belongs to, and of what it imports besides.
+
+    What lies in the standard library or among installed packages is left to `environment`, and the core to itself.
+    """
     return _digest(part for path in sorted(_files(module)) for part in (bytes(path), _content(path)))
 
 
-def _files(name: str) -> Iterator[Path]:
-    module = sys.modules[name.partition(".")[0]]
-    folders = [Path(folder) for folder in getattr(module, "__path__", ())]
-    for folder in folders:
-        yield from (path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
-    if folders or not (own := _file(module)):
-        return
-    yield own
-    # A script, or a plugin's file, with helpers beside it that it has imported.
-    if not any(own.is_relative_to(sysconfig.get_path(kind)) for kind in ("stdlib", "purelib", "platlib")):
-        beside = (_file(each) for each in list(sys.modules.values()))
-        yield from {path for path in beside if path and path != own and path.is_relative_to(own.parent)}
+def _files(module: str) -> set[Path]:
+    found: set[Path] = set()
+    names, seen = [module.partition(".")[0]], {_CORE}
+    while names:
+        name = names.pop()
+        if name in seen and name != module.partition(".")[0]:
+            continue
+        seen.add(name)
+        for path in _files_of(name) - found:
+            found.add(path)
+            if path.suffix == ".py" and _SITES.isdisjoint(path.parts):
+                names += _imports(path) - seen - sys.stdlib_module_names
+    return found
+
+
+def _files_of(name: str) -> set[Path]:
+    """List the files of a top-level module or package; of an installed one only if it is already imported by that name."""
+    folders, file = _places(name)
+    inside = (path for folder in folders for path in folder.rglob("*") if "__pycache__" not in path.parts)
+    return {path.resolve() for path in (*inside, *([file] if file else [])) if path.is_file()}
+
+
+def _places(name: str) -> tuple[list[Path], Path | None]:
+    module = sys.modules.get(name)
+    if module is None:
+        try:
+            spec = importlib.util.find_spec(name)
+        except (ImportError, ValueError):
+            spec = None
+        folders, origin = (spec.submodule_search_locations, spec.origin) if spec else (None, None)
+    else:
+        folders, origin = getattr(module, "__path__", None), getattr(module, "__file__", None)
+    return [Path(folder) for folder in folders or ()], Path(origin) if origin else None
+
+
+def _imports(path: Path) -> set[str]:
+    """Name the modules that a file imports anywhere, in functions too, but for relative and installed ones."""
+    try:
+        tree = ast.parse(path.read_bytes())
+    except (SyntaxError, ValueError):
+        return set()
+    names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    names |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module and not node.level}
+    return {top for top in {name.partition(".")[0] for name in names} if not _is_installed(top)}
+
+
+def _is_installed(name: str) -> bool:
+    folders, file = _places(name)
+    # By the folder's name: an environment may be laid over another one.
+    return any(not _SITES.isdisjoint(place.parts) for place in (*folders, *([file] if file else [])))
 
 
 def _content(path: Path) -> bytes:
@@ -72,19 +116,24 @@ def _content(path: Path) -> bytes:
     return path.read_bytes() if about.st_size < _LARGE else f"{about.st_size} {about.st_mtime_ns}".encode()
 
 
-def _file(module: ModuleType | None) -> Path | None:
-    file = getattr(module, "__file__", None)
-    path = Path(file) if isinstance(file, str) else None
-    return path.resolve() if path and path.is_file() else None
-
-
 def _value_digest(implementation: Any) -> str | None:
-    from datasets.fingerprint import Hasher
+    from datasets.utils._dill import Pickler
 
+    class Steady(Pickler):
+        """Takes sets in an order that does not change from process to process, constants of functions among them."""
+
+        dispatch = type(Pickler.dispatch)({**Pickler.dispatch, frozenset: _save_sorted, set: _save_sorted})
+
+    stream = BytesIO()
     try:
-        return Hasher.hash(implementation)
+        Steady(stream, recurse=True).dump(implementation)
     except Exception:  # pickling fails in as many ways as there are objects
         return None
+    return blake2b(stream.getvalue(), digest_size=16).hexdigest()
+
+
+def _save_sorted(pickler: Any, values: Any) -> None:
+    pickler.save_reduce(type(values), (sorted(values, key=repr),), obj=values)
 
 
 def _digest(parts: Iterable[bytes]) -> str:

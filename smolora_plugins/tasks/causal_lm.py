@@ -35,10 +35,12 @@ class CausalLM:
 def _texts(examples: Sequence[Example], tokenizer: Any, max_length: int) -> Iterator[Encoded | Drop]:
     # Asked for once: a tokenizer looks its special tokens up by name each time.
     end: int | None = tokenizer.eos_token_id
+    # Some tokenizers end every text on their own; a prompt goes on. One that its writer ended stays so.
+    closes = end is not None and token_ids(tokenizer, ["a"])[0][-1:] == [end]
     # The prompt is tokenised as it will be when it is alone before the model, so that training meets the same tokens.
     prompts = [example.prompt for example in examples if example.prompt]
     tokens = token_ids(tokenizer, [*((example.prompt or "") + example.text for example in examples), *prompts])
-    whole, alone = tokens[: len(examples)], (_unended(ids, end) for ids in tokens[len(examples) :])
+    whole, alone = tokens[: len(examples)], (ids[:-1] if closes else ids for ids in tokens[len(examples) :])
     begun = [next(alone) if example.prompt else None for example in examples]
     # Where a token straddles the border, the completion is tokenised alone too.
     straddles = [start is not None and ids[: len(start)] != start for ids, start in zip(whole, begun, strict=True)]
@@ -77,8 +79,3 @@ def _open(ids: list[int], end: int | None) -> int:
 
 def _ended(ids: list[int], end: int | None) -> list[int]:
     return ids if end is None or ids[-1:] == [end] else [*ids, end]
-
-
-def _unended(ids: list[int], end: int | None) -> list[int]:
-    # Some tokenizers end every text on their own; a prompt goes on.
-    return ids[:-1] if ids and ids[-1] == end else ids

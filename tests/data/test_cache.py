@@ -4,7 +4,9 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -181,17 +183,30 @@ def test_a_folder_that_cannot_be_written_is_named_with_the_way_out(tmp_path: Pat
 
 
 def test_what_nobody_used_for_a_month_and_what_a_crash_left_is_removed(tmp_path: Path) -> None:
-    for name, days in (("used", 20), ("unused", 31), (".staging-new", 0.5), (".staging-old", 2)):
+    entries = {"a" * 40: 20, "b" * 40: 31, f".staging-{'c' * 40}-01234567": 0.5, f".staging-{'d' * 40}-01234567": 2}
+    for name, days in {**entries, "thesis": 400}.items():
         write_entry(tmp_path / name, iter([part(1)]), dict)
         then = time.time() - days * 24 * 3600
         os.utime(tmp_path / name, (then, then))
     write_entry(tmp_path / "fresh", iter([part(1)]), dict)
-    assert sorted(entry.name for entry in tmp_path.iterdir()) == [".staging-new", "fresh", "used"]
+    left = {"a" * 40, f".staging-{'c' * 40}-01234567", "thesis", "fresh"}
+    assert {entry.name for entry in tmp_path.iterdir()} == left
+
+
+def test_of_two_runs_that_write_one_entry_each_gets_it(tmp_path: Path) -> None:
+    def writes(at: int) -> list[int]:
+        barrier.wait()
+        return write_entry(tmp_path / f"{at:040x}", iter([part(1, 2)]), dict).dataset["input_ids"][:]
+
+    barrier = threading.Barrier(3)
+    with ThreadPoolExecutor(3) as pool:
+        for at in range(20):
+            assert list(pool.map(writes, [at] * 3)) == [[[1], [2]]] * 3
 
 
 def test_the_folder_follows_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("SMOLORA_CACHE", str(tmp_path / "mine"))
-    assert cache_folder() == tmp_path / "mine"
+    assert cache_folder() == tmp_path / "mine" / "rows"
     monkeypatch.delenv("SMOLORA_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert cache_folder() == tmp_path / "smolora"
+    assert cache_folder() == tmp_path / "smolora" / "rows"

@@ -254,6 +254,35 @@ def test_a_template_that_leaves_calls_out_trains_nothing_of_them(llama: Path) ->
     assert encode(row, make_tokenizer(llama, CHATML)) == Drop("the chat template leaves out tool calls")
 
 
+def test_a_call_is_left_out_even_if_somebody_names_its_function(llama: Path) -> None:
+    call = {"type": "function", "function": {"name": "get_weather", "arguments": {"city": "Paris"}}}
+    turns = [
+        {"role": "user", "content": "Use get_weather for Paris"},
+        {"role": "assistant", "content": "", "tool_calls": [call]},
+    ]
+    assert encode({"messages": turns}, make_tokenizer(llama, CHATML)) == Drop("the chat template leaves out tool calls")
+
+
+@pytest.mark.parametrize("role", ["system", "tool"])
+def test_what_a_template_does_not_write_drops_the_row(role: str, llama: Path) -> None:
+    deaf = CHATML.replace("{% for message in messages %}", f"{{% for message in messages if message.role != '{role}' %}}")
+    turns = [{"role": role, "content": "It is 'cold'."}, *chat("Hi", "Hello")["messages"]]
+    reason = f"the chat template leaves out what a turn of the {role} says"
+    assert encode({"messages": turns}, make_tokenizer(llama, deaf)) == Drop(reason)
+    assert isinstance(encode({"messages": turns}, make_tokenizer(llama, CHATML)), Encoded)
+
+
+def test_tools_that_a_template_does_not_write_drop_the_row(llama: Path) -> None:
+    tools = [{"type": "function", "function": {"name": "get_weather", "parameters": {}}}]
+    row = {**chat("Hi", "Hello"), "tools": tools}
+    assert encode(row, make_tokenizer(llama, CHATML)) == Drop("the chat template leaves out the tools")
+
+
+def test_an_end_that_a_prompt_was_given_is_not_trained(llama: Path) -> None:
+    row = {"prompt": "hi you</s>", "completion": "a cat</s>"}
+    assert seen(row, make_tokenizer(llama)) == [("hi you</s>a cat</s>", ["a cat</s>"])]
+
+
 def test_a_template_that_rewrites_earlier_turns_gives_a_sequence_for_each(llama: Path) -> None:
     row = chat("who sat?", "<think>\nmat\n</think>\n\na cat", "where?", "on it")
     asked = "<|im_start|>user\nwho sat?<|im_end|>\n<|im_start|>assistant\n"

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 import transformers
 from datasets import Dataset
@@ -112,6 +113,7 @@ def test_a_prompt_that_leaves_no_room_is_dropped_with_its_reason(tokenizer: Any)
             "step": "encode",
             "reason": "the prompt fills data.max_seq_length 5",
             "rows": 1,
+            "lost": True,
             "largest": 10,
             "samples": ["rows.jsonl:1"],
         }
@@ -313,8 +315,8 @@ def test_the_ledger_says_what_each_step_took_and_gave(tokenizer: Any) -> None:
 
     found = prepared([{"text": text} for text in ("the cat", "a", "film", "on")], tokenizer, step(twice))
     assert found.ledger.as_dict()["steps"] == [
-        {"step": "twice", "rows_in": 4, "rows_out": 4},
-        {"step": "encode", "rows_in": 4, "rows_out": 4},
+        {"step": "twice", "rows_in": 4, "rows_out": 4, "dropped": 2, "added": 2},
+        {"step": "encode", "rows_in": 4, "rows_out": 4, "dropped": 0, "added": 0},
     ]
     assert found.ledger.reasons == {"twice: short (the longest: 2)": 2}
     assert adds_up(found.ledger) and balances(found.ledger)
@@ -363,7 +365,37 @@ def test_more_lost_rows_than_allowed_stop_the_run(tokenizer: Any) -> None:
     rows: list[dict[str, Any]] = [{"text": "cat"}] * 6 + [{"text": 1}] * 3 + [{"text": ""}]
     message = refusal(rows, tokenizer, on_bad_row="drop", max_row_loss=0.3)
     assert message == (
-        "data.train: 4 of 10 rows were dropped, 40.0%, and data.max_row_loss is 0.3; "
+        "data.train: 4 of 10 rows could not be used, 40.0%, and data.max_row_loss is 0.3; "
         "3 rows: read: column 'text' must be text, is int 1; 1 rows: read: column 'text' has nothing to train"
     )
     assert prepared(rows, tokenizer, on_bad_row="drop", max_row_loss=0.4).ledger.dropped == 4
+
+
+def test_rows_that_a_step_leaves_out_as_asked_are_not_lost(tokenizer: Any) -> None:
+    def short(row: dict[str, Any]) -> Any:
+        return row if len(row["text"]) < 4 else Drop("long")
+
+    found = prepared([{"text": "cat"}, {"text": "the film"}], tokenizer, step(short), max_row_loss=0.0)
+    assert (found.ledger.dropped, found.ledger.lost) == (1, 0)
+
+
+def test_a_step_used_twice_has_two_accounts(tokenizer: Any) -> None:
+    def shorter(row: dict[str, Any]) -> Any:
+        return {"text": row["text"][1:]} if len(row["text"]) > 1 else Drop("nothing left")
+
+    steps = [attrs.evolve(step(shorter), number=number) for number in (1, 2)]
+    found = prepared([{"text": "cat"}, {"text": "we"}], tokenizer, *steps)
+    assert [(each["step"], each["rows_in"], each["rows_out"]) for each in found.ledger.as_dict()["steps"][:2]] == [
+        ("shorter", 2, 2),
+        ("shorter (2)", 2, 1),
+    ]
+    assert found.ledger.reasons == {"shorter (2): nothing left": 1}
+
+
+def test_a_stop_iteration_names_the_step_and_the_row(tokenizer: Any) -> None:
+    def first_long_word(row: dict[str, Any]) -> Any:
+        return {"text": next(word for word in row["text"].split() if len(word) > 3)}
+
+    with pytest.raises(RuntimeError, match="StopIteration") as caught:
+        prepared([{"text": "film"}, {"text": "cat"}], tokenizer, step(first_long_word))
+    assert caught.value.__notes__ == ["raised by plugin 'mine' (mine) while preprocessing rows.jsonl:2"]

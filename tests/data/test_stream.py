@@ -85,7 +85,7 @@ def test_what_is_wrong_with_the_first_rows_is_said_at_once(tokenizer: Any) -> No
 
 def test_too_many_lost_rows_stop_a_stream_before_its_end(tokenizer: Any) -> None:
     found = streamed(tokenizer, ["cat", 5] * 5000, on_bad_row="drop", max_row_loss=0.2)
-    with pytest.raises(DatasetError, match=r"data\.train: \d+ of \d+ rows were dropped, 50\.0%"):
+    with pytest.raises(DatasetError, match=r"data\.train: \d+ of \d+ rows could not be used, 50\.0%"):
         list(found.dataset)
     assert found.ledger.read < 10_000
 

@@ -2,8 +2,13 @@
 
 import os
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
+import psutil
 import pytest
 
 from smolora_core.data.workers import in_order
@@ -65,6 +70,39 @@ def test_an_error_of_taking_work_waits_for_the_work_before_it() -> None:
 
     with pytest.raises(DatasetError, match="is seven"):
         list(in_order(double, work(), 2))
+
+
+def wait_for_ever(number: int) -> int:
+    time.sleep(600 if number else 0)
+    return number
+
+
+def test_nobody_waits_for_work_that_nobody_wants() -> None:
+    start = time.monotonic()
+    results = in_order(wait_for_ever, iter([0, 1, 1, 1]), 2)
+    assert next(results) == 0
+    results.close()
+    assert time.monotonic() - start < 60
+
+
+def test_processes_end_with_the_one_that_gave_them_work(tmp_path: Path) -> None:
+    program = (
+        "import os, time\n"
+        "from smolora_core.data.workers import in_order\n"
+        "def name_itself(number):\n"
+        "    open(f'{os.getpid()}.pid', 'w').close()\n"
+        "    time.sleep(number)\n"
+        "list(in_order(name_itself, iter([600, 600]), 2))\n"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", program], cwd=tmp_path)
+    while len(list(tmp_path.glob("*.pid"))) < 2:
+        assert parent.poll() is None
+        time.sleep(0.05)
+    parent.kill()
+    parent.wait()
+    workers = [psutil.Process(int(file.stem)) for file in tmp_path.glob("*.pid") if psutil.pid_exists(int(file.stem))]
+    _, alive = psutil.wait_procs(workers, timeout=30)
+    assert not alive
 
 
 def test_a_process_that_is_killed_is_an_error_and_no_silence() -> None:

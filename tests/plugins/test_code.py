@@ -1,5 +1,6 @@
 """The digest of a component's code: it changes when the code may do something else, and otherwise does not."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -113,3 +114,40 @@ def test_a_file_loaded_as_a_plugin_is_its_source(tmp_path: Path) -> None:
     assert before is not None and loaded() == before
     (tmp_path / "mine.py").write_text(source.replace("return row", "return None"))
     assert loaded() != before
+
+
+def test_a_helper_imported_late_and_from_elsewhere_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "late_helper.py").write_text("import further_helper\n")
+    (tmp_path / "elsewhere" / "further_helper.py").write_text("WORDS = 1\n")
+    (tmp_path / "late_step.py").write_text("def keep(row):\n    import late_helper\n    return row\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path / "elsewhere")
+    __import__("late_step")
+    before = digest("late_step:keep")
+    assert digest("late_step:keep") == before
+    (tmp_path / "elsewhere" / "further_helper.py").write_text("WORDS = 2\n")
+    assert digest("late_step:keep") != before
+
+
+def test_sets_have_one_digest_in_every_process(tmp_path: Path) -> None:
+    (tmp_path / "sets.py").write_text(
+        "from smolora_core import Preprocessor\n"
+        "from smolora_core.plugins import Origin, Registered, Tier\n"
+        "from smolora_core.plugins.code import code_of\n"
+        "class Kept:\n"
+        "    words = None\n"
+        "    def __call__(self, row):\n"
+        "        return row\n"
+        "kept = Kept()\n"
+        "kept.words = {'aa', 'bb', 'cc', 'dd', 'ee'}\n"
+        "for step in (lambda row: row['text'] not in {'aa', 'bb', 'cc', 'dd', 'ee'}, kept):\n"
+        "    record = Preprocessor(name='mine', summary='', implementation=step)\n"
+        "    print(code_of(Registered(record, Origin('mine', Tier.USER))))\n"
+    )
+    found = set()
+    for seed in ("1", "2", "3"):
+        environment = {**os.environ, "PYTHONHASHSEED": seed}
+        command = [sys.executable, str(tmp_path / "sets.py")]
+        found.add(subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout)
+    assert len(found) == 1 and "None" not in found.pop()

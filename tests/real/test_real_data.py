@@ -21,8 +21,16 @@ SETS = {
         {"train": {"read": 999, "kept": 999, "truncated": 17}},
     ),
     "gsm8k": (
-        ["--data.train", DATA / "gsm8k" / "train.jsonl", "--data.eval", DATA / "gsm8k" / "test.jsonl"]
-        + ["--data.prompt_field", "question", "--data.completion_field", "answer"],
+        [
+            "--data.train",
+            DATA / "gsm8k" / "train.jsonl",
+            "--data.eval",
+            DATA / "gsm8k" / "test.jsonl",
+            "--data.prompt_field",
+            "question",
+            "--data.completion_field",
+            "answer",
+        ],
         {"train": {"read": 1500, "kept": 1500, "truncated": 0}, "eval": {"read": 200, "kept": 200}},
     ),
     "shakespeare": (
@@ -38,8 +46,14 @@ SETS = {
         {"train": {"read": 10062, "kept": 10062, "truncated": 0}},
     ),
     "wnut17": (
-        ["--data.train", DATA / "wnut17" / "wnut17train.conll", "--data.eval", DATA / "wnut17" / "emerging.dev.conll"]
-        + ["--data.preprocessors", JOINED],
+        [
+            "--data.train",
+            DATA / "wnut17" / "wnut17train.conll",
+            "--data.eval",
+            DATA / "wnut17" / "emerging.dev.conll",
+            "--data.preprocessors",
+            JOINED,
+        ],
         {"train": {"read": 3394, "kept": 3394}, "eval": {"read": 1009, "kept": 1009}},
     ),
 }

@@ -6,6 +6,7 @@ and both must be beginnings of the whole. A template that writes earlier turns o
 leaves out their thoughts) gives a text for each trained turn, as the model meets it.
 """
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -71,10 +72,21 @@ def write(conversation: Conversation, tokenizer: Any, template: str | None, ends
             raise UnwritableError(f"the chat template refuses it ({first_line(error)})") from error
 
     whole, marked = rendered(messages)
-    trained = [index for index, learned in enumerate(conversation.trained) if learned]
-    for index in trained:
-        if any(call["function"]["name"] not in whole for call in messages[index].get("tool_calls", ())):
+    for message in messages:
+        if message["role"] != "assistant" and not _says(whole, message["content"]):
+            raise UnwritableError(f"the chat template leaves out what a turn of the {message['role']} says")
+        silent = {key: value for key, value in message.items() if key != "tool_calls"}
+        if (
+            silent != message
+            and rendered(
+                [{**silent, "content": silent.get("content") or ""} if each is message else each for each in messages]
+            )[0]
+            == whole
+        ):
             raise UnwritableError("the chat template leaves out tool calls")
+    if tools and not all(tool.get("function", tool).get("name", "") in whole for tool in tools):
+        raise UnwritableError("the chat template leaves out the tools")
+    trained = [index for index, learned in enumerate(conversation.trained) if learned]
     if (spans := _marked(marked, conversation)) is not None:
         return [_written(whole, spans, ends)]
     turns = [(rendered(messages[:index], prompt=True)[0], rendered(messages[: index + 1])[0]) for index in trained]
@@ -83,6 +95,12 @@ def write(conversation: Conversation, tokenizer: Any, template: str | None, ends
     if all(whole.startswith(through) for _, through in turns):
         return [_written(whole, [(len(before), len(through)) for before, through in turns], ends)]
     return [_written(through, [(len(before), len(through))], ends) for before, through in turns]
+
+
+def _says(text: str, content: str | None) -> bool:
+    """Whether a text holds what was said, as it was said or as JSON."""
+    said = (content or "").strip()
+    return any(spelt in text for spelt in (said, json.dumps(said)[1:-1], json.dumps(said, ensure_ascii=False)[1:-1]))
 
 
 def _marked(marked: list[tuple[int, int]], conversation: Conversation) -> list[tuple[int, int]] | None:

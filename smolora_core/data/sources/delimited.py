@@ -2,7 +2,7 @@
 
 import csv
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from contextlib import suppress
 from functools import lru_cache
 from io import StringIO
@@ -88,7 +88,7 @@ def _dialect_of(path: Path, reading: Reading, own: str, _: tuple[int, ...]) -> D
     samples = {delimiter: _sample(text, delimiter, whole=whole) for delimiter in given}
     fitting = [delimiter for delimiter in given if _fits(samples[delimiter])] or [given[0]]
     sample = samples[fitting[0]]
-    header = _names_columns([cells for _, cells in sample]) if reading.header == "auto" else reading.header
+    header = _names_columns([cells for _, cells in sample], reading.fields) if reading.header == "auto" else reading.header
     line, first = sample[0] if sample else (0, [])
     name = path.as_posix()
     guesses = [
@@ -115,11 +115,13 @@ def _fits(sample: Sequence[tuple[int, Sequence[str]]]) -> bool:
     return len(counts) == 1 and counts != {1}
 
 
-def _names_columns(sample: Sequence[Sequence[str]]) -> bool:
+def _names_columns(sample: Sequence[Sequence[str]], fields: Set[str]) -> bool:
     """Whether the first record names columns; it does unless something speaks against that."""
     if not sample:
         return True
     first = [cell.strip() for cell in sample[0]]
+    if not fields.isdisjoint(first):
+        return True
     named = list(filter(None, first))
     if any(map(_is_number, named)):
         return False

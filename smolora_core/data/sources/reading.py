@@ -40,6 +40,7 @@ class Reading:
         header: whether its first record names the columns.
         streaming: whether the rows of a hub dataset come over the network as they are read.
         kind: of all files, whatever their names say.
+        fields: names of columns that are looked for; a record that has one of them is a header.
 
     Example:
         >>> Reading(encoding="latin-1", delimiter="\\t").delimiter
@@ -51,11 +52,14 @@ class Reading:
     header: Literal["auto"] | bool = "auto"
     streaming: bool = False
     kind: FileKind | None = None
+    fields: frozenset[str] = frozenset({"text", "prompt", "completion", "instruction", "input", "output", "messages"})
 
     @classmethod
     def of(cls, config: DataConfig) -> Self:
         """Take what a config says."""
-        return cls(config.encoding, config.delimiter, config.header, config.streaming)
+        wanted = {name: getattr(config, name) for name in attrs.fields_dict(DataConfig) if name.endswith("_field")}
+        fields = {each for name in wanted.values() for each in ([name] if isinstance(name, str) else name or ())}
+        return cls(config.encoding, config.delimiter, config.header, config.streaming, fields=frozenset(fields))
 
     def check(self) -> None:
         """Refuse what no file can be read with.

@@ -38,6 +38,9 @@ def read_delimited(path: Path, reading: Reading, on_bad: OnBad, *, own: str) -> 
         _check_names(columns, f"{name}:{line}")
         unnamed = [column for column, cell in zip(columns, cells, strict=True) if dialect.header and not cell.strip()]
         for line, cells in found if dialect.header else chain([first], found):
+            if dialect.header and cells == first[1] and len(cells) > 1:
+                on_bad(Problem("repeats the header", where=f"{name}:{line}", hint="remove the line, or drop bad rows"))
+                continue
             if len(cells) != len(columns):
                 on_bad(_ragged(len(cells), len(columns), dialect.delimiter, f"{name}:{line}"))
                 continue
