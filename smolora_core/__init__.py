@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from smolora_core.handler import DatasetHandler as DatasetHandler
     from smolora_core.handler import prepare_dataset as prepare_dataset
     from smolora_core.hookspecs import hookimpl as hookimpl
+    from smolora_core.losses import WeightedMSELoss as WeightedMSELoss
     from smolora_core.training.profiling import profile_code as profile_code
 
 _HOMES = {
@@ -67,6 +68,7 @@ _HOMES = {
     ),
     "handler": ("DatasetHandler", "prepare_dataset"),
     "hookspecs": ("hookimpl",),
+    "losses": ("WeightedMSELoss",),
     "training.profiling": ("profile_code",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

@@ -11,10 +11,11 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from inspect import isclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, get_args
 
 import attrs
 
+from smolora_core.config import DataConfig
 from smolora_core.errors import PluginError, nearest
 
 if TYPE_CHECKING:
@@ -31,8 +32,11 @@ __all__ = [
     "Preprocessor",
     "Targets",
     "Task",
+    "TaskSetup",
 ]
 
+# `scored` rows are labelled ones whose labels are numbers.
+_SHAPES = (*get_args(attrs.fields_dict(DataConfig)["format"].type)[1:], "scored")
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
 _TARGET = re.compile(r"[^\W\d]\w*(\.\w+)*:[^\W\d]\w*(\.\w+)*")
 
@@ -49,6 +53,13 @@ def _are_names(component: "Component", field: "attrs.Attribute[Any]", values: An
     if not isinstance(values, tuple) or not all(isinstance(value, str) for value in values):
         hint = f"write ({values!r},)" if isinstance(values, str) else ""
         raise PluginError(f"{field.name} must be a list of names, is {values!r}", where=f"{component.title}:", hint=hint)
+
+
+def _are_shapes(task: "Task", field: "attrs.Attribute[Any]", values: Any) -> None:
+    _are_names(task, field, values)
+    if unknown := next((value for value in values if value not in _SHAPES), None):
+        hint = nearest(unknown, _SHAPES) or f"there are: {', '.join(_SHAPES)}"
+        raise PluginError(f"formats names {unknown!r}, which no rows have", where=f"{task.title}:", hint=hint)
 
 
 def _one_of(*choices: str) -> Any:
@@ -161,9 +172,11 @@ class Loss(Component):
     """An unreduced loss; the core weights, sums and normalises what it returns.
 
     Attributes:
-        kind: `token`: `(logits[n, V], targets[n]) -> [n]`, called on chunks of supervised positions;
-            `prediction`: `(predictions[B, ...], targets[B, ...]) -> [B, ...]`; `model`: `(model, batch) -> (sum, weight)`.
-        columns: dataset columns it needs, a per-row `weight` say; they arrive as keyword arguments.
+        kind: `token`: `(logits[n, V], targets[n]) -> [n]`, called on chunks of supervised positions, or on rows that have a
+            class each; `prediction`: `(predictions[B, ...], targets[B, ...]) -> [B, ...]`; `model`:
+            `(model, batch) -> (sum, weight)`.
+        columns: dataset columns it needs, a per-row `weight` say; they arrive as keyword arguments, a value for each target
+            of a token loss, and `[B, 1]` beside predictions `[B, K]`.
     """
 
     noun: ClassVar[str] = "loss"
@@ -206,9 +219,13 @@ class Task(Component):
     Attributes:
         model_class: the `transformers` auto class that loads the base model.
         peft_task_type: PEFT's `TaskType` name, or None for a task PEFT has no type for.
-        loss: the name of the default loss.
+        loss: the name of the default loss. A loss fits that is of the same kind, or of kind `model`.
+        several: the name of the default loss where rows may have several labels each, instead of one.
+        predicts: what the logits stand beside. `next-token`: `logits[B, T]` and the labels `[B, T]` one position on; `token`:
+            the labels at the same position; `row`: `logits[B, C]` and labels `[B]` of classes, or `[B, K]` of numbers.
+        new_head: whether a head that the base model has no weights for is expected; it is trained whole and saved.
         architectures: ends of architecture names (`ForCausalLM`) that `task: auto` takes as this task.
-        formats: shapes of rows it can learn from, of those that `data.format` knows.
+        formats: shapes of rows it can learn from, of those that `data.format` knows, or `scored`: a text and numbers.
     """
 
     noun: ClassVar[str] = "task"
@@ -217,10 +234,20 @@ class Task(Component):
     model_class: str
     peft_task_type: str | None = None
     loss: str
+    several: str | None = None
+    predicts: Literal["next-token", "token", "row"] = attrs.field(
+        default="next-token", validator=_one_of("next-token", "token", "row")
+    )
+    new_head: bool = False
     architectures: tuple[str, ...] = attrs.field(default=(), converter=_tuple, validator=_are_names)
     formats: tuple[str, ...] = attrs.field(
-        default=("text", "prompt-completion", "instruction", "messages"), converter=_tuple, validator=_are_names
+        default=("text", "prompt-completion", "instruction", "messages"), converter=_tuple, validator=_are_shapes
     )
+
+    @property
+    def writes(self) -> bool:
+        """Whether the model writes text, so that its labels are tokens that should end."""
+        return self.predicts == "next-token" or self.peft_task_type == "SEQ_2_SEQ_LM"
 
 
 KINDS: Mapping[str, type[Component]] = {
@@ -292,11 +319,51 @@ class Encoded:
     open_ended: int = 0
 
 
+@attrs.frozen(kw_only=True)
+class TaskSetup:
+    """What a task looks at before the model is loaded.
+
+    Attributes:
+        train: encoded rows to train on: a `datasets.Dataset`, or rows that are streamed.
+        held_out: those to evaluate on, or None.
+        tokenizer: of the base model.
+        pad_token_id: what rows are filled up with.
+        model_config: the base model's transformers config.
+        label_field: the label columns that the config names.
+    """
+
+    train: Iterable[Mapping[str, Any]]
+    held_out: Iterable[Mapping[str, Any]] | None
+    tokenizer: Any
+    pad_token_id: int
+    model_config: Any
+    label_field: str | tuple[str, ...] | None = None
+
+
 class TaskImplementation(Protocol):
-    """What a `Task` builds."""
+    """What a `Task` builds; it may have methods of `TaskMethods` too."""
 
     def encode(self, examples: Sequence[Any], tokenizer: Any, max_length: int) -> "Sequence[Encoded | Drop]":
         """Turn examples into features, each into one or more sequences or a reason to drop it."""
 
     def collate(self, rows: Sequence[Mapping[str, Any]], pad_token_id: int) -> "dict[str, Tensor]":
-        """Make a micro-batch of encoded rows."""
+        """Make a micro-batch of encoded rows. With a further argument `seed`, it is told a number to draw by.
+
+        The number changes with the run's seed and the epoch, and is the same in every evaluation.
+        """
+
+
+class TaskMethods(Protocol):
+    """What the implementation of a task may have besides; it has those it needs and no others."""
+
+    def configure(self, setup: TaskSetup) -> Mapping[str, Any]:
+        """Look at the encoded rows; return what to change in the model's config: `num_labels`, `id2label`, ...
+
+        It is called once, before rows are collated, on the object that collates them.
+        """
+
+    def observe(self, outputs: "Tensor", targets: "Tensor") -> "Tensor":
+        """Keep what metrics are made of, `[n, k]`, of some `logits[n, C]` or `predictions[n, K]` and their targets."""
+
+    def metrics(self, observed: "Tensor", rows: "Tensor") -> Mapping[str, float]:
+        """Compute metrics of all that was kept in an evaluation, `[N, k]`, and of the number `[N]` of the row each is of."""

@@ -146,6 +146,9 @@ def smolora_tasks() -> Iterable[Task]:
                 model_class="AutoModelForSequenceClassification",
                 peft_task_type="SEQ_CLS",
                 loss="mse",
+                predicts="row",
+                new_head=True,
+                formats=("scored",),
             )
     """
     raise NotImplementedError

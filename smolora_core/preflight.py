@@ -1,6 +1,7 @@
 """Everything about a config that can be known without torch: all problems at once, in an instant."""
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any
 
 import attrs
@@ -8,12 +9,13 @@ import attrs
 from smolora_core.components import Loss, Task
 from smolora_core.config import Resolved
 from smolora_core.data.formats import FORMATS, peek_shape
+from smolora_core.data.labels import look_at_labels
 from smolora_core.data.sources import open_source, peek
 from smolora_core.data.sources.reading import Reading
 from smolora_core.errors import ConfigError, DatasetError, Problem, SmoLoRAError
 from smolora_core.model.header import ModelHeader, is_folder, read_header
 from smolora_core.model.limits import within_positions
-from smolora_core.model.targets import choose_targets
+from smolora_core.model.options import targets_of, unknown_options
 from smolora_core.plugins import PluginManager
 from smolora_core.plugins.choosing import Choices, choose_components
 from smolora_core.run_folder import locate
@@ -49,7 +51,8 @@ def preflight(resolved: Resolved, plugins: PluginManager) -> dict[str, str]:
     local = is_folder(config.model.path)
     header = attempt(read_header, config.model.path, resolved.where("model.path")) if local else None
     architectures = header.config.get("architectures") or () if header is not None else None
-    choices = attempt(choose_components, resolved, plugins.registry, architectures)
+    look = partial(look_at_labels, config.data)
+    choices = attempt(choose_components, resolved, plugins.registry, architectures, look)
     targets = attempt(_targets, resolved, header, plugins) if header is not None and header.modules else None
     if header is not None:
         attempt(within_positions, resolved, header.positions)
@@ -57,6 +60,7 @@ def preflight(resolved: Resolved, plugins: PluginManager) -> dict[str, str]:
     rows = attempt(_rows, resolved, choices)
     rows_eval = attempt(_rows, resolved, choices, "eval") if isinstance(config.data.eval, str) else None
     problems += unknown_arguments(config.training.extra, resolved.where("training.extra"))
+    problems += unknown_options(config.lora.extra, resolved.where("lora.extra"))
     problems += endless(config, resolved.where("data.streaming"))
     for origin, offered in plugins.tell("smolora_check_config", config=config):
         for problem in offered if isinstance(offered, Iterable) else [offered]:
@@ -69,7 +73,7 @@ def preflight(resolved: Resolved, plugins: PluginManager) -> dict[str, str]:
         raise ConfigError.of(problems)
     found = {"model": f"{config.model.path}" + (f"  {header.model_type}" if header else "  (hub id, not looked at)")}
     if targets is not None:
-        found["targets"] = f"{' '.join(targets.patterns)} in {len(targets.modules)} modules  {targets.reason}"
+        found["targets"] = f"{' '.join(targets.shown)} in {len(targets.modules)} modules  {targets.reason}"
     if choices is not None:
         found["task"], found["loss"] = str(choices.task), str(choices.loss)
     notes: list[str] = []
@@ -90,8 +94,8 @@ def _missing_parts(header: ModelHeader, path: str, where: str) -> Iterator[Probl
 
 
 def _targets(resolved: Resolved, header: ModelHeader, plugins: PluginManager) -> Any:
-    wanted = resolved.config.lora.target_modules
-    return choose_targets(wanted, header.model_type, header.modules, plugins.registry, resolved.where("lora.target_modules"))
+    lora, registry = resolved.config.lora, plugins.registry
+    return targets_of(lora, header.model_type, header.modules, registry, resolved.where, tied=header.tied)
 
 
 def _rows(resolved: Resolved, choices: Choices | None, key: str = "train") -> tuple[str, tuple[str, ...]]:
@@ -104,9 +108,12 @@ def _rows(resolved: Resolved, choices: Choices | None, key: str = "train") -> tu
     if config.preprocessors:
         return "columns come from preprocessors", source.notes()
     loss = choices.loss.registered.component if choices else None
-    extra = loss.columns if isinstance(loss, Loss) else ()
+    columns = loss.columns if isinstance(loss, Loss) else ()
+    extra = tuple(dict.fromkeys(filter(None, (*columns, config.weight_field))))
     task = choices.task.registered.component if choices else None
-    shape = peek_shape(config, rows, extra, task.formats if isinstance(task, Task) else FORMATS)
+    # Where no task could be chosen, any shape may be the right one.
+    formats = task.formats if isinstance(task, Task) else (*FORMATS, "labelled", "tokens")
+    shape = peek_shape(config, rows, extra, formats)
     if config.on_bad_row == "error":
         problems = [bad for row in rows if isinstance(bad := shape.read(row.row, row.where), Problem)]
         if problems:

@@ -94,7 +94,10 @@ def preview(resolved: Resolved, plugins: PluginManager, count: int) -> Preview:
 
 
 def _sequence(row: dict[str, Any], tokenizer: Any) -> Sequence:
-    pairs = zip(row["input_ids"], row["labels"], strict=True)
+    # What is not learned token by token has no labels beside its tokens.
+    labels = row.get("labels")
+    labels = labels if isinstance(labels, list) and len(labels) == len(row["input_ids"]) else [IGNORED] * len(row["input_ids"])
+    pairs = zip(row["input_ids"], labels, strict=True)
     pieces = []
     for supervised, group in groupby(pairs, lambda pair: pair[1] != IGNORED):
         tokens = [token for token, _ in group]

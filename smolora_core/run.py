@@ -1,9 +1,8 @@
 """A run from config to outcome: plan, prepare, train, finish."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import torch
 from transformers import PrinterCallback, TrainerCallback
 
 from smolora_core.checkpoints.store import Checkpoint, commit, keep_latest
-from smolora_core.components import CheckpointWriter, Task, Writer
+from smolora_core.components import CheckpointWriter, Task, TaskSetup, Writer
 from smolora_core.config import Resolved, RunConfig
 from smolora_core.config.dump import dump, plain
 from smolora_core.data.audit import audit_labels
@@ -22,8 +21,8 @@ from smolora_core.errors import PluginError, TrainingError
 from smolora_core.model.adapter import Adapted, adaptable_modules, attach, trainable_names
 from smolora_core.model.device import pick_device
 from smolora_core.model.load import load_base, load_tokenizer, padding_id, source_of
+from smolora_core.model.options import targets_of
 from smolora_core.model.proof import prove_saved
-from smolora_core.model.targets import choose_targets
 from smolora_core.plugins import PluginManager, build
 from smolora_core.plugins.choosing import Choices, default_strategies
 from smolora_core.plugins.loading import describe
@@ -33,14 +32,14 @@ from smolora_core.run_folder import claim, locate
 from smolora_core.settle import Settled, settle
 from smolora_core.training.arguments import make_arguments
 from smolora_core.training.callbacks import LogEvents, StepCallback
+from smolora_core.training.collator import Collator, EpochCallback
+from smolora_core.training.guards import LearningGuard
 from smolora_core.training.memory import Strategies
 from smolora_core.training.objective import make_objective
 from smolora_core.training.profiling import profile_code
 from smolora_core.training.trainer import SmoLoRATrainer
 
 __all__ = ["Outcome", "Run", "execute"]
-
-Collate = Callable[[Sequence[Mapping[str, Any]]], Mapping[str, torch.Tensor]]
 
 _AUDITED = 1024
 
@@ -71,7 +70,7 @@ class Outcome:
     Attributes:
         status: `finished`, `failed` or `interrupted`.
         steps: optimizer steps taken.
-        metrics: the last loss, and the evaluation before and after.
+        metrics: the last loss, and the evaluation before and after: its loss and what the task measures.
         adapter: the folder of the final adapter.
         model: the trained `PeftModel`.
         tokenizer: of the base model.
@@ -101,7 +100,7 @@ def execute(
     Raises:
         SmoLoRAError: something the user gave cannot be used, or the run failed; plugins are told of the outcome first.
     """
-    settled = settle(resolved, plugins)
+    settled = settle(resolved, plugins, rows)
     resolved = settled.resolved
     device = pick_device(resolved.config.model.device, resolved.where("model.device"))
     folder = locate(resolved)
@@ -131,17 +130,18 @@ def _work(settled: Settled, run: Run, rows: Any) -> Outcome:
     arguments = make_arguments(run.config, run.folder, run.device, evaluates=run.config.data.eval is not None)
     tokenizer = load_tokenizer(run.config.model, resolved.where("model.path"))
     sides = prepare_sides(settled.resolved, choices, tokenizer, settled.vocab_size, rows, run.emit)
-    collate = partial(choices.task.build().collate, pad_token_id=padding_id(tokenizer))
+    collator = Collator(choices.task.build(), padding_id(tokenizer), run.config.seed)
     if run.config.data.streaming:
         run.emit("note", text=f"rows are prepared while training · {sides.train.shape}: {', '.join(sides.train.columns)}")
     else:
         _account(run, sides)
-    _audit(run, sides.train, collate, tokenizer)
+    changes = _configure(collator, run, sides, tokenizer, settled.base_config)
+    _audit(run, choices, sides.train, collator, tokenizer)
     chosen = default_strategies(run.plugins.registry, run.device.type) if choices.memory is None else choices.memory
     strategies = Strategies(tuple((each.registered.origin, each.build()) for each in chosen), run)
     try:
-        adapted = _adapt(resolved, run, choices, settled.base_config, strategies)
-        outcome = _train(run, choices, adapted, collate, tokenizer, sides, strategies, arguments)
+        adapted = _adapt(resolved, run, choices, settled.base_config, changes, strategies)
+        outcome = _train(run, choices, adapted, collator, tokenizer, sides, strategies, arguments)
     except BaseException as error:
         _afterwards(run, error, strategies.run_finished)
         raise
@@ -158,12 +158,28 @@ def _account(run: Run, sides: Sides) -> None:
         train.dataset.save_to_disk(str(run.folder / "prepared"))
 
 
-def _adapt(resolved: Resolved, run: Run, choices: Choices, base_config: Any, strategies: Strategies) -> Adapted:
+def _configure(collator: Collator, run: Run, sides: Sides, tokenizer: Any, base_config: Any) -> dict[str, Any]:
+    """Let the task look at the encoded rows, and say what the model's config must hold for them."""
+    configure = getattr(collator.task, "configure", None)
+    if configure is None:
+        return {}
+    setup = TaskSetup(
+        train=sides.train.dataset,
+        held_out=sides.held_out.dataset if sides.held_out else None,
+        tokenizer=tokenizer,
+        pad_token_id=collator.pad_token_id,
+        model_config=base_config,
+        label_field=run.config.data.label_field,
+    )
+    return dict(configure(setup))
+
+
+def _adapt(
+    resolved: Resolved, run: Run, choices: Choices, base_config: Any, changes: Mapping[str, Any], strategies: Strategies
+) -> Adapted:
     """Load the base, choose its targets and attach the adapter."""
-    config = run.config
-    task = choices.task.registered.component
-    assert isinstance(task, Task)
-    base = load_base(config.model, task, run.device, base_config, strategies.load_kwargs())
+    config, task = run.config, _task_of(choices)
+    base = load_base(config.model, task, run.device, base_config, strategies.load_kwargs(), changes, config.seed)
     run.emit(
         "base",
         model=config.model.path,
@@ -172,14 +188,15 @@ def _adapt(resolved: Resolved, run: Run, choices: Choices, base_config: Any, str
         dtype=str(base.precision.dtype).removeprefix("torch."),
         reason=base.precision.reason,
     )
-    targets = choose_targets(
-        config.lora.target_modules,
+    targets = targets_of(
+        config.lora,
         base_config.model_type,
-        adaptable_modules(base.model),
+        {name: shape for name, shape in adaptable_modules(base.model).items() if name not in base.heads},
         run.plugins.registry,
-        resolved.where("lora.target_modules"),
+        resolved.where,
+        tied=bool(getattr(base_config.get_text_config(), "tie_word_embeddings", False)),
     )
-    adapted = attach(base.model, config.lora, targets, task, source_of(config.model), config.seed)
+    adapted = attach(base.model, config.lora, targets, task, source_of(config.model), config.seed, modules_to_save=base.heads)
     trained = trainable_names(adapted.model)
     strategies.model_ready(adapted.model)
     run.plugins.tell("smolora_adapter_attached", model=adapted.model, run=run)
@@ -190,7 +207,7 @@ def _adapt(resolved: Resolved, run: Run, choices: Choices, base_config: Any, str
         )
     run.emit(
         "targets",
-        patterns=targets.patterns,
+        patterns=targets.shown,
         modules=len(targets.modules),
         reason=targets.reason,
         trainable=adapted.trainable,
@@ -203,7 +220,7 @@ def _train(
     run: Run,
     choices: Choices,
     adapted: Adapted,
-    collate: Collate,
+    collator: Collator,
     tokenizer: Any,
     sides: Sides,
     strategies: Strategies,
@@ -225,15 +242,28 @@ def _train(
         save(f"checkpoint-{step}", step, metrics, writers)
         keep_latest(run.folder, config.checkpoints.keep)
 
+    def warn(text: str) -> None:
+        run.emit("warning", text=text)
+
     trainer = SmoLoRATrainer(
-        objective=make_objective(choices.loss.registered, choices.loss.build(), model),
+        objective=make_objective(
+            choices.loss.registered,
+            choices.loss.build(),
+            model,
+            predicts=_task_of(choices).predicts,
+            weight_field=config.data.weight_field,
+            observe=getattr(collator.task, "observe", None),
+        ),
         save=save_checkpoint,
+        summarise=getattr(collator.task, "metrics", None),
+        eval_collator=attrs.evolve(collator, epoch=None),
+        warn=warn,
         model=model,
         args=arguments,
         train_dataset=sides.train.dataset,
         eval_dataset=sides.held_out.dataset if sides.held_out else None,
-        data_collator=collate,
-        callbacks=[StepCallback(strategies), *_callbacks(run)],
+        data_collator=collator,
+        callbacks=[StepCallback(strategies), EpochCallback(collator), LearningGuard(warn), *_callbacks(run)],
     )
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(LogEvents(run.emit, lambda: trainer.tokens_seen))
@@ -255,8 +285,16 @@ def _train(
     )
 
 
-def _audit(run: Run, train: Prepared, collate: Collate, tokenizer: Any) -> None:
-    """Look at what the batches will train, before anything is trained."""
+def _task_of(choices: Choices) -> Task:
+    task = choices.task.registered.component
+    assert isinstance(task, Task)
+    return task
+
+
+def _audit(run: Run, choices: Choices, train: Prepared, collate: Collator, tokenizer: Any) -> None:
+    """Look at what the batches will train, before anything is trained: whether the model learns to write, and to stop."""
+    if not _task_of(choices).writes:
+        return
     size = run.config.training.per_device_train_batch_size
     audit = audit_labels(train.some(_AUDITED), collate, tokenizer, size, train.prompts)
     run.emit("labels", **attrs.asdict(audit))

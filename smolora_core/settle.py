@@ -1,10 +1,12 @@
 """A config settled on the model that it names: lengths it has room for, and components with their options."""
 
+from functools import partial
 from typing import Any
 
 import attrs
 
 from smolora_core.config import Resolved
+from smolora_core.data.labels import look_at_labels
 from smolora_core.model.header import is_folder, read_header
 from smolora_core.model.limits import within_positions
 from smolora_core.model.load import read_config
@@ -34,8 +36,13 @@ class Settled:
         return getattr(self.base_config.get_text_config(), "vocab_size", None)
 
 
-def settle(resolved: Resolved, plugins: PluginManager) -> Settled:
+def settle(resolved: Resolved, plugins: PluginManager, rows: Any = None) -> Settled:
     """Read what the model says of itself and choose the components.
+
+    Args:
+        resolved: the config and where its values stand.
+        plugins: the loaded plugins.
+        rows: a dataset in memory, in place of `data.train`.
 
     Raises:
         SmoLoRAError: the model cannot be read, or a component not be chosen.
@@ -45,6 +52,7 @@ def settle(resolved: Resolved, plugins: PluginManager) -> Settled:
         read_header(resolved.config.model.path, where)
     base_config = read_config(resolved.config.model, where)
     resolved = within_positions(resolved, getattr(base_config, "max_position_embeddings", None))
-    choices = choose_components(resolved, plugins.registry, base_config.architectures or ())
+    look = partial(look_at_labels, resolved.config.data, rows)
+    choices = choose_components(resolved, plugins.registry, base_config.architectures or (), look)
     assert choices is not None
     return Settled(spell_out(resolved, choices), choices, base_config)

@@ -49,6 +49,7 @@ def make_app() -> App:
     app.command("smolora_core.cli.generate:generate", name="generate", help="Continue a prompt with a trained adapter.")
     app.command("smolora_core.cli.report:report", name="report", help="Write the page of a run anew.")
     app.command("smolora_core.cli.components:components", name="components", help="List what plugins offer.")
+    app.command("smolora_core.cli.targets:targets", name="targets", help="Explain which modules LoRA adapts in a model.")
     data = App(name="data", help="Look at the data of a run.")
     data.command(
         "smolora_core.cli.data:preview",

@@ -57,6 +57,25 @@ def _probability(instance: object, attribute: "attrs.Attribute[Any]", value: flo
         raise ConfigError(f"{attribute.name} must be at least 0 and below 1, is {value!r}")
 
 
+def _each_above(limit: float) -> Any:
+    def check(instance: object, attribute: "attrs.Attribute[Any]", value: Mapping[str, float]) -> None:
+        if wrong := [f"{name}: {number!r}" for name, number in value.items() if not limit < number < math.inf]:
+            raise ConfigError(f"{attribute.name} must hold numbers above {limit}, has {', '.join(wrong)}")
+
+    return check
+
+
+def _init(instance: object, attribute: "attrs.Attribute[Any]", value: str) -> None:
+    usable = ("default", "gaussian", "orthogonal", "mica")
+    if value.startswith(("pissa", "olora", "corda", "loftq", "lora_ga")):
+        raise ConfigError(
+            f"init {value} changes the base weights, so that the saved adapter would not fit the base; "
+            f"choose one of {', '.join(usable)}"
+        )
+    if value not in usable:
+        raise ConfigError(f"init must be one of {', '.join(usable)}, is {value!r}")
+
+
 @attrs.frozen(kw_only=True)
 class Selection:
     """A component chosen by name, with the options the user gave it."""
@@ -97,7 +116,7 @@ class DataConfig:
     """File, glob, list of files, folder or hub id (`owner/name`, `owner/name:config`, `owner/name:config:split`)."""
     eval: float | str | None = attrs.field(default=None, validator=_fraction)
     """Fraction held out of train, or a file."""
-    format: Literal["auto", "text", "prompt-completion", "instruction", "messages", "labelled"] = "auto"
+    format: Literal["auto", "text", "prompt-completion", "instruction", "messages", "labelled", "tokens"] = "auto"
     """Shape of a row; auto looks at the columns."""
     text_field: str = "text"
     """Column of a text row."""
@@ -115,6 +134,8 @@ class DataConfig:
     """Column of a conversation; left out, messages or conversations."""
     label_field: str | tuple[str, ...] | None = None
     """Column, or columns, of what a text is labelled with."""
+    weight_field: str | None = None
+    """Column of numbers that say how much a row counts; left out, all count the same."""
     chat_template: str = "auto"
     """How turns become text: auto takes the tokenizer's template, plain is ours; or a .jinja file, or a name."""
     encoding: str = "auto"
@@ -155,7 +176,27 @@ class LoRAConfig:
     dropout: float = attrs.field(default=0.1, validator=_probability)
     """Share of inputs dropped in the adapter's path."""
     target_modules: str | tuple[str, ...] = "auto"
-    """auto, all-linear, or a list of module names."""
+    """auto, attention, all-linear, a list of module names, or a regular expression that full names match."""
+    exclude_modules: str | tuple[str, ...] = ()
+    """Modules that are not adapted: a list of names, or a regular expression."""
+    layers_to_transform: tuple[int, ...] = ()
+    """Numbers of the blocks that are adapted, from 0; left out, all."""
+    rank_pattern: Mapping[str, int] = attrs.field(factory=dict, validator=_each_above(0))
+    """Ranks of modules that differ from r, by name or regular expression."""
+    alpha_pattern: Mapping[str, float] = attrs.field(factory=dict, validator=_each_above(0))
+    """Scales of modules that differ from alpha, by name or regular expression."""
+    use_rslora: bool = False
+    """Whether the update is multiplied by alpha / sqrt(r) instead."""
+    use_dora: bool = False
+    """Whether directions and lengths of weights are learned apart (DoRA)."""
+    init: str = attrs.field(default="default", validator=_init)
+    """How the adapter starts, always from what the base computes: default, gaussian, orthogonal or mica."""
+    bias: Literal["none", "all", "lora_only"] = "none"
+    """Which biases of the base model are trained too."""
+    modules_to_save: tuple[str, ...] = ()
+    """Modules that are trained whole and saved with the adapter; new heads are, without being named."""
+    extra: Mapping[str, Any] = attrs.field(factory=dict)
+    """Further arguments of peft.LoraConfig by name."""
 
 
 @attrs.frozen(kw_only=True)

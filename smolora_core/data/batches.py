@@ -18,21 +18,22 @@ def pad(rows: Sequence[Mapping[str, Any]], pad_token_id: int) -> dict[str, Tenso
     """Pad token lists on the right to the longest row, and stack what else the rows hold.
 
     Args:
-        rows: each with `input_ids` and other lists of the same length, or scalars.
-        pad_token_id: what fills `input_ids`; labels are filled with -100.
+        rows: each with `input_ids`, other lists, or scalars.
+        pad_token_id: what fills lists up; labels are filled with -100.
 
     Returns:
-        `input_ids`, `attention_mask` and every list column as `[B, T]`; scalar columns as `[B]`.
+        `input_ids`, `attention_mask` and every list column as `[B, T]`, where `T` is the longest list of the column; scalar
+        columns as `[B]`.
     """
-    length = max(len(row["input_ids"]) for row in rows)
     batch: dict[str, Tensor] = {}
     for name in rows[0]:
         values = [row[name] for row in rows]
         if isinstance(values[0], list):
+            length = max(map(len, values))
             filler = _FILLERS.get(name, pad_token_id)
             batch[name] = torch.tensor([[*value, *[filler] * (length - len(value))] for value in values])
         else:
             batch[name] = torch.tensor(values)
-    mask = [[1] * len(row["input_ids"]) + [0] * (length - len(row["input_ids"])) for row in rows]
-    batch["attention_mask"] = torch.tensor(mask)
+    lengths = torch.tensor([len(row["input_ids"]) for row in rows])
+    batch["attention_mask"] = (torch.arange(batch["input_ids"].shape[1]) < lengths[:, None]).long()
     return batch

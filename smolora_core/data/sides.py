@@ -136,7 +136,9 @@ def recipe_for(resolved: Resolved, choices: Choices, tokenizer: Any, vocab_size:
         task=choices.task.build(),
         formats=task.formats,
         tokenizer=tokenizer,
-        extra=loss.columns if isinstance(loss, Loss) else (),
+        extra=tuple(
+            dict.fromkeys(filter(None, (*(loss.columns if isinstance(loss, Loss) else ()), resolved.config.data.weight_field)))
+        ),
         seed=resolved.config.seed,
         vocab_size=vocab_size,
         side=side,

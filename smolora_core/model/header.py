@@ -2,7 +2,6 @@
 
 import json
 import operator
-import re
 import struct
 from difflib import get_close_matches
 from pathlib import Path
@@ -11,12 +10,10 @@ from typing import Any
 import attrs
 
 from smolora_core.errors import ModelLoadError
+from smolora_core.model.roles import is_head_or_embedding
 
-__all__ = ["ModelHeader", "base_of_adapter", "is_folder", "is_head_or_embedding", "read_header"]
+__all__ = ["ModelHeader", "base_of_adapter", "is_folder", "read_header"]
 
-_HEAD_OR_EMBEDDING = re.compile(
-    r"(^|\.)(lm_head|embed_out|shared|wte|wpe|relative_attention_bias|\w*embed(s|ding|dings|_\w+)?)$"
-)
 _WEIGHTS = ("*.safetensors", "*.bin")
 _TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt")
 
@@ -54,10 +51,15 @@ class ModelHeader:
         return self._number("vocab_size")
 
     @property
-    def modules(self) -> tuple[str, ...]:
-        """Names of the modules whose weight is a matrix, but for heads and embeddings, in the order of the files."""
-        matrices = (name for name, shape in self.shapes.items() if name.endswith(".weight") and len(shape) == 2)
-        return tuple(module for name in matrices if not is_head_or_embedding(module := name.removesuffix(".weight")))
+    def modules(self) -> dict[str, tuple[int, ...]]:
+        """The modules whose weight is a matrix, but for heads and embeddings, in the order of the files, with its shape."""
+        matrices = {name.removesuffix(".weight"): shape for name, shape in self.shapes.items() if name.endswith(".weight")}
+        return {name: shape for name, shape in matrices.items() if len(shape) == 2 and not is_head_or_embedding(name)}
+
+    @property
+    def tied(self) -> bool:
+        """Whether the head shares its weights with the embeddings."""
+        return self.config.get("tie_word_embeddings") is True
 
     def _number(self, *names: str) -> int | None:
         """Find a number above 0 in the config; that of a model's language part comes first."""
@@ -65,11 +67,6 @@ class ModelHeader:
         sections = (text if isinstance(text, dict) else {}, self.config)
         values = (section.get(name) for section in sections for name in names)
         return next((value for value in values if type(value) is int and value > 0), None)
-
-
-def is_head_or_embedding(module: str) -> bool:
-    """Whether a module's name is one that models give to their output head or to a table of embeddings."""
-    return _HEAD_OR_EMBEDDING.search(module) is not None
 
 
 def is_folder(path: str) -> bool:
@@ -95,7 +92,7 @@ def read_header(path: str | Path, where: str = "") -> ModelHeader:
     """
     try:
         folder = Path(path).expanduser()
-        if not (folder / "config.json").is_file():
+        if not (folder / "config.json").is_file() or (folder / "adapter_config.json").is_file():
             raise _no_model(path, folder, where)
         values = _read_object(folder / "config.json")
         shapes: dict[str, tuple[int, ...]] = {}

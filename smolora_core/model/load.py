@@ -1,6 +1,7 @@
 """Load a base model and its tokenizer."""
 
 import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,12 @@ class Base:
     Attributes:
         model: frozen, on its device, in its dtype.
         precision: the dtype and why.
+        heads: names of the modules to be trained whole: what the base model had no weights for, and what else stands after it.
     """
 
     model: Any
     precision: Precision
+    heads: tuple[str, ...] = ()
 
 
 def source_of(model: ModelConfig) -> str:
@@ -59,7 +62,15 @@ def padding_id(tokenizer: Any) -> int:
     return next(int(token) for token in known if token is not None)
 
 
-def load_base(model: ModelConfig, task: Task, device: torch.device, config: Any, extra: dict[str, Any] | None = None) -> Base:
+def load_base(
+    model: ModelConfig,
+    task: Task,
+    device: torch.device,
+    config: Any,
+    extra: Mapping[str, Any] | None = None,
+    changes: Mapping[str, Any] | None = None,
+    seed: int = 0,
+) -> Base:
     """Load the base model for a task.
 
     Args:
@@ -68,6 +79,8 @@ def load_base(model: ModelConfig, task: Task, device: torch.device, config: Any,
         device: where it goes.
         config: its transformers config.
         extra: further keyword arguments of `from_pretrained`, from memory strategies.
+        changes: of the config, from the task: `num_labels`, say.
+        seed: of the initial values of a new head.
 
     Raises:
         ModelLoadError: the weights cannot be loaded, or some of them are missing.
@@ -77,14 +90,37 @@ def load_base(model: ModelConfig, task: Task, device: torch.device, config: Any,
     inner = getattr(text, "intermediate_size", None) or 4 * hidden
     precision = choose_dtype(model.dtype, device, hidden, inner)
     auto = getattr(transformers, task.model_class)
-    loaded, info = _loading(model, "", auto.from_pretrained, dtype=precision.dtype, output_loading_info=True, **(extra or {}))
-    if missing := sorted(info["missing_keys"]):
+    arguments = {"dtype": precision.dtype, "output_loading_info": True, **(changes or {}), **(extra or {})}
+    if task.new_head:
+        # A head of another number of labels is a new one.
+        arguments["ignore_mismatched_sizes"] = True
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        loaded, info = _loading(model, "", auto.from_pretrained, **arguments)
+    new = [*info["missing_keys"], *(key for key, *_ in info.get("mismatched_keys", ()))]
+    owners = {key.rpartition(".")[0] for key in new}
+    if missing := sorted(key for key in new if not task.new_head or not _may_be_head(loaded, key.rpartition(".")[0])):
         raise ModelLoadError(
             f"{model.path} has no weights for {len(missing)} tensors, {missing[0]!r} among them",
             hint=f"is it a {task.name} model?",
         )
+    heads = tuple(sorted(owners.union(_after_the_base(loaded)))) if task.new_head else ()
     loaded.requires_grad_(False)
-    return Base(loaded.to(device), precision)
+    return Base(loaded.to(device), precision, heads)
+
+
+def _may_be_head(model: Any, module: str) -> bool:
+    """Whether a module may be part of a head: it is none of many equal blocks, and no table of embeddings."""
+    numbered = any(part.isdigit() for part in module.split("."))
+    return not numbered and not isinstance(model.get_submodule(module), torch.nn.Embedding)
+
+
+def _after_the_base(model: Any) -> Iterable[str]:
+    """Name the modules with weights of their own that a task's model has besides the base."""
+    trunk = f"{model.base_model_prefix}."
+    for name, module in model.named_modules():
+        if name and not f"{name}.".startswith(trunk) and any(True for _ in module.parameters(recurse=False)):
+            yield name
 
 
 def _loading(model: ModelConfig, where: str, load: Any, **arguments: Any) -> Any:

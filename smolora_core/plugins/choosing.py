@@ -1,6 +1,7 @@
 """From the names in a config to components with their options, all problems at once."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -17,10 +18,11 @@ __all__ = ["Choices", "Chosen", "choose_components", "choose_preprocessors", "de
 
 @attrs.frozen
 class Chosen:
-    """A component that a run uses, with its options."""
+    """A component that a run uses, with its options; of one that nobody named, why it is this one."""
 
     registered: Registered
     options: Any = None
+    reason: str = ""
 
     @property
     def name(self) -> str:
@@ -30,8 +32,12 @@ class Chosen:
         """Import the implementation and bind the options."""
         return build(self.registered, self.options)
 
-    def __str__(self) -> str:
+    @property
+    def title(self) -> str:
         return f"{self.name} ({self.registered.origin})"
+
+    def __str__(self) -> str:
+        return f"{self.title}  {self.reason}" if self.reason else self.title
 
 
 @attrs.frozen(kw_only=True)
@@ -46,13 +52,20 @@ class Choices:
     """None leaves it to the device."""
 
 
-def choose_components(resolved: Resolved, registry: Registry, architectures: Sequence[str] | None) -> Choices | None:
+def choose_components(
+    resolved: Resolved,
+    registry: Registry,
+    architectures: Sequence[str] | None,
+    look: Callable[[], tuple[str, str]] = lambda: ("", ""),
+) -> Choices | None:
     """Resolve every name in a config.
 
     Args:
         resolved: the config and where its values stand.
         registry: of all plugins.
         architectures: what the model's config says it is, for `task: auto`; None where that is not known yet.
+        look: says what the rows are labelled with (`labelled`, `several`, `scored`, `tokens`, or nothing) and why; called
+            where the config leaves that open.
 
     Returns:
         The choices, or None where the task hangs on architectures that are not known.
@@ -65,13 +78,19 @@ def choose_components(resolved: Resolved, registry: Registry, architectures: Seq
     choose = partial(_choose, resolved, registry, problems)
     choose_each = partial(_choose_each, resolved, registry, problems)
     task = choose(Task, Selection(name=config.task), "task") if config.task != "auto" else None
+    labels = _Labels(resolved, look)
     if config.task == "auto" and architectures is not None:
         try:
-            task = Chosen(_infer_task(registry, architectures, resolved.where("model")))
+            task = _infer_task(registry, architectures, labels, resolved.where("model"))
         except SmoLoRAError as error:
             problems.extend(error.problems)
-    loss_name = getattr(task.registered.component, "loss", "") if task else ""
-    loss = choose(Loss, config.loss or Selection(name=loss_name), "loss") if config.loss or loss_name else None
+    default = Selection(name=_default_loss(task, labels)) if task else None
+    loss = choose(Loss, selection, "loss") if (selection := config.loss or default) else None
+    if loss is not None and default is not None and task is not None:
+        # A default that is not there is missed only by those who leave the loss out.
+        with suppress(SmoLoRAError):
+            usual = registry.resolve(Loss, default.name).component
+            problems.extend(_unfit(loss, usual, task, registry, resolved))
     preprocessors = choose_each(Preprocessor, config.data.preprocessors, "data.preprocessors")
     writers = choose_each(CheckpointWriter, config.checkpoints.writers, "checkpoints.writers")
     memory = None
@@ -117,7 +136,7 @@ def spell_out(resolved: Resolved, choices: Choices) -> Resolved:
     if config.task == "auto":
         sources["task"] = f"auto: {choices.task}"
     if config.loss is None:
-        sources["loss"] = f"default of {choices.task}"
+        sources["loss"] = f"default of {choices.task.title}"
     spelt = attrs.evolve(
         config,
         task=choices.task.name,
@@ -182,13 +201,80 @@ def _options(found: Registered, selection: Selection, resolved: Resolved, path: 
     return None
 
 
-def _infer_task(registry: Registry, architectures: Sequence[str], where: str) -> Registered:
-    tasks = [found for found in registry.of_kind(Task) if registry.holds_its_name(found)]
-    for architecture in architectures:
-        for found in tasks:
-            assert isinstance(found.component, Task)
-            if architecture.endswith(found.component.architectures):
-                return found
-    names = ", ".join(found.component.name for found in tasks)
+class _Labels:
+    """What the first rows show of their labels; they are read when that is first asked."""
+
+    def __init__(self, resolved: Resolved, look: Callable[[], tuple[str, str]]) -> None:
+        self._resolved, self._ask = resolved, look
+        self._found: tuple[str, str] | None = None
+
+    @property
+    def asked_for(self) -> bool:
+        """Whether the config says that rows are labelled."""
+        data = self._resolved.config.data
+        return data.label_field is not None or data.format in ("labelled", "tokens")
+
+    @property
+    def several(self) -> bool:
+        """Whether a row may have several labels."""
+        field = self._resolved.config.data.label_field
+        return (isinstance(field, tuple) and len(field) > 1) or self.kind == "several"
+
+    @property
+    def kind(self) -> str:
+        """Give `labelled`, `several`, `scored`, `tokens`, or nothing for rows without labels."""
+        return self._look()[0]
+
+    @property
+    def reason(self) -> str:
+        return self._look()[1]
+
+    def _look(self) -> tuple[str, str]:
+        if self._found is None:
+            self._found = self._ask()
+        return self._found
+
+
+def _default_loss(task: Chosen, labels: _Labels) -> str:
+    component = task.registered.component
+    assert isinstance(component, Task)
+    return component.several if component.several and labels.several else component.loss
+
+
+def _unfit(loss: Chosen, usual: Component, task: Chosen, registry: Registry, resolved: Resolved) -> Iterator[Problem]:
+    """Say where a loss is of a kind that the task has no use for: the default loss is of the kind it has."""
+    chosen = loss.registered.component
+    assert isinstance(chosen, Loss) and isinstance(usual, Loss)
+    if chosen.kind == "model":
+        if resolved.config.data.weight_field:
+            where, hint = resolved.where("data.weight_field"), "such a loss declares the columns it needs"
+            yield Problem(f"the loss {loss.name!r} is of kind model, and weighs rows itself", where=where, hint=hint)
+    elif chosen.kind != usual.kind:
+        losses = (found.component for found in registry.of_kind(Loss) if registry.holds_its_name(found))
+        fitting = ", ".join(each.name for each in losses if isinstance(each, Loss) and each.kind in (usual.kind, "model"))
+        what = f"the loss {loss.title} is of kind {chosen.kind}, and {task.title} needs kind {usual.kind}"
+        yield Problem(what, where=resolved.where("loss"), hint=f"these fit: {fitting}")
+
+
+def _infer_task(registry: Registry, architectures: Sequence[str], labels: _Labels, where: str) -> Chosen:
+    tasks = [
+        (found, found.component)
+        for found in registry.of_kind(Task)
+        if isinstance(found.component, Task) and registry.holds_its_name(found)
+    ]
+    matches = ((name, *each) for name in architectures for each in tasks if name.endswith(each[1].architectures))
+    architecture, by_model, task = next(matches, ("", None, None))
+    # A model that writes text goes on to do so, unless the config speaks of labels; one for masked tokens, unless it does or
+    # the rows have tags.
+    kind = labels.kind if labels.asked_for or task is None or not task.writes else ""
+    wanted = "labelled" if kind == "several" else kind
+    if wanted and (task is None or wanted not in task.formats):
+        turns = labels.asked_for or task is None or wanted == "tokens" or "labelled" in task.formats
+        fits = (found for found, each in tasks if wanted in each.formats and not each.writes)
+        if turns and (found := next(fits, None)):
+            return Chosen(found, reason=labels.reason)
+    if by_model is not None:
+        return Chosen(by_model, reason=f"config.json says {architecture}")
+    names = ", ".join(each.name for _, each in tasks)
     says = f"its config.json says {', '.join(architectures)}" if architectures else "its config.json names no architecture"
     raise ConfigError(f"the task cannot be told from the model: {says}", where=where, hint=f"set task to one of: {names}")

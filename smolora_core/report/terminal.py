@@ -114,8 +114,9 @@ class Terminal:
         note = f"loss {sparkline(self._losses)}  {self._losses[0]:.2f} → {loss:.2f}   {rate}"
         self._progress.update(self._progress.task_ids[0], completed=step, note=note)
 
-    def _show_eval(self, *, step: int, loss: float) -> None:
-        self.line("eval", f"loss {loss:.4f} on held-out rows at step {step}")
+    def _show_eval(self, *, step: int, loss: float, **metrics: float) -> None:
+        measured = "".join(f" · {name.replace('_', ' ')} {value:.4g}" for name, value in metrics.items())
+        self.line("eval", f"loss {loss:.4f}{measured} on held-out rows at step {step}")
 
     def _show_note(self, *, text: str, **more: Any) -> None:
         self.line("note", text)

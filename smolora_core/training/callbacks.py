@@ -36,7 +36,8 @@ class LogEvents(transformers.TrainerCallback):
         """Emit a line of the log; the summary at the end of training is not one."""
         logs = logs or {}
         if "eval_loss" in logs:
-            self._emit("eval", step=state.global_step, loss=logs["eval_loss"])
+            metrics = {name.removeprefix("eval_"): value for name, value in logs.items() if name.startswith("eval_")}
+            self._emit("eval", step=state.global_step, **metrics)
         elif "loss" in logs:
             (then, before), now, seen = self._mark, time.perf_counter(), self._tokens_seen()
             self._mark = (now, seen)

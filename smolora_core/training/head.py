@@ -4,16 +4,17 @@ What a model does to its logits after the head (Granite and Cohere scale them, G
 few as well. It is found out by handing known numbers through the model, not by its name.
 """
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import attrs
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Head", "find_head"]
+__all__ = ["Head", "find_head", "logits_of"]
 
 # The outermost are far beyond any cap, the inner ones on both sides of the usual ones.
 _KNOWN = (-1e4, -100.0, -30.0, -10.0, -3.0, -1.0, -0.1, 0.1, 1.0, 3.0, 10.0, 30.0, 100.0, 1e4)
@@ -42,12 +43,17 @@ class Head:
         """Run a model up to its head: `[B, T, H]`."""
         # One column for an answer, in the graph so that data parallelism finds what was used, and no view of the states.
         with _answering(self.module, lambda hidden: hidden[..., :1].clone()) as given:
-            model(**inputs, use_cache=False)
+            _run(model, inputs)
         return given[0]
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Compute the logits `[n, V]` of chosen positions `[n, H]` in float32, as the model would have."""
         return self.after(self.module.forward(hidden).float())
+
+
+def logits_of(model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
+    """Compute all logits of a model."""
+    return cast(Tensor, _run(model, inputs).logits)
 
 
 def find_head(model: nn.Module) -> Head | None:
@@ -56,6 +62,9 @@ def find_head(model: nn.Module) -> Head | None:
     if module is None:
         return None
     ids = torch.arange(8, device=next(model.parameters()).device)[None] % 4
+    inputs = {"input_ids": ids}
+    if getattr(getattr(model, "config", None), "is_encoder_decoder", False):
+        inputs["decoder_input_ids"] = ids
     project, asked = module.forward, []
 
     def answer(hidden: Tensor) -> Tensor:
@@ -69,7 +78,7 @@ def find_head(model: nn.Module) -> Head | None:
     model.eval()
     try:
         with torch.no_grad(), _answering(module, answer):
-            found = model(input_ids=ids, use_cache=False).logits
+            found = logits_of(model, inputs)
     finally:
         for each, training in modes:
             each.training = training
@@ -77,6 +86,14 @@ def find_head(model: nn.Module) -> Head | None:
         return None
     after = _recognise(asked[0], found.float())
     return Head(module, found.shape[-1], after) if after is not None else None
+
+
+def _run(model: nn.Module, inputs: Mapping[str, Tensor]) -> Any:
+    """Run a model without the cache that only generating needs; encoders have none, and some know no such argument."""
+    base = getattr(model, "get_base_model", lambda: getattr(model, "module", model))()
+    known = inspect.signature(getattr(base, "get_base_model", lambda: base)().forward).parameters
+    caches = "use_cache" in known or any(each.kind is each.VAR_KEYWORD for each in known.values())
+    return model(**inputs, use_cache=False) if caches else model(**inputs)
 
 
 def _recognise(given: Tensor, found: Tensor) -> Callable[[Tensor], Tensor] | None:

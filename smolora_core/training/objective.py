@@ -1,11 +1,11 @@
-"""From a micro-batch to a sum and a weight, whatever the loss.
+"""From a micro-batch to a sum and a weight, whatever the task and the loss.
 
 Every objective computes `(sum, weight)`: the sum of weighted elementwise losses and the total weight. The trainer divides
 the gradient of an optimizer step by the weight of that whole step, over accumulation and ranks, so any split of the same
 rows gives the same update.
 
-A token loss never meets full logits. The model runs up to its head, only supervised positions go on, and the head and the
-loss are computed chunk by chunk.
+A token loss never meets the full logits of a language model. The model runs up to its head, only supervised positions go on,
+and the head and the loss are computed chunk by chunk. Classes are few, and their logits are computed at once.
 """
 
 import warnings
@@ -22,19 +22,30 @@ from smolora_core.errors import PluginError
 from smolora_core.plugins import Registered
 from smolora_core.plugins.loading import noting
 from smolora_core.training.chunks import chunked_sum
-from smolora_core.training.head import Head, find_head
+from smolora_core.training.head import Head, find_head, logits_of
 
-__all__ = ["Measured", "Objective", "make_objective"]
+__all__ = ["Measured", "Objective", "Observe", "make_objective"]
 
 _CHUNK_BYTES = 32 * 2**20
+
+Observe = Callable[[Tensor, Tensor], Tensor]
 
 
 @attrs.frozen
 class Measured:
-    """What a micro-batch contributes: differentiable sum and constant weight, both 0-dimensional."""
+    """What a micro-batch contributes: differentiable sum and constant weight, both 0-dimensional.
+
+    Attributes:
+        sum: of weighted elementwise losses.
+        weight: of all elements.
+        observed: `[n, k]`, what metrics are made of, where they were asked for and no gradient was.
+        rows: `[n]`, the row of the micro-batch that each of these is of.
+    """
 
     sum: Tensor
     weight: Tensor
+    observed: Tensor | None = None
+    rows: Tensor | None = None
 
 
 class Objective(Protocol):
@@ -44,7 +55,14 @@ class Objective(Protocol):
 
 
 def make_objective(
-    chosen: Registered, loss: Callable[..., Any], model: nn.Module, chunk_bytes: int = _CHUNK_BYTES
+    chosen: Registered,
+    loss: Callable[..., Any],
+    model: nn.Module,
+    chunk_bytes: int = _CHUNK_BYTES,
+    *,
+    predicts: str = "next-token",
+    weight_field: str | None = None,
+    observe: Observe | None = None,
 ) -> Objective:
     """Wrap a loss implementation by its kind, for a model with its adapter attached.
 
@@ -53,24 +71,25 @@ def make_objective(
         loss: its implementation.
         model: what it will be computed with, wrapped or not.
         chunk_bytes: of the float32 logits that exist at a time.
-
-    Raises:
-        PluginError: nothing computes losses of this kind yet.
+        predicts: what the logits stand beside, as the task's record says.
+        weight_field: the column that says how much a row counts.
+        observe: keeps what metrics are made of, as a task's implementation does.
     """
     component = chosen.component
     assert isinstance(component, Loss)
     if component.kind == "model":
         return _ModelObjective(chosen, loss)
-    if component.kind == "token":
-        head = find_head(model)
-        if head is None:
-            name = type(getattr(model, "get_base_model", lambda: model)()).__name__
-            message = f"it is not known what {name} does to its logits, so all of them are computed, which takes memory"
-            warnings.warn(message, stacklevel=2)
-        return _TokenObjective(chosen, loss, head, chunk_bytes)
-    raise PluginError(
-        f"loss {component.name!r} ({chosen.origin}) computes from predictions; causal-lm has none", hint="use a token loss"
-    )
+    elementwise = _Elementwise(chosen, loss, component.columns, weight_field, observe)
+    if component.kind == "prediction":
+        return _PredictionObjective(elementwise)
+    if predicts == "row":
+        return _TokenObjective(elementwise, predicts, None, chunk_bytes)
+    head = find_head(model)
+    base = getattr(model, "get_base_model", lambda: model)()
+    if head is None and getattr(base, "get_output_embeddings", lambda: None)() is not None:
+        message = f"it is not known what {type(base).__name__} does to its logits, so all of them are computed"
+        warnings.warn(f"{message}, which takes memory", stacklevel=2)
+    return _TokenObjective(elementwise, predicts, head, chunk_bytes)
 
 
 @attrs.frozen
@@ -92,63 +111,143 @@ class _ModelObjective:
         return Measured(result[0], result[1].detach())
 
 
-@attrs.frozen
-class _TokenObjective:
+@attrs.define
+class _Elementwise:
+    """A loss of an element each, held to its contract, and what goes with it: columns, weights, what metrics need."""
+
     chosen: Registered
     loss: Callable[..., Any]
+    columns: tuple[str, ...]
+    weight_field: str | None
+    observe: Observe | None
+    _looked_at_values: bool = False
+
+    def inputs(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Leave out what is not for the model."""
+        return {name: each for name, each in batch.items() if name not in ("labels", self.weight_field, *self.columns)}
+
+    def per_row(self, batch: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Tensor | None]:
+        """Take the columns of the loss, and the weights, each a value a row `[B]`."""
+        columns = {name: batch[name] for name in self.columns}
+        weights = batch[self.weight_field].float() if self.weight_field else None
+        for name, column in columns.items():
+            if column.dim() != 1:
+                raise _wrong(self.chosen, f"needs one value a row in column {name!r}, got shape {list(column.shape)}")
+        return columns, weights
+
+    def compute(self, outputs: Tensor, targets: Tensor, columns: Mapping[str, Tensor]) -> Tensor:
+        """Call the loss; what it returns is of the targets' shape and has a gradient."""
+        with noting(self.chosen.origin, "computing the loss"):
+            losses = self.loss(outputs, targets, **columns)
+        expected = list(targets.shape)
+        if not isinstance(losses, Tensor):
+            raise _wrong(self.chosen, f"returned {type(losses).__name__}, not a tensor of shape {expected}")
+        if losses.shape != targets.shape:
+            what = f"returned {_described(losses)} for targets {expected}"
+            raise _wrong(self.chosen, what, "return a value for each, unreduced")
+        if torch.is_grad_enabled() and not losses.requires_grad:
+            hint = f"compute it from the {'logits' if targets.dim() < outputs.dim() else 'predictions'}, without detach or item"
+            raise _wrong(self.chosen, f"returned {_described(losses)} without a gradient", hint)
+        if not self._looked_at_values:
+            # Once, because looking makes a device wait.
+            self._looked_at_values = True
+            self._require_numbers(losses, outputs)
+        return losses
+
+    def _require_numbers(self, losses: Tensor, outputs: Tensor) -> None:
+        bad = losses.detach()[~torch.isfinite(losses.detach())]
+        if len(bad) and bool(torch.isfinite(outputs.detach()).all()):
+            which = "logits" if outputs.dim() > losses.dim() else "predictions"
+            what = f"returned {_described(losses)} with {len(bad)} values that are not finite, {bad[0].item()} first"
+            raise _wrong(self.chosen, f"{what}, for finite {which}")
+
+    @property
+    def observing(self) -> Observe | None:
+        return None if torch.is_grad_enabled() else self.observe
+
+
+@attrs.frozen
+class _TokenObjective:
+    elementwise: _Elementwise
+    predicts: str
     head: Head | None
     chunk_bytes: int
 
     def __call__(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Measured:
-        component = self.chosen.component
-        assert isinstance(component, Loss)
-        # Position t predicts token t + 1; the last one predicts nothing.
-        targets = torch.full_like(batch["labels"], IGNORED)
-        targets[:, :-1] = batch["labels"][:, 1:]
+        elementwise, head = self.elementwise, self.head
+        labels = batch["labels"]
+        if labels.is_floating_point() or labels.dim() > 2:
+            what = f"takes classes, and the labels are {_described(labels)}"
+            raise _wrong(elementwise.chosen, what, "choose a loss of kind prediction")
+        targets = _next_tokens(labels) if self.predicts == "next-token" else labels
         supervised = targets != IGNORED
-        inputs = {name: value for name, value in batch.items() if name not in ("labels", *component.columns)}
-        columns = {name: self._per_token(name, batch[name], supervised) for name in component.columns}
-        head = self.head
-        states = head.hidden(model, inputs) if head else model(**inputs, use_cache=False).logits
-        logits_of, width = (head.logits, head.width) if head else (_float, states.shape[-1])
+        rows = supervised.nonzero()[:, 0]
+        per_row, weights = elementwise.per_row(batch)
+        columns = {name: each[rows] for name, each in per_row.items()}
+        weights = None if weights is None else weights[rows]
+        inputs = elementwise.inputs(batch)
+        states = head.hidden(model, inputs) if head else logits_of(model, inputs)
+        if states.shape[:-1] != targets.shape:
+            what = f"{'hidden states' if head else 'logits'} {list(states.shape)} do not fit labels {list(targets.shape)}"
+            raise PluginError(what, hint=f"the task says that it predicts {self.predicts!r}")
+        project, width = (head.logits, head.width) if head else (_float, states.shape[-1])
         targets, states = targets[supervised], states[supervised]
+        observe, observed = elementwise.observing, []
 
         def loss_sum(part: Tensor, start: int) -> Tensor:
-            rows = slice(start, start + len(part))
-            return self._losses(logits_of(part), targets[rows], {name: each[rows] for name, each in columns.items()}).sum()
+            chunk = slice(start, start + len(part))
+            logits = project(part)
+            losses = elementwise.compute(logits, targets[chunk], {name: each[chunk] for name, each in columns.items()})
+            if observe is not None:
+                observed.append(observe(logits, targets[chunk]))
+            return (losses if weights is None else losses * weights[chunk]).sum()
 
         if len(targets) == 0:
             # Nothing to learn, but every rank and every parameter takes part in the backward pass.
-            total = logits_of(states).sum()
-        else:
-            frozen = head is not None and not head.trained
-            total = chunked_sum(states, max(1, self.chunk_bytes // (4 * width)), loss_sum, frozen_head=frozen)
-        return Measured(total, total.new_full((), len(targets), dtype=torch.float32))
+            return Measured(project(states).sum(), states.new_zeros((), dtype=torch.float32))
+        frozen = head is not None and not head.trained
+        total = chunked_sum(states, max(1, self.chunk_bytes // (4 * width)), loss_sum, frozen_head=frozen)
+        weight = total.new_full((), len(targets), dtype=torch.float32) if weights is None else weights.sum()
+        return Measured(total, weight, torch.cat(observed) if observed else None, rows if observed else None)
 
-    def _per_token(self, name: str, column: Tensor, supervised: Tensor) -> Tensor:
-        """Spread a value per row `[B]` over the supervised tokens of the row `[n]`."""
-        if column.dim() != 1:
-            raise _wrong(self.chosen, f"needs one value a row in column {name!r}, got shape {list(column.shape)}")
-        return column[:, None].expand_as(supervised)[supervised]
 
-    def _losses(self, logits: Tensor, targets: Tensor, columns: dict[str, Tensor]) -> Tensor:
-        with noting(self.chosen.origin, "computing the loss"):
-            losses = self.loss(logits, targets, **columns)
-        if not isinstance(losses, Tensor):
-            raise _wrong(self.chosen, f"returned {type(losses).__name__}, not a tensor of shape {list(targets.shape)}")
-        if losses.shape != targets.shape:
-            raise _wrong(
-                self.chosen, f"returned shape {list(losses.shape)} for targets {list(targets.shape)}", "return it unreduced"
-            )
-        if torch.is_grad_enabled() and not losses.requires_grad:
-            raise _wrong(
-                self.chosen, "returned a tensor without a gradient", "compute it from the logits, without detach or item"
-            )
-        return losses
+@attrs.frozen
+class _PredictionObjective:
+    elementwise: _Elementwise
+
+    def __call__(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Measured:
+        elementwise, targets = self.elementwise, batch["labels"].float()
+        outputs = logits_of(model, elementwise.inputs(batch)).float()
+        if outputs.numel() != targets.numel() or outputs.shape[0] != targets.shape[0]:
+            what = f"gets predictions {list(outputs.shape)} for labels {_described(batch['labels'])}"
+            raise _wrong(elementwise.chosen, what, "choose a loss of kind token for classes")
+        outputs = outputs.reshape(targets.shape)
+        per_row, weights = elementwise.per_row(batch)
+        # Beside `[B, K]` a value a row is `[B, 1]`, or it would meet the wrong dimension.
+        beside = (-1, *[1] * (targets.dim() - 1))
+        losses = elementwise.compute(outputs, targets, {name: each.reshape(beside) for name, each in per_row.items()})
+        observe, observed, rows = elementwise.observing, None, None
+        if observe is not None:
+            observed, rows = observe(outputs, targets), torch.arange(len(targets), device=targets.device)
+        if weights is None:
+            return Measured(losses.sum(), losses.new_full((), losses.numel()), observed, rows)
+        weighted = weights.reshape(beside).expand_as(losses)
+        return Measured((losses * weighted).sum(), weighted.sum(), observed, rows)
+
+
+def _next_tokens(labels: Tensor) -> Tensor:
+    """Position t predicts token t + 1; the last one predicts nothing."""
+    targets = torch.full_like(labels, IGNORED)
+    targets[:, :-1] = labels[:, 1:]
+    return targets
 
 
 def _float(logits: Tensor) -> Tensor:
     return logits.float()
+
+
+def _described(tensor: Tensor) -> str:
+    return f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"
 
 
 def _wrong(chosen: Registered, what: str, hint: str = "") -> PluginError:

@@ -7,10 +7,12 @@ import torch
 import transformers
 from torch import Tensor, nn
 
-from smolora_core.training.guards import require_finite
+from smolora_core.training.guards import require_finite, strange_start
 from smolora_core.training.objective import Measured, Objective
 
-__all__ = ["SmoLoRATrainer"]
+__all__ = ["SmoLoRATrainer", "Summarise"]
+
+Summarise = Callable[[Tensor, Tensor], Mapping[str, float]]
 
 
 class SmoLoRATrainer(transformers.Trainer):
@@ -21,12 +23,24 @@ class SmoLoRATrainer(transformers.Trainer):
     divided once, by the weight of the whole optimizer step.
     """
 
-    def __init__(self, *, objective: Objective, save: Callable[[int, dict[str, float]], object], **arguments: Any) -> None:
+    def __init__(
+        self,
+        *,
+        objective: Objective,
+        save: Callable[[int, dict[str, float]], object],
+        summarise: Summarise | None = None,
+        eval_collator: Callable[..., Any] | None = None,
+        warn: Callable[[str], object] = lambda text: None,
+        **arguments: Any,
+    ) -> None:
         """Make a trainer.
 
         Args:
             objective: computes a micro-batch's sum and weight.
             save: commits a checkpoint of a step, with the latest metrics.
+            summarise: computes metrics of what the objective observed in an evaluation, and of the rows' numbers.
+            eval_collator: makes micro-batches of an evaluation, where that is done otherwise than in training.
+            warn: told of a first step that is strange.
             arguments: of `transformers.Trainer`.
         """
         self._uses_cache = getattr(arguments["model"].config, "use_cache", None)
@@ -34,7 +48,8 @@ class SmoLoRATrainer(transformers.Trainer):
         # The objective counts what it sums up; Trainer need not count labels for a loss that the model would compute.
         self.model_accepts_loss_kwargs = False
         self.objective: Objective = objective
-        self._commit = save
+        self._commit, self._summarise, self._warn = save, summarise, warn
+        self._eval_collator = eval_collator or self.data_collator
         self._pending = self._nothing()
         self._tokens = torch.zeros((), dtype=torch.int64, device=self.args.device)
         self._latest: dict[str, float] = {}
@@ -73,6 +88,8 @@ class SmoLoRATrainer(transformers.Trainer):
         loss, weight = self._mean_over_ranks(self._pending)
         self._pending = self._nothing()
         require_finite(loss, "the loss", self.state.global_step + 1)
+        if self.state.global_step == 0 and self.is_world_process_zero() and (text := strange_start(loss, weight)):
+            self._warn(text)
         # Data parallelism has averaged the ranks' gradients; their sum over the weight of all ranks is what is due.
         gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
         torch._foreach_mul_(gradients, self.args.world_size / weight if weight else 0.0)
@@ -88,20 +105,38 @@ class SmoLoRATrainer(transformers.Trainer):
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
-        """Average the loss over the supervised tokens of all rows, which no batch size changes."""
+        """Average the loss over all that is supervised in all rows, which no batch size changes, and compute the metrics."""
         model: Any = self.model
         training = model.training
         model.eval()
-        total = self._nothing()
+        total, seen, count = self._nothing(), [], 0
         with torch.no_grad():
             for inputs in self.get_eval_dataloader(eval_dataset):
-                total = _added(total, self._measure(model, self._prepare_inputs(inputs)))
+                measured = self._measure(model, self._prepare_inputs(inputs))
+                total = _added(total, measured)
+                if measured.observed is not None and measured.rows is not None:
+                    seen.append((measured.observed.cpu(), measured.rows.cpu() + count))
+                count += len(inputs["input_ids"])
         model.train(training)
         metrics = {f"{metric_key_prefix}_loss": self._mean_over_ranks(total)[0]}
+        metrics |= {f"{metric_key_prefix}_{name}": value for name, value in self._metrics(seen, count).items()}
         self._latest, self._evaluated_at = metrics, self.state.global_step
         self.log(dict(metrics))  # which adds the epoch to what it is given
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
+
+    def _metrics(self, seen: list[tuple[Tensor, Tensor]], count: int) -> Mapping[str, float]:
+        """Compute metrics of what all ranks have seen, on each of them, so that they agree."""
+        ranks = [(seen, count)]
+        if self.args.world_size > 1:
+            ranks = [(seen, count)] * self.args.world_size
+            torch.distributed.all_gather_object(ranks, (seen, count))
+        observed, rows, before = [], [], 0
+        for batches, its_count in ranks:
+            observed += [each for each, _ in batches]
+            rows += [numbers + before for _, numbers in batches]
+            before += its_count
+        return self._summarise(torch.cat(observed), torch.cat(rows)) if self._summarise and observed else {}
 
     def evaluate_now(self) -> dict[str, float]:
         """Evaluate the model as it is, unless this step has been evaluated."""
@@ -111,9 +146,11 @@ class SmoLoRATrainer(transformers.Trainer):
         """Give every rank its share of the rows; made even by repeating some, as for training, these would count twice."""
         self.accelerator.even_batches, even = False, self.accelerator.even_batches
         self.args.dataloader_drop_last, drop = False, self.args.dataloader_drop_last
+        self.data_collator, collator = self._eval_collator, self.data_collator
         try:
             return super().get_eval_dataloader(eval_dataset)
         finally:
+            self.data_collator = collator
             self.accelerator.even_batches, self.args.dataloader_drop_last = even, drop
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:

@@ -1,22 +1,28 @@
-"""Which modules LoRA adapts, by architecture."""
+"""Which modules LoRA adapts, by architecture: attention projections, a file for each family."""
 
 from collections.abc import Iterable
 
 from smolora_core import Targets, hookimpl
+from smolora_plugins.targets import (
+    bart,
+    bert,
+    encoders,
+    gemma,
+    gpt2,
+    hybrids,
+    llama,
+    mixtures,
+    neox,
+    opt,
+    phi,
+    t5,
+)
+
+_FAMILIES = (llama, gemma, phi, gpt2, neox, opt, hybrids, mixtures, bert, encoders, t5, bart)
 
 
 @hookimpl
 def smolora_targets() -> Iterable[Targets]:
     """Offer the families whose module names are known."""
-    yield Targets(
-        name="llama",
-        summary="attention projections of Llama and its kin",
-        model_types=("llama", "mistral", "qwen2", "qwen3", "smollm3"),
-        modules=("q_proj", "k_proj", "v_proj", "o_proj"),
-    )
-    yield Targets(
-        name="gpt2",
-        summary="attention of GPT-2: fused query, key and value, and the output projection (Conv1D)",
-        model_types=("gpt2",),
-        modules=("attn.c_attn", "attn.c_proj"),
-    )
+    for family in _FAMILIES:
+        yield from family.RECORDS

@@ -10,6 +10,7 @@ from smolora_core.data.batches import IGNORED, pad
 from smolora_core.data.chat.encode import encode_chats
 from smolora_core.data.formats.examples import Example
 from smolora_core.data.tokens import token_ids
+from smolora_plugins.tasks.measures import observe_tokens, token_measures
 
 _NOTHING = Drop("there is no token to predict")
 
@@ -30,6 +31,14 @@ class CausalLM:
     def collate(self, rows: Sequence[Mapping[str, Any]], pad_token_id: int) -> dict[str, Tensor]:
         """Pad on the right: `input_ids`, `attention_mask` and `labels`, each `[B, T]`."""
         return pad(rows, pad_token_id)
+
+    def observe(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Keep what perplexity and accuracy are made of."""
+        return observe_tokens(outputs, targets)
+
+    def metrics(self, observed: Tensor, rows: Tensor) -> dict[str, float]:
+        """Perplexity and accuracy of the supervised tokens."""
+        return token_measures(observed)
 
 
 def _texts(examples: Sequence[Example], tokenizer: Any, max_length: int) -> Iterator[Encoded | Drop]:

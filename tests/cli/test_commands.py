@@ -42,7 +42,7 @@ def test_check_says_what_would_run(place: Path, smolora) -> None:
     assert out.splitlines() == [
         "model    ./tiny  llama",
         "targets  q_proj k_proj v_proj o_proj in 8 modules  [llama, smolora 0.1.0]",
-        "task     causal-lm (smolora 0.1.0)",
+        "task     causal-lm (smolora 0.1.0)  config.json says LlamaForCausalLM",
         "loss     cross-entropy (smolora 0.1.0)",
         "data     reviews.jsonl  text: text",
         "ok       next: smolora train run.yaml",
@@ -175,7 +175,7 @@ def test_components_list_options_and_origins(smolora) -> None:
     assert json.loads(out)[0] == {
         "kind": "losses",
         "name": "cross-entropy",
-        "summary": "negative log-likelihood of the next token",
+        "summary": "negative log-likelihood of the right token or class",
         "from": "smolora 0.1.0",
         "chosen_by": "cross-entropy",
         "options": [],

@@ -75,7 +75,7 @@ def test_all_problems_are_reported_together(place: Path, smolora) -> None:
     status, _, err = smolora("check", "run.yaml")
     assert status == 2
     assert err.splitlines() == [
-        "run.yaml:3 no loss is named 'focl'; known: cross-entropy",
+        "run.yaml:3 no loss is named 'focl'; did you mean 'focal'?",
         "run.yaml:4 no layer is named 'q_porj'; did you mean 'q_proj'?",
         "reviews.jsonl:1 has no column 'text'; it has: review",
     ]

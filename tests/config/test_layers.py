@@ -57,7 +57,8 @@ def test_flags_alone_are_a_config():
 
 def test_a_wrong_value_in_a_flag_is_told_with_the_flag_beside_those_of_the_file(complaints):
     assert complaints(RUN.replace("r: 8", "r: 0"), "--lora.alpha", "much", "--lora.rank=3") == [
-        "--lora.rank unknown key 'rank' in lora; known: alpha, dropout, r, target_modules",
+        "--lora.rank unknown key 'rank' in lora; known: alpha, alpha_pattern, bias, dropout, exclude_modules, extra, "
+        "init, layers_to_transform, modules_to_save, r, rank_pattern, target_modules, use_dora, use_rslora",
         "run.yaml:6 lora.r must be above 0, is 0",
         "--lora.alpha lora.alpha must be a number, is 'much'",
     ]

@@ -93,11 +93,11 @@ def test_a_fraction_held_out_lies_between_0_and_1(complaints, value):
     [
         ("epochs: 3", "unknown key 'epochs'; known: checkpoints, data, debug, lora, loss, memory, model, output_dir, plugins,"),
         ("lorra: {r: 8}", "unknown key 'lorra'; did you mean 'lora'?"),
-        ("lora: {rank: 8}", "unknown key 'rank' in lora; known: alpha, dropout, r, target_modules"),
+        ("lora: {rank: 8}", "unknown key 'rank' in lora; known: alpha, alpha_pattern, bias, dropout"),
         ("lora: {droput: 0}", "unknown key 'droput' in lora; did you mean 'dropout'?"),
-        ("lora: {1: 0}", "unknown key 1 in lora; known: alpha, dropout, r, target_modules"),
-        ("lora: {null: 0}", "unknown key None in lora; known: alpha, dropout, r, target_modules"),
-        ("lora: {<<: 0}", "unknown key '<<' in lora; known: alpha, dropout, r, target_modules"),
+        ("lora: {1: 0}", "unknown key 1 in lora; known: alpha, alpha_pattern, bias, dropout"),
+        ("lora: {null: 0}", "unknown key None in lora; known: alpha, alpha_pattern, bias, dropout"),
+        ("lora: {<<: 0}", "unknown key '<<' in lora; known: alpha, alpha_pattern, bias, dropout"),
     ],
 )
 def test_an_unknown_key_is_refused_with_a_suggestion(complaints, line, message):

@@ -170,6 +170,85 @@ def test_an_invented_architecture_is_understood_by_its_structure(registry):
     assert len(choice.modules) == 6
 
 
+def blocks(*ends, prefix="blocks"):
+    return {f"{prefix}.{number}.{end}": (8, 8) for number in range(2) for end in ends}
+
+
+ENCODER_DECODER = {
+    **blocks("attention.q", "attention.out", "ffn.0", "ffn.2", prefix="encoder"),
+    **blocks("attention.q", "cross_attention.q", "ffn.0", prefix="decoder"),
+    "proj": (8, 8),
+}
+SEEING = {
+    **blocks("self_attn.q_proj", "mlp.up_proj", prefix="model.vision_tower.layers"),
+    **blocks("self_attn.q_proj", "mlp.up_proj", prefix="model.language_model.layers"),
+    "model.projector": (8, 8),
+}
+MIXTURE = blocks("attn.qkv", "moe.router", "moe.gate", "moe.experts.0.up", "moe.shared_expert.up", "moe.shared_expert_gate")
+GATED = blocks("attn.qkv", "ffn.gate", "ffn.up", "ffn.down")
+FLAT = blocks("q", "k", "v", "out", "fc1", "fc2")
+
+
+@pytest.mark.parametrize(
+    ("modules", "policy", "patterns"),
+    [
+        (ENCODER_DECODER, "auto", ("attention.q", "attention.out", "ffn.0", "ffn.2", "cross_attention.q")),
+        (ENCODER_DECODER, "attention", ("attention.q", "attention.out", "cross_attention.q")),
+        (MIXTURE, "all-linear", ("attn.qkv", "moe.shared_expert.up")),
+        (GATED, "auto", ("attn.qkv", "ffn.gate", "ffn.up", "ffn.down")),
+        (FLAT, "attention", ("q", "k", "v", "out")),
+        ({**GATED, "classifier.dense": (8, 8), "head.0.up": (8, 8)}, "auto", ("attn.qkv", "ffn.gate", "ffn.up", "ffn.down")),
+        (
+            SEEING,
+            "attention",
+            ("model.language_model.layers.0.self_attn.q_proj", "model.language_model.layers.1.self_attn.q_proj"),
+        ),
+    ],
+)
+def test_structure_is_understood_whatever_the_model_is_made_of(registry, modules, policy, patterns):
+    assert choose_targets(policy, "invented", modules, registry).patterns == patterns
+
+
+@pytest.mark.parametrize(
+    ("shapes", "attention"),
+    [
+        ({"mix.a": (24, 8), "mix.b": (8, 8), "grow.c": (32, 8), "grow.d": (8, 32)}, {"mix.a", "mix.b"}),
+        ({"mix.a": (8, 24), "mix.b": (8, 8), "grow.c": (8, 32), "grow.d": (32, 8)}, {"mix.a", "mix.b"}),
+        ({"s.a": (8, 8), "s.b": (4, 8), "s.c": (4, 8), "s.d": (8, 8), "t.e": (32, 8)}, {"s.a", "s.b", "s.c", "s.d"}),
+    ],
+)
+def test_where_names_say_nothing_attention_is_told_by_its_shape(registry, shapes, attention):
+    modules = {f"blocks.{number}.{end}": shape for number in range(2) for end, shape in shapes.items()}
+    assert set(choose_targets("attention", "invented", modules, registry).patterns) == attention
+
+
+def test_a_model_without_attention_is_said_to_have_none(registry):
+    with pytest.raises(ConfigError) as error:
+        choose_targets("attention", "invented", {"blocks.0.up": (32, 8), "blocks.0.down": (8, 32)}, registry, "run.yaml:3")
+    assert str(error.value) == (
+        "run.yaml:3 no attention was found in repeated blocks; name lora.target_modules; it has: up (1), down (1)"
+    )
+
+
+def test_a_record_speaks_of_the_text_beside_the_vision(registry):
+    choice = choose_targets(
+        "auto",
+        "seeing",
+        SEEING,
+        registry_with(Targets(name="seeing", summary="", model_types=("seeing",), modules=("q_proj",))),
+    )
+    assert choice.shown == ("self_attn.q_proj",)
+    assert all("language_model" in module for module in choice.modules)
+
+
+def test_a_head_that_ends_like_a_layer_makes_full_names_needed(registry):
+    modules = {**blocks("attn.dense"), "classifier.attn.dense": (8, 8)}
+    assert choose_targets(("attn.dense",), "invented", modules, registry).patterns == (
+        "blocks.0.attn.dense",
+        "blocks.1.attn.dense",
+    )
+
+
 @pytest.fixture(params=["llama", "gpt2", "sharded", "untied"])
 def folder(request, tmp_path) -> Path:
     if request.param == "untied":
@@ -182,7 +261,9 @@ def folder(request, tmp_path) -> Path:
     return request.getfixturevalue(request.param)
 
 
-@pytest.mark.parametrize("wanted", ["auto", "all-linear", ("c_proj", "o_proj"), ("lm_head",), ("embed_tokens",), ("wte",)])
+@pytest.mark.parametrize(
+    "wanted", ["auto", "attention", "all-linear", ".*proj", ("c_proj", "o_proj"), ("lm_head",), ("embed_tokens",), ("wte",)]
+)
 def test_the_files_say_what_the_model_says(registry, folder, wanted):
     header = read_header(folder)
     model = transformers.AutoModelForCausalLM.from_pretrained(folder)

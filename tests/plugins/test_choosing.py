@@ -23,7 +23,7 @@ ACME = """
 
     @hookimpl
     def smolora_losses():
-        yield Loss(name="focal", summary="", implementation="acme:words")
+        yield Loss(name="hinge", summary="", implementation="acme:words")
 
     def words(row, **options):
         return options
@@ -64,7 +64,7 @@ def test_the_task_gives_the_loss_when_the_config_names_none(choose):
 
 
 def test_a_loss_in_the_config_takes_the_place_of_the_tasks(choose):
-    assert str(choose(loss="focal").loss) == "focal (acme 1.2)"
+    assert str(choose(loss="hinge").loss) == "hinge (acme 1.2)"
 
 
 def test_unknown_names_and_unusable_options_are_told_together(choose):

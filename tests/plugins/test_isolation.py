@@ -55,16 +55,16 @@ def test_ctrl_c_during_an_import_is_not_swallowed(site):
         ("raise SystemExit(3)", "smolora_losses raised SystemExit: 3"),
         ("return None", "smolora_losses returned None; return an iterable of Loss records"),
         ("return 3", "smolora_losses returned int; return an iterable of Loss records"),
-        ("return 'focal'", "smolora_losses returned str; return an iterable of Loss records"),
+        ("return 'hinge'", "smolora_losses returned str; return an iterable of Loss records"),
         ("return LOSS", "smolora_losses returned Loss; return an iterable of Loss records"),
-        ("return ['focal']", "smolora_losses gave str; it gives Loss records"),
-        ("return [LOSS, LOSS]", "smolora_losses gave two records named 'focal'; the first one counts"),
-        ("return [Loss(name='focal')]", "smolora_losses raised TypeError: Loss.__init__() missing 2 required keyword-only "),
+        ("return ['hinge']", "smolora_losses gave str; it gives Loss records"),
+        ("return [LOSS, LOSS]", "smolora_losses gave two records named 'hinge'; the first one counts"),
+        ("return [Loss(name='hinge')]", "smolora_losses raised TypeError: Loss.__init__() missing 2 required keyword-only "),
         ("return [LOSS.nothing]", "smolora_losses raised AttributeError: 'Loss' object has no attribute 'nothing'"),
     ],
 )
 def test_whatever_a_hook_does_is_reported_and_the_other_hooks_count(site, body, problem):
-    site.add("acme", f"LOSS = Loss(name='focal', summary='', implementation=print)\n@hookimpl\ndef smolora_losses(): {body}")
+    site.add("acme", f"LOSS = Loss(name='hinge', summary='', implementation=print)\n@hookimpl\ndef smolora_losses(): {body}")
     path = site.folder / "acme.py"
     path.write_text(path.read_text() + GOOD.replace("\n    ", "\n"))
 
@@ -82,13 +82,13 @@ def test_a_record_of_another_kind_is_reported(site):
         @hookimpl
         def smolora_losses():
             yield Targets(name="misplaced", summary="", model_types=(), modules=())
-            yield Loss(name="focal", summary="", implementation=print)
+            yield Loss(name="hinge", summary="", implementation=print)
         """,
     )
     manager = PluginManager.create()
 
     assert problems(manager) == ["plugin 'acme' (acme 1.2): smolora_losses gave Targets; it gives Loss records"]
-    assert manager.registry.resolve(Loss, "focal")
+    assert manager.registry.resolve(Loss, "hinge")
 
 
 def test_a_record_that_cannot_be_made_is_named(site):
@@ -104,11 +104,11 @@ def test_records_before_the_one_that_fails_count(site):
         """
         @hookimpl
         def smolora_losses():
-            yield Loss(name="focal", summary="", implementation=print)
+            yield Loss(name="hinge", summary="", implementation=print)
             raise ValueError("no more")
         """,
     )
-    assert PluginManager.create().registry.resolve(Loss, "focal")
+    assert PluginManager.create().registry.resolve(Loss, "hinge")
 
 
 @attrs.define

@@ -28,18 +28,18 @@ def test_a_built_in_is_found_by_its_name():
 
 
 def test_a_third_party_is_found_by_its_name(site):
-    site.add_loss("acme", "focal")
-    assert owner("focal") == "acme 1.2"
+    site.add_loss("acme", "hinge")
+    assert owner("hinge") == "acme 1.2"
 
 
 def test_a_third_party_is_found_by_its_qualified_name(site):
-    site.add_loss("acme", "focal")
-    assert owner("acme:focal") == "acme 1.2"
+    site.add_loss("acme", "hinge")
+    assert owner("acme:hinge") == "acme 1.2"
 
 
 def test_what_the_user_handed_over_wins_over_a_third_party(site):
-    site.add_loss("acme", "focal")
-    assert owner("focal", Offering("focal")) == "given from Python"
+    site.add_loss("acme", "hinge")
+    assert owner("hinge", Offering("hinge")) == "given from Python"
 
 
 def test_what_the_user_handed_over_wins_over_a_built_in():
@@ -95,25 +95,25 @@ def test_replacing_what_is_not_there_is_reported(site):
 
 
 def test_replacing_what_is_not_there_takes_nobody_elses_name(site):
-    site.add_loss("acme", "focal")
-    site.add_loss("zeta", "other", replaces="focal")
-    assert owner("focal") == "acme 1.2"
+    site.add_loss("acme", "hinge")
+    site.add_loss("zeta", "other", replaces="hinge")
+    assert owner("hinge") == "acme 1.2"
 
 
 def test_two_third_parties_with_one_name_are_no_problem_until_it_is_used(site):
-    site.add_loss("acme", "focal")
-    site.add_loss("zeta", "focal", version="0.3")
+    site.add_loss("acme", "hinge")
+    site.add_loss("zeta", "hinge", version="0.3")
     assert problems() == []
 
 
 def test_two_third_parties_with_one_name_are_an_error_when_it_is_used(site):
-    site.add_loss("acme", "focal")
-    site.add_loss("zeta", "focal", version="0.3")
+    site.add_loss("acme", "hinge")
+    site.add_loss("zeta", "hinge", version="0.3")
     with pytest.raises(PluginError) as caught:
-        PluginManager.create().registry.resolve(Loss, "focal", where="run.yaml:7")
+        PluginManager.create().registry.resolve(Loss, "hinge", where="run.yaml:7")
     assert str(caught.value) == (
-        "run.yaml:7 2 plugins offer the loss 'focal': acme:focal (acme 1.2), zeta:focal (zeta 0.3); "
-        "write 'acme:focal' or 'zeta:focal'"
+        "run.yaml:7 2 plugins offer the loss 'hinge': acme:hinge (acme 1.2), zeta:hinge (zeta 0.3); "
+        "write 'acme:hinge' or 'zeta:hinge'"
     )
 
 
@@ -125,20 +125,20 @@ def test_two_third_parties_that_replace_one_built_in_are_an_error(site):
 
 
 def test_of_two_third_parties_each_is_reached_by_its_qualified_name(site):
-    site.add_loss("acme", "focal")
-    site.add_loss("zeta", "focal", version="0.3")
-    assert owner("zeta:focal") == "zeta 0.3"
+    site.add_loss("acme", "hinge")
+    site.add_loss("zeta", "hinge", version="0.3")
+    assert owner("zeta:hinge") == "zeta 0.3"
 
 
 def test_two_plugins_of_one_distribution_with_one_name_are_told_apart_by_disabling_one(site):
-    site.add_loss("acme", "focal")
+    site.add_loss("acme", "hinge")
     (site.folder / "acme-1.2.dist-info" / "entry_points.txt").write_text("[smolora]\none = acme\ntwo = acme:plugin\n")
     with (site.folder / "acme.py").open("a") as module:
         module.write("\nclass plugin:\n    smolora_losses = smolora_losses\n")
     with pytest.raises(PluginError) as caught:
-        owner("focal")
+        owner("hinge")
     assert str(caught.value) == (
-        "2 plugins offer the loss 'focal': acme:focal (acme 1.2), acme:focal (acme 1.2); disable 'acme:one' or 'acme:two'"
+        "2 plugins offer the loss 'hinge': acme:hinge (acme 1.2), acme:hinge (acme 1.2); disable 'acme:one' or 'acme:two'"
     )
 
 
@@ -149,9 +149,9 @@ def test_a_misspelt_name_gets_the_nearest_one():
 
 
 def test_a_misspelt_qualified_name_gets_the_nearest_one(site):
-    site.add_loss("acme", "focal")
-    with pytest.raises(PluginError, match=r"^no loss is named 'acme:focl'; did you mean 'acme:focal'\?$"):
-        owner("acme:focl")
+    site.add_loss("acme", "hinge")
+    with pytest.raises(PluginError, match=r"^no loss is named 'acme:hing'; did you mean 'acme:hinge'\?$"):
+        owner("acme:hing")
 
 
 def test_a_name_like_no_other_gets_all_known_ones(site):
@@ -178,6 +178,6 @@ def test_a_component_that_is_what_its_name_means_holds_its_name(site):
 
 
 def test_components_know_who_brought_them(site):
-    site.add_loss("acme", "focal")
+    site.add_loss("acme", "hinge")
     registry = PluginManager.create().registry
-    assert ("acme:focal", "acme 1.2") in [(found.qualified_name, str(found.origin)) for found in registry]
+    assert ("acme:hinge", "acme 1.2") in [(found.qualified_name, str(found.origin)) for found in registry]

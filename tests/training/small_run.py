@@ -130,6 +130,7 @@ def trainer(
     watch: Watch | None = None,
     extra: dict[str, Any] | None = None,
     save_steps: int = 500,
+    warn: Callable[[str], Any] = lambda text: None,
     **training: Any,
 ) -> SmoLoRATrainer:
     """Make the trainer that a run of one optimizer step after another, each logged, would make."""
@@ -144,6 +145,7 @@ def trainer(
     made = SmoLoRATrainer(
         objective=measure,
         save=save,
+        warn=warn,
         model=model,
         args=make_arguments(config, folder, torch.device("cpu"), evaluates=bool(held_out)),
         train_dataset=list(train),

@@ -81,3 +81,33 @@ def test_looking_for_the_head_changes_nothing(llama):
     find_head(model)
     assert [module.training for module in model.modules()] == before
     assert "forward" not in vars(model.get_output_embeddings())
+
+
+SIZE = {"vocab_size": 40, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+SPECIAL = {"pad_token_id": 0, "bos_token_id": 0, "eos_token_id": 1, "decoder_start_token_id": 0}
+BART = {"vocab_size": 40, "d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "encoder_ffn_dim": 32, "decoder_ffn_dim": 32}
+WIDE = {"encoder_attention_heads": 2, "decoder_attention_heads": 2}
+OTHERS = {
+    "bert": lambda: transformers.BertForMaskedLM(transformers.BertConfig(**SIZE)),
+    "roberta": lambda: transformers.RobertaForMaskedLM(transformers.RobertaConfig(**SIZE)),
+    "electra": lambda: transformers.ElectraForMaskedLM(transformers.ElectraConfig(embedding_size=16, **SIZE)),
+    "distilbert": lambda: transformers.DistilBertForMaskedLM(
+        transformers.DistilBertConfig(vocab_size=40, dim=16, hidden_dim=32, n_layers=1, n_heads=2)
+    ),
+    "t5": lambda: transformers.T5ForConditionalGeneration(
+        transformers.T5Config(vocab_size=40, d_model=16, d_kv=8, d_ff=32, num_layers=1, num_heads=2, **SPECIAL)
+    ),
+    "bart": lambda: transformers.BartForConditionalGeneration(transformers.BartConfig(**BART, **WIDE, **SPECIAL)),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_heads_of_encoders_and_of_pairs_can_wait(name):
+    torch.manual_seed(0)
+    model = OTHERS[name]().eval()
+    inputs = {"input_ids": torch.arange(3, 15).reshape(2, 6)}
+    if model.config.is_encoder_decoder:
+        inputs["decoder_input_ids"] = torch.arange(9, 19).reshape(2, 5)
+    head = find_head(model)
+    with torch.no_grad():
+        assert torch.equal(head.logits(head.hidden(model, inputs)), model(**inputs).logits)

@@ -10,7 +10,19 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from smolora_core.data.batches import IGNORED
 from smolora_core.errors import PluginError
-from tests.training.small_run import VOCABULARY, adapted, batch, cross_entropy, difference, gradients, load, objective, rows
+from smolora_core.training.objective import make_objective
+from tests.training.small_run import (
+    VOCABULARY,
+    adapted,
+    batch,
+    cross_entropy,
+    difference,
+    gradients,
+    load,
+    objective,
+    registered,
+    rows,
+)
 
 ONE_ROW = 4 * VOCABULARY
 
@@ -249,10 +261,16 @@ def test_a_forward_that_stood_in_before_stands_in_again(llama):
 WRONG = {
     "returned float, not a tensor of shape [45]": lambda logits, targets: 1.0,
     "returned NoneType, not a tensor of shape [45]": lambda logits, targets: None,
-    "returned shape [] for targets [45]; return it unreduced": F.cross_entropy,
-    "returned shape [45, 1] for targets [45]; return it unreduced": lambda logits, targets: logits[:, :1],
-    "returned a tensor without a gradient; compute it from the logits, without detach or item": lambda logits, targets: (
-        cross_entropy(logits, targets).detach()
+    "returned float32 [] for targets [45]; return a value for each, unreduced": F.cross_entropy,
+    "returned float32 [45, 1] for targets [45]; return a value for each, unreduced": lambda logits, targets: logits[:, :1],
+    "returned float64 [45] without a gradient; compute it from the logits, without detach or item": lambda logits, targets: (
+        cross_entropy(logits, targets).detach().double()
+    ),
+    "returned float32 [45] with 1 values that are not finite, nan first, for finite logits": lambda logits, targets: (
+        cross_entropy(logits, targets) / (torch.arange(45) > 0) * (torch.arange(45) > 0)
+    ),
+    "returned float32 [45] with 45 values that are not finite, inf first, for finite logits": lambda logits, targets: (
+        cross_entropy(logits, targets) * float("inf")
     ),
 }
 WRONG_OF_A_MODEL = {
@@ -286,9 +304,147 @@ def test_an_error_of_a_loss_keeps_its_type_and_says_whose_it_is(llama, kind):
     assert error.value.__notes__ == ["raised by plugin 'acme' (acme-losses 1.2) while computing the loss"]
 
 
-def test_a_loss_of_a_kind_that_nothing_computes_is_refused(llama):
-    with pytest.raises(PluginError) as error:
-        objective(cross_entropy, load(llama), kind="prediction")
-    assert str(error.value) == (
-        "loss 'made-here' (acme-losses 1.2) computes from predictions; causal-lm has none; use a token loss"
+class Scores(torch.nn.Module):
+    """Predicts two numbers of a row's token ids."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.tensor([[0.5, -1.0]]))
+
+    def forward(self, input_ids):
+        return transformers.modeling_outputs.SequenceClassifierOutput(
+            logits=input_ids.float().mean(1, keepdim=True) @ self.weight
+        )
+
+
+SCORED = {
+    "input_ids": torch.tensor([[1, 3], [2, 4], [5, 5]]),
+    "labels": torch.tensor([[1.0, 2.0], [0.5, 0.0], [-1.0, 3.0]]),
+    "weight": torch.tensor([1.0, 0.0, 3.0]),
+}
+
+
+def squared(predictions, targets):
+    return (predictions - targets) ** 2
+
+
+def of_predictions(loss, of=SCORED, weight_field=None, observe=None, **record):
+    measure = make_objective(
+        registered(loss, kind="prediction", **record),
+        loss,
+        Scores(),
+        predicts="row",
+        weight_field=weight_field,
+        observe=observe,
     )
+    return measure(Scores(), of)
+
+
+def plain_predictions():
+    return SCORED["input_ids"].float().mean(1, keepdim=True) @ Scores().weight
+
+
+def test_every_prediction_counts():
+    found = of_predictions(squared, {name: SCORED[name] for name in ("input_ids", "labels")})
+    assert found.weight.item() == 6
+    assert found.sum.item() == pytest.approx(squared(plain_predictions(), SCORED["labels"]).sum().item())
+
+
+def test_a_column_stands_beside_the_predictions_of_its_row():
+    seen = []
+
+    def weighted(predictions, targets, *, weight):
+        seen.append(weight.shape)
+        return weight * squared(predictions, targets)
+
+    found = of_predictions(weighted, columns=("weight",))
+    assert seen == [(3, 1)]
+    expected = SCORED["weight"][:, None] * squared(plain_predictions(), SCORED["labels"])
+    assert (found.sum.item(), found.weight.item()) == (pytest.approx(expected.sum().item()), 6)
+
+
+def test_weights_of_rows_count_in_the_sum_and_in_the_weight():
+    found = of_predictions(squared, weight_field="weight")
+    expected = SCORED["weight"][:, None] * squared(plain_predictions(), SCORED["labels"])
+    assert (found.sum.item(), found.weight.item()) == (pytest.approx(expected.sum().item()), 8)
+
+
+def test_one_prediction_a_row_has_the_shape_of_its_target():
+    seen = []
+
+    class One(Scores):
+        def forward(self, input_ids):
+            return transformers.modeling_outputs.SequenceClassifierOutput(logits=super().forward(input_ids).logits[:, :1])
+
+    def recording(predictions, targets):
+        seen.append((predictions.shape, targets.shape))
+        return squared(predictions, targets)
+
+    chosen = registered(recording, kind="prediction")
+    of = {"input_ids": SCORED["input_ids"], "labels": torch.tensor([1.0, 2.0, 3.0])}
+    make_objective(chosen, recording, One(), predicts="row")(One(), of)
+    assert seen == [((3,), (3,))]
+
+
+@pytest.mark.parametrize(
+    ("loss", "of", "message"),
+    [
+        (
+            lambda p, t: squared(p, t).mean(-1),
+            SCORED,
+            "returned float32 [3] for targets [3, 2]; return a value for each, unreduced",
+        ),
+        (
+            lambda p, t: squared(p, t).detach(),
+            SCORED,
+            "returned float32 [3, 2] without a gradient; compute it from the predictions, without detach or item",
+        ),
+        (
+            lambda p, t: squared(p, t) / 0,
+            SCORED,
+            "returned float32 [3, 2] with 6 values that are not finite, nan first, for finite predictions",
+        ),
+        (
+            squared,
+            {**SCORED, "labels": torch.tensor([0, 1, 1])},
+            "gets predictions [3, 2] for labels int64 [3]; choose a loss of kind token for classes",
+        ),
+    ],
+)
+def test_a_loss_of_predictions_is_held_to_its_contract(loss, of, message):
+    with pytest.raises(PluginError) as error:
+        of_predictions(loss, {name: of[name] for name in ("input_ids", "labels")})
+    assert str(error.value) == f"loss 'made-here' (acme-losses 1.2) {message}"
+
+
+def test_a_token_loss_takes_classes_of_rows():
+    of = {"input_ids": SCORED["input_ids"], "labels": torch.tensor([0, 1, 1])}
+    measure = make_objective(registered(cross_entropy), cross_entropy, Scores(), predicts="row")
+    found = measure(Scores(), of)
+    assert found.weight.item() == 3
+    assert found.sum.item() == pytest.approx(F.cross_entropy(plain_predictions(), of["labels"], reduction="sum").item())
+    with pytest.raises(PluginError) as error:
+        measure(Scores(), SCORED)
+    message = "takes classes, and the labels are float32 [3, 2]; choose a loss of kind prediction"
+    assert str(error.value) == f"loss 'made-here' (acme-losses 1.2) {message}"
+
+
+def test_what_metrics_need_is_kept_where_nothing_is_trained():
+    def observe(outputs, targets):
+        return torch.stack([outputs[:, 0], targets[:, 0]], dim=-1)
+
+    assert of_predictions(squared, weight_field="weight", observe=observe).observed is None
+    with torch.no_grad():
+        found = of_predictions(squared, weight_field="weight", observe=observe)
+    assert found.observed.tolist() == torch.stack([plain_predictions()[:, 0], SCORED["labels"][:, 0]], dim=-1).tolist()
+    assert found.rows.tolist() == [0, 1, 2]
+
+
+def test_tokens_are_observed_with_their_rows_chunk_by_chunk(llama):
+    model = load(llama)
+    chosen = registered(cross_entropy)
+    observe = lambda logits, targets: torch.stack([logits.argmax(-1), targets], dim=-1)  # noqa: E731
+    with torch.no_grad():
+        found = make_objective(chosen, cross_entropy, model, 3 * ONE_ROW, observe=observe)(model, batch(rows()))
+    assert found.rows.tolist() == [number for number, row in enumerate(rows()) for label in row["labels"] if label != IGNORED]
+    assert found.observed[:, 1].tolist() == [label for row in rows() for label in row["labels"] if label != IGNORED]

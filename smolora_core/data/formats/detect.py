@@ -8,11 +8,11 @@ import attrs
 
 from smolora_core.config import DataConfig
 from smolora_core.data.formats.conversation import OPTIONAL
-from smolora_core.data.formats.shapes import Shape, missing_column
+from smolora_core.data.formats.shapes import Shape, missing_column, number_in
 from smolora_core.data.sources.rows import Located
 from smolora_core.errors import ConfigError, DatasetError
 
-__all__ = ["FORMATS", "detect_shape", "peek_shape"]
+__all__ = ["FORMATS", "detect_shape", "label_kind", "peek_shape"]
 
 FORMATS = ("text", "prompt-completion", "instruction", "messages")
 """Shapes that a language model learns from."""
@@ -27,6 +27,9 @@ _KEYS = {
     "text": ("text_field",),
 }
 """The config keys that ask for a shape; where several are asked for, the first that fits is meant."""
+
+_LABELLED = ("labelled", "scored", "tokens")
+"""The shapes that have labels, of which a task takes one."""
 
 
 def detect_shape(
@@ -93,19 +96,57 @@ def peek_shape(
     return most[0][0] if most else detect_shape(config, _union(rows), first.where, extra, formats)
 
 
+def label_kind(config: DataConfig, rows: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
+    """Say what the labels of some rows are, and by what that is told.
+
+    Args:
+        config: the format and the names of the fields.
+        rows: the first ones; none where they cannot be looked at.
+
+    Returns:
+        `tokens` for lists of tokens and tags; `scored` for numbers, one of which is not whole, or several fields of them;
+        `several` for lists of labels; `labelled`; or nothing, where there are no labels.
+    """
+    shapes = {shape.name: shape for shape in _shapes(config, ()) if not rows or all(each in rows[0] for each in shape.fields)}
+    tokens = shapes.get("tokens")
+    if tokens and (config.format == "tokens" or (rows and all(type(rows[0][each]) is list for each in tokens.fields))):
+        return "tokens", f"columns {' and '.join(tokens.fields)}"
+    shape = shapes.get("labelled")
+    if shape is None or (config.label_field is None and not rows):
+        return "", ""
+    _, *fields = shape.fields
+    if len(fields) > 1:
+        yes_or_no = all(row.get(field) in (0, 1, "0", "1") for row in rows for field in fields)
+        return "several" if rows and yes_or_no else "scored", f"data.label_field names {len(fields)} columns"
+    values = [row[fields[0]] for row in rows if fields[0] in row]
+    if any(isinstance(value, list) for value in values):
+        return "several", f"column {fields[0]!r} holds lists"
+    numbers = [number_in(value) for value in values]
+    if any(number is not None and not number.is_integer() for number in numbers) and None not in numbers:
+        return "scored", f"column {fields[0]!r} holds numbers"
+    return "labelled", f"column {fields[0]!r} holds labels"
+
+
 def _candidates(config: DataConfig, extra: tuple[str, ...], formats: Sequence[str]) -> tuple[Shape, ...]:
     """List the shapes that may be meant, the likeliest first."""
     if config.format != "auto":
-        _refuse(config.format, f"data.format is {config.format!r}", formats)
-        return tuple(shape for shape in _shapes(config, extra) if shape.name == config.format)
-    asked = {name: key for name, keys in _KEYS.items() for key in keys if getattr(config, key) != _DEFAULTS[key].default}
+        name = _meant(config.format, formats)
+        _refuse(name, f"data.format is {config.format!r}", formats)
+        return tuple(shape for shape in _shapes(config, extra) if shape.name == name)
+    keys = [(name, key) for name, keys in _KEYS.items() for key in keys if getattr(config, key) != _DEFAULTS[key].default]
+    asked = {_meant(name, formats): key for name, key in keys}
     for name, key in asked.items():
         # A labelled row has a text too.
-        if name != "text" or "labelled" not in formats:
+        if name != "text" or not set(_LABELLED).intersection(formats):
             _refuse(name, f"data.{key} is set", formats)
     shapes = [shape for shape in _shapes(config, extra) if shape.name in formats]
     wanted = [shape for name in asked for shape in shapes if shape.name == name]
     return tuple(wanted or shapes)
+
+
+def _meant(name: str, formats: Sequence[str]) -> str:
+    """Name the shape that is asked for by a name or a key: with labels, the one that the task takes."""
+    return next((each for each in _LABELLED if each in formats), name) if name == "labelled" else name
 
 
 def _refuse(name: str, asked: str, formats: Sequence[str]) -> None:
@@ -116,7 +157,11 @@ def _refuse(name: str, asked: str, formats: Sequence[str]) -> None:
 def _shapes(config: DataConfig, extra: tuple[str, ...]) -> Iterable[Shape]:
     labels = config.label_field or ("label", "labels")
     for label in [labels] if isinstance(config.label_field, tuple) else [(each,) for each in _listed(labels)]:
-        yield Shape("labelled", (config.text_field, *label), extra)
+        for name in ("labelled", "scored"):
+            yield Shape(name, (config.text_field, *label), extra)
+    tokens = "tokens" if config.text_field == _DEFAULTS["text_field"].default else config.text_field
+    for tags in _listed(config.label_field or ("tags", "ner_tags")):
+        yield Shape("tokens", (tokens, tags), extra)
     for field in _listed(config.messages_field or ("messages", "conversations")):
         yield Shape("messages", (field,), extra, OPTIONAL)
     # A text beside turns or an instruction is mostly the same, written out.

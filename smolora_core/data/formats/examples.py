@@ -23,7 +23,9 @@ class Example:
         columns: values of the further columns that the loss asked for.
         conversation: the row as turns. An instruction has both: turns for a tokenizer with a chat template, and prompt and
             text for one without.
-        labels: values of the label columns, in their order.
+        labels: values of the label columns, in their order; of several columns that say yes or no, one list of the names of
+            those that say yes; the tags of tokens.
+        tokens: of a sentence that comes in tokens; the text is all of them.
     """
 
     text: str
@@ -31,6 +33,7 @@ class Example:
     columns: dict[str, float] = attrs.field(factory=dict)
     conversation: Conversation | None = None
     labels: tuple[Any, ...] = ()
+    tokens: tuple[str, ...] = ()
 
     def digest(self) -> int:
         """Make a number of 64 bits that two rows share if they say the same, in every process and run.

@@ -11,7 +11,7 @@ from smolora_core.data.formats.values import DROP, finite, misfit
 from smolora_core.data.sources.rows import text_problem
 from smolora_core.errors import Problem, nearest
 
-__all__ = ["Shape", "missing_column"]
+__all__ = ["Shape", "missing_column", "number_in"]
 
 
 @attrs.frozen
@@ -21,7 +21,7 @@ class Shape:
     Attributes:
         name: as `data.format` names it; a prompt and a completion that are lists of messages make `messages`.
         fields: the columns that make the example: what is trained comes last, and a prompt before it; of a labelled row, the
-            text and its labels.
+            text and its labels; of tokens, these and their tags.
         extra: columns of numbers that the loss needs besides.
         optional: columns that are read where a row has them.
 
@@ -52,7 +52,7 @@ class Shape:
         # Whole numbers become floats too: one column has one type in every batch, whichever values come first.
         numbers: dict[str, float] = {}
         for column in self.extra:
-            number = finite(row[column])
+            number = number_in(row[column])
             if number is None:
                 return misfit(column, "a finite number", row[column], where)
             numbers[column] = number
@@ -97,19 +97,62 @@ def _read_labelled(shape: Shape, row: dict[str, Any], where: str, numbers: dict[
     column, *labels = shape.fields
     if problem := _not_text(column, row[column], where):
         return problem
+    if len(labels) > 1:
+        # A column for each label says whether it holds.
+        says = {label: _SAYS.get(str(row[label]).strip().lower()) for label in labels}
+        if odd := next((label for label in labels if says[label] is None), None):
+            return misfit(odd, "0 or 1", row[odd], where)
+        return Example(row[column], None, numbers, labels=([label for label in labels if says[label]],))
+    values = row[labels[0]] if isinstance(row[labels[0]], list) else [row[labels[0]]]
+    if not all(isinstance(value, str) or finite(value) is not None for value in values):
+        return misfit(labels[0], "a text, a number, or a list of them", row[labels[0]], where)
+    return Example(row[column], None, numbers, labels=(row[labels[0]],))
+
+
+def _read_scored(shape: Shape, row: dict[str, Any], where: str, numbers: dict[str, float]) -> Example | Problem:
+    column, *labels = shape.fields
+    if problem := _not_text(column, row[column], where):
+        return problem
+    found: list[float] = []
     for label in labels:
-        values = row[label] if isinstance(row[label], list) else [row[label]]
-        if not all(isinstance(value, str) or finite(value) is not None for value in values):
-            return misfit(label, "a text, a number, or a list of them", row[label], where)
-    return Example(row[column], None, numbers, labels=tuple(row[label] for label in labels))
+        scores = [number_in(each) for each in (row[label] if isinstance(row[label], list) else [row[label]])]
+        known = [score for score in scores if score is not None]
+        if not known or len(known) < len(scores):
+            return misfit(label, "a finite number", row[label], where)
+        found += known
+    return Example(row[column], None, numbers, labels=tuple(found))
 
 
+def _read_tokens(shape: Shape, row: dict[str, Any], where: str, numbers: dict[str, float]) -> Example | Problem:
+    column, label = shape.fields
+    tokens, tags = row[column], row[label]
+    if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
+        return misfit(column, "a list of texts", tokens, where)
+    if not isinstance(tags, list) or not all(isinstance(tag, str | int) for tag in tags):
+        return misfit(label, "a list of tags", tags, where)
+    if len(tokens) != len(tags):
+        return Problem(f"column {label!r} has {len(tags)} tags for {len(tokens)} tokens", where=where, hint=DROP)
+    text = " ".join(tokens)
+    return text_problem(column, text, where) or Example(text, None, numbers, labels=tuple(map(str, tags)), tokens=tuple(tokens))
+
+
+def number_in(value: Any) -> float | None:
+    """Read a number that may be text, as every value of a CSV file is."""
+    try:
+        return finite(float(value) if isinstance(value, str) else value)
+    except ValueError:
+        return None
+
+
+_SAYS = {"1": True, "true": True, "1.0": True, "0": False, "false": False, "0.0": False}
 _READERS: Mapping[str, Callable[[Shape, dict[str, Any], str, dict[str, float]], Example | Problem]] = {
     "text": _read_text,
     "prompt-completion": _read_text,
     "instruction": _read_instruction,
     "messages": _read_messages,
     "labelled": _read_labelled,
+    "scored": _read_scored,
+    "tokens": _read_tokens,
 }
 
 

@@ -1,0 +1,20 @@
+"""BART and its kin: attention of encoder and decoder, and from one to the other."""
+
+from smolora_core import Targets
+
+RECORDS = (
+    Targets(
+        name="bart",
+        summary="attention of BART, Pegasus, Marian, M2M-100 and their kin",
+        model_types=(
+            *("bart", "mbart", "pegasus", "pegasus_x", "plbart", "marian", "m2m_100", "blenderbot", "blenderbot-small"),
+        ),
+        modules=("q_proj", "k_proj", "v_proj", "self_attn.out_proj", "encoder_attn.out_proj"),
+    ),
+    Targets(
+        name="prophetnet",
+        summary="attention of ProphetNet",
+        model_types=("prophetnet",),
+        modules=("query_proj", "key_proj", "value_proj", "self_attn.out_proj", "cross_attn.out_proj"),
+    ),
+)

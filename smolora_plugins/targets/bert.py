@@ -1,0 +1,22 @@
+"""BERT and the encoders that keep its names."""
+
+from smolora_core import Targets
+
+RECORDS = (
+    Targets(
+        name="bert",
+        summary="attention of BERT, RoBERTa, ELECTRA and their kin",
+        model_types=(
+            *("bert", "roberta", "xlm-roberta", "camembert", "electra", "xlm-roberta-xl", "roberta-prelayernorm"),
+            *("data2vec-text", "ernie", "layoutlm", "megatron-bert", "mobilebert", "rembert", "roformer", "convbert"),
+            *("nystromformer", "big_bird", "esm", "longformer"),
+        ),
+        modules=("query", "key", "value", "attention.output.dense"),
+    ),
+    Targets(
+        name="albert",
+        summary="attention of ALBERT, whose one block all layers share",
+        model_types=("albert",),
+        modules=("query", "key", "value", "attention.dense"),
+    ),
+)

@@ -1,0 +1,12 @@
+"""Mixtures of experts: their attention; experts and routers are left alone."""
+
+from smolora_core import Targets
+
+RECORDS = (
+    Targets(
+        name="mixtures",
+        summary="attention projections of mixtures of experts",
+        model_types=("mixtral", "qwen2_moe", "qwen3_moe", "olmoe", "phimoe", "granitemoe", "granitemoeshared", "gpt_oss"),
+        modules=("q_proj", "k_proj", "v_proj", "o_proj"),
+    ),
+)

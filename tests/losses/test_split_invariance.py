@@ -1,0 +1,65 @@
+"""However rows are split, every loss that fits a task has the same value and the same gradient.
+
+That a step divides by the weight of all its micro-batches and ranks is shown in tests/training/test_same_step.py; whole runs of
+all these pairs, on two ranks too, are taken by tests/benchmarks/split_invariance.py.
+"""
+
+import copy
+from functools import cache
+
+import pytest
+
+from smolora_core import Task
+from smolora_core.training.objective import make_objective
+from tests.benchmarks.split_invariance import CASES, OPTIONS, pairs, step
+from tests.losses.losses_at_hand import BUILT_IN, REGISTRY, made
+from tests.training.small_run import difference, gradients
+
+EQUAL = 1e-5
+PAIRS = list(pairs())
+
+
+@pytest.fixture(scope="module")
+def adapted(tmp_path_factory):
+    """Make the adapted model of a case, its eight rows and what collates them, by taking a step."""
+    folder = tmp_path_factory.mktemp("cases")
+
+    @cache
+    def make(name):
+        default = next(loss for case, loss, weighted in PAIRS if case == name and weighted)
+        return step(folder, (name, default, True), 8, 1)
+
+    return make
+
+
+def mean(seen, pair, size):
+    """Compute the loss of all rows and its gradient, so many rows at a time."""
+    name, loss, weighted = pair
+    predicts = REGISTRY.resolve(Task, CASES[name].task).component.predicts
+    model = copy.deepcopy(seen.model)
+    function = made(loss, **OPTIONS.get(loss, {}))
+    # Some chunks of a language model's tokens, and a ragged last one.
+    further = {"chunk_bytes": 2**14, "predicts": predicts, "weight_field": "weight" if weighted else None}
+    objective = make_objective(BUILT_IN[loss], function, model, **further)
+    total = weight = 0.0
+    for start in range(0, 8, size):
+        batch = seen.collate([seen.rows[place] for place in range(start, min(8, start + size))])
+        if not weighted:
+            del batch["weight"]
+        found = objective(model, batch)
+        found.sum.backward()
+        total, weight = total + found.sum.item(), weight + found.weight.item()
+    return total / weight, {key: each / weight for key, each in gradients(model).items()}
+
+
+def test_every_task_has_a_case():
+    assert {found.component.name for found in REGISTRY.of_kind(Task)} == {case.task for case in CASES.values()}
+
+
+@pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: " ".join([*pair[:2], *["rows weigh"] * pair[2]]))
+def test_a_split_changes_neither_the_loss_nor_its_gradient(adapted, pair):
+    value, gradient = mean(adapted(pair[0]), pair, 8)
+    for size in (4, 3, 1):
+        other_value, other_gradient = mean(adapted(pair[0]), pair, size)
+        assert other_value == pytest.approx(value, rel=EQUAL)
+        assert difference(other_gradient, gradient) < EQUAL

@@ -1,0 +1,73 @@
+"""What does not learn is named, and a first step that teaches nothing is too."""
+
+import pytest
+import torch
+
+from smolora_core.training.guards import LearningGuard, strange_start
+from tests.training.small_run import cross_entropy, load, objective, rows, trainer
+
+SPLIT = {"per_device_train_batch_size": 8, "gradient_accumulation_steps": 1}
+
+
+def guarded(model, folder, steps, measure=None, rate=1e-2):
+    said = []
+    made = trainer(
+        model, measure or objective(cross_entropy, model), folder, rows(), max_steps=steps, learning_rate=rate, **SPLIT
+    )
+    made.add_callback(LearningGuard(said.append))
+    made.train()
+    return said
+
+
+@pytest.mark.parametrize("steps", [1, 2, 5])
+def test_an_adapter_that_learns_is_not_spoken_of(tmp_path, llama, steps):
+    model = load(llama)
+    assert guarded(model, tmp_path, steps) == []
+
+
+def test_tensors_without_a_gradient_are_named(tmp_path, llama):
+    model = load(llama)
+    layer = model.get_base_model().model.layers[1].mlp
+    layer.down_proj.forward = layer.down_proj.base_layer.forward
+    name = "base_model.model.model.layers.1.mlp.down_proj.lora_{}.default.weight"
+    assert guarded(model, tmp_path, 5) == [
+        f"2 of 12 trained tensors have had no gradient in 3 steps: {name.format('A')}, {name.format('B')}"
+    ]
+
+
+def test_many_tensors_are_not_all_named(tmp_path, llama):
+    model = load(llama)
+    bias = torch.nn.Parameter(torch.zeros(()))
+    model.get_base_model().model.extra = bias
+
+    def of_something_else(model, batch):
+        return bias + 1, torch.tensor(1.0)
+
+    (said,) = guarded(model, tmp_path, 3, objective(of_something_else, model, kind="model"))
+    assert said.startswith("12 of 13 trained tensors have had no gradient in 3 steps: base_model.model.model.layers.0")
+    assert said.endswith(" and 9 more")
+
+
+def test_tensors_that_do_not_move_are_named(tmp_path, llama):
+    (said,) = guarded(load(llama), tmp_path, 2, rate=1e-30)
+    assert said.startswith("12 of 12 trained tensors have not moved in 2 steps: ")
+
+
+@pytest.mark.parametrize(
+    ("loss", "weight", "text"),
+    [
+        (1.5, 8.0, None),
+        (-1.5, 8.0, None),
+        (0.0, 8.0, "the loss is 0 at step 1: the rows have nothing to teach, or the loss does not look at them"),
+        (0.0, 0.0, "nothing in the first step is trained: no label is left, or every row weighs 0"),
+    ],
+)
+def test_a_first_step_that_teaches_nothing_is_spoken_of(loss, weight, text):
+    assert strange_start(loss, weight) == text
+
+
+def test_the_trainer_says_it_once(tmp_path, llama):
+    said, model = [], load(llama)
+    measure = objective(lambda logits, targets: 0 * cross_entropy(logits, targets), model)
+    trainer(model, measure, tmp_path, rows(), max_steps=3, warn=said.append, **SPLIT).train()
+    assert said == [strange_start(0.0, 8.0)]
