@@ -1,13 +1,13 @@
 """Rows through preprocessors from Python: what a run does before it makes tokens."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from smolora_core.components import Preprocessor
 from smolora_core.config import Resolved, resolve
 from smolora_core.config.syntax import Document
 from smolora_core.data.ledger import Ledger
-from smolora_core.data.parts import Rules, run_steps
+from smolora_core.data.parts import Rules, read_rows, run_steps
 from smolora_core.data.sources import Source, open_source
 from smolora_core.data.sources.files import KINDS, FileKind
 from smolora_core.data.sources.reading import Reading
@@ -77,7 +77,7 @@ class DatasetHandler:
         config = self._resolved().config
         context = Context(self._tokenizer, config.data.max_seq_length, config.seed, self._text_field)
         rules, self.ledger = Rules(context, drops=self._on_bad_row == "drop"), Ledger()
-        rows = run_steps(self._read(source, rules), self._steps(), rules, self.ledger)
+        rows = run_steps(read_rows(source.rows, rules, self.ledger), self._steps(), rules, self.ledger)
         kept = [located.row for located in rows if self._has_text(located, rules)]
         self.ledger.kept = self.ledger.sequences = len(kept)
         if not kept:
@@ -91,15 +91,6 @@ class DatasetHandler:
     def _steps(self) -> list[Step]:
         registry = PluginManager.create(PluginChoice(objects=self._plugins)).registry
         return [Step(each.registered, each.build()) for each in choose_preprocessors(self._resolved(), registry)]
-
-    def _read(self, source: Source, rules: Rules) -> Iterator[Located]:
-        def skip(problem: Problem) -> None:
-            self.ledger.read += 1
-            rules.reject(self.ledger, "read", problem)
-
-        for located in source.rows(skip if rules.drops else None):
-            self.ledger.read += 1
-            yield located
 
     def _has_text(self, located: Located, rules: Rules) -> bool:
         value = located.row.get(self._text_field)

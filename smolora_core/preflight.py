@@ -6,7 +6,7 @@ from typing import Any
 
 import attrs
 
-from smolora_core.components import Loss, Task
+from smolora_core.components import Task
 from smolora_core.config import Resolved
 from smolora_core.data.formats import FORMATS, peek_shape
 from smolora_core.data.labels import look_at_labels
@@ -107,9 +107,7 @@ def _rows(resolved: Resolved, choices: Choices | None, key: str = "train") -> tu
     rows = peek(source, on_bad=(lambda problem: None) if config.on_bad_row == "drop" else None)
     if config.preprocessors:
         return "columns come from preprocessors", source.notes()
-    loss = choices.loss.registered.component if choices else None
-    columns = loss.columns if isinstance(loss, Loss) else ()
-    extra = tuple(dict.fromkeys(filter(None, (*columns, config.weight_field))))
+    extra = choices.numbers(config.weight_field) if choices else tuple(filter(None, [config.weight_field]))
     task = choices.task.registered.component if choices else None
     # Where no task could be chosen, any shape may be the right one.
     formats = task.formats if isinstance(task, Task) else (*FORMATS, "labelled", "tokens")

@@ -11,10 +11,11 @@ from smolora_core.components import Drop, TaskImplementation
 from smolora_core.data.formats import Example, Shape
 from smolora_core.data.ledger import Ledger
 from smolora_core.data.sources.rows import Located
+from smolora_core.data.splits import Reader
 from smolora_core.data.steps import Context, Step, through
 from smolora_core.errors import DatasetError, Problem
 
-__all__ = ["Maker", "Part", "Rules", "run_steps"]
+__all__ = ["Maker", "Part", "Rules", "read_rows", "run_steps"]
 
 # Half the size of what Arrow would choose, and no vocabulary needs more.
 _TOKENS = list_(int32())
@@ -128,6 +129,22 @@ class Maker:
                 self.rules.reject(ledger, "read", example)
             else:
                 yield example, located.where
+
+
+def read_rows(read: Reader, rules: Rules, ledger: Ledger) -> Iterator[Located]:
+    """Read rows and count them, those that cannot be read too where these are dropped.
+
+    Raises:
+        DatasetError: a row cannot be read, and such a row is an error.
+    """
+
+    def skip(problem: Problem) -> None:
+        ledger.read += 1
+        rules.reject(ledger, "read", problem)
+
+    for located in read(skip if rules.drops else None):
+        ledger.read += 1
+        yield located
 
 
 def run_steps(rows: Iterator[Located], steps: Iterable[Step], rules: Rules, ledger: Ledger) -> Iterator[Located]:

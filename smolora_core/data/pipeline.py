@@ -20,12 +20,12 @@ from smolora_core.data.cache import read_entry, write_entry
 from smolora_core.data.chat.templates import choose_template
 from smolora_core.data.formats import Shape, peek_shape
 from smolora_core.data.ledger import Ledger
-from smolora_core.data.parts import Maker, Part, Rules, run_steps
+from smolora_core.data.parts import Maker, Part, Rules, read_rows, run_steps
 from smolora_core.data.sources.rows import Located
 from smolora_core.data.splits import Reader
 from smolora_core.data.steps import Context, Step
 from smolora_core.data.workers import in_order
-from smolora_core.errors import DatasetError, Problem
+from smolora_core.errors import DatasetError
 
 __all__ = ["Parts", "Prepared", "Recipe", "prepare"]
 
@@ -188,7 +188,7 @@ class Parts:
     def _parts(self) -> Iterator[Part]:
         recipe, rules = self._recipe, self._recipe.rules
         alone, shared = _divided(recipe.steps)
-        batches = _batches(run_steps(self._rows(), alone, rules, self.ledger))
+        batches = _batches(run_steps(read_rows(self._read, rules, self.ledger), alone, rules, self.ledger))
         for batch in batches:
             ledger = Ledger()
             rows = run_steps(iter(batch), shared, rules, ledger)
@@ -208,17 +208,6 @@ class Parts:
                 return
             self.ledger.add(ledger)
         raise DatasetError(f"no row is left of {self.ledger.read}", where=self._where, hint=reasons(self.ledger))
-
-    def _rows(self) -> Iterator[Located]:
-        rules, ledger = self._recipe.rules, self.ledger
-
-        def skip(problem: Problem) -> None:
-            ledger.read += 1
-            rules.reject(ledger, "read", problem)
-
-        for located in self._read(skip if rules.drops else None):
-            ledger.read += 1
-            yield located
 
 
 def check_loss(ledger: Ledger, recipe: Recipe) -> None:

@@ -2,14 +2,14 @@
 
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import attrs
 import numpy as np
 
-from smolora_core.components import Loss, Task
+from smolora_core.components import Task
 from smolora_core.config import Resolved
 from smolora_core.data.cache import cache_folder
 from smolora_core.data.chat.templates import choose_template
@@ -61,9 +61,11 @@ def prepare_sides(resolved: Resolved, choices: Choices, tokenizer: Any, vocab_si
     for text in (*splits.notes(), *set_template(tokenizer, resolved)):
         emit("note", text=text)
 
+    digest = cache(source_digest)
+
     def name_of(source: Source, side: str) -> Path | None:
         recipe = recipe_for(resolved, choices, tokenizer, vocab_size, side)
-        name = fingerprint(_depends_on(resolved, choices, recipe, source)) if config.cache else None
+        name = fingerprint(_depends_on(choices, recipe, digest(source)))
         return cache_folder() / name if name else None
 
     def side(read: Reader, source: Source, name: str, place: Path | None) -> Prepared:
@@ -72,14 +74,16 @@ def prepare_sides(resolved: Resolved, choices: Choices, tokenizer: Any, vocab_si
         return prepare(read, recipe, place=place, processes=processes, progress=_Progress(emit, name))
 
     # Named before either is prepared: a step may change what it holds on to.
-    places = {key: name_of(splits.sources[at], key) for key, at in (("data.train", 0), ("data.eval", -1))}
+    sides = {"data.train": not config.streaming, "data.eval": splits.held_out is not None}
+    looked_up = [side for side, prepared in sides.items() if config.cache and prepared]
+    places = {side: name_of(splits.sources[0 if side == "data.train" else -1], side) for side in looked_up}
     if config.streaming:
         # Training needs the processors more than the rows do.
         processes = 1 if config.num_proc == "auto" else config.num_proc
         make_recipe = partial(recipe_for, resolved, choices, tokenizer, vocab_size, "data.train")
         train = stream(splits.train, make_recipe, processes=processes)
     else:
-        train = side(splits.train, splits.sources[0], "data.train", places["data.train"])
+        train = side(splits.train, splits.sources[0], "data.train", places.get("data.train"))
     for text in chat_notes(tokenizer, train.shape):
         emit("note", text=text)
     if _OFTEN * train.ledger.truncated > train.ledger.kept:
@@ -87,7 +91,7 @@ def prepare_sides(resolved: Resolved, choices: Choices, tokenizer: Any, vocab_si
         emit("warning", text=f"{cut} {config.max_seq_length} and lose their end")
     if splits.held_out is None:
         return Sides(train, None)
-    held_out = side(splits.held_out, splits.sources[-1], "data.eval", places["data.eval"])
+    held_out = side(splits.held_out, splits.sources[-1], "data.eval", places.get("data.eval"))
     if config.streaming:
         emit("note", text="rows that are streamed are not compared with those held out")
     elif shared := int(np.isin(held_out.digests, train.digests).sum()):
@@ -125,7 +129,7 @@ def chat_notes(tokenizer: Any, shape: str) -> tuple[str, ...]:
 
 def recipe_for(resolved: Resolved, choices: Choices, tokenizer: Any, vocab_size: int | None, side: str) -> Recipe:
     """Put together what a config says of one side, with steps made for one pass."""
-    task, loss = choices.task.registered.component, choices.loss.registered.component
+    task = choices.task.registered.component
     assert isinstance(task, Task)
     return Recipe(
         config=resolved.config.data,
@@ -136,16 +140,14 @@ def recipe_for(resolved: Resolved, choices: Choices, tokenizer: Any, vocab_size:
         task=choices.task.build(),
         formats=task.formats,
         tokenizer=tokenizer,
-        extra=tuple(
-            dict.fromkeys(filter(None, (*(loss.columns if isinstance(loss, Loss) else ()), resolved.config.data.weight_field)))
-        ),
+        extra=choices.numbers(resolved.config.data.weight_field),
         seed=resolved.config.seed,
         vocab_size=vocab_size,
         side=side,
     )
 
 
-def _depends_on(resolved: Resolved, choices: Choices, recipe: Recipe, source: Source) -> dict[str, Any]:
+def _depends_on(choices: Choices, recipe: Recipe, rows: str | None) -> dict[str, Any]:
     fields = attrs.asdict(recipe.config)
     # These say where the rows are and how the work is done, not what comes of it.
     for name in ("train", "preprocessors", "cache", "num_proc", "streaming", "max_row_loss"):
@@ -153,7 +155,7 @@ def _depends_on(resolved: Resolved, choices: Choices, recipe: Recipe, source: So
     if not isinstance(recipe.config.eval, float):
         del fields["eval"]
     return {
-        "rows": source_digest(source),
+        "rows": rows,
         "fields": fields,
         "side": recipe.side,
         "steps": components_digest(_parts_of(choices.preprocessors)),

@@ -1,14 +1,11 @@
 """LoRA's options: what they say about modules is held against the model, and what goes to PEFT against PEFT."""
 
-import ast
-import importlib.util
 import re
 from collections.abc import Callable, Iterable, Mapping
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 from smolora_core.config import LoRAConfig
+from smolora_core.config.foreign import declared_fields
 from smolora_core.errors import ConfigError, Problem, SmoLoRAError, nearest
 from smolora_core.model.targets import TargetChoice, choose_targets, is_name, matched, not_found
 from smolora_core.plugins import Registry
@@ -120,18 +117,8 @@ def unknown_options(extra: Mapping[str, Any], where: str) -> list[Problem]:
     return problems
 
 
-@cache
 def _known() -> frozenset[str]:
-    package = importlib.util.find_spec("peft")
-    assert package is not None and package.origin is not None
-    source = Path(package.origin).parent / "tuners" / "lora" / "config.py"
-    return frozenset(
-        field.target.id
-        for node in ast.parse(source.read_text(encoding="utf-8")).body
-        if isinstance(node, ast.ClassDef) and node.name == "LoraConfig"
-        for field in node.body
-        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
-    )
+    return declared_fields("peft", "tuners/lora/config.py", "LoraConfig")
 
 
 def _in_layers(lora: LoRAConfig, modules: tuple[str, ...], where: str) -> list[str]:

@@ -51,6 +51,11 @@ class Choices:
     memory: tuple[Chosen, ...] | None
     """None leaves it to the device."""
 
+    def numbers(self, weight_field: str | None) -> tuple[str, ...]:
+        """Name the columns of numbers that a run reads: those that the loss declares, and the weight of a row."""
+        declared = getattr(self.loss.registered.component, "columns", ())
+        return tuple(dict.fromkeys(filter(None, (*declared, weight_field))))
+
 
 def choose_components(
     resolved: Resolved,

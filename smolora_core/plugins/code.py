@@ -60,21 +60,22 @@ def package_digest(module: str) -> str:
 
 def _files(module: str) -> set[Path]:
     found: set[Path] = set()
-    names, seen = [module.partition(".")[0]], {_CORE}
+    root = module.partition(".")[0]
+    names, seen = [root], {_CORE} - {root}
     while names:
         name = names.pop()
-        if name in seen and name != module.partition(".")[0]:
+        if name in seen:
             continue
         seen.add(name)
         for path in _files_of(name) - found:
             found.add(path)
             if path.suffix == ".py" and _SITES.isdisjoint(path.parts):
-                names += _imports(path) - seen - sys.stdlib_module_names
+                names += _imports(path) - seen
     return found
 
 
 def _files_of(name: str) -> set[Path]:
-    """List the files of a top-level module or package; of an installed one only if it is already imported by that name."""
+    """List the files of a top-level module or package."""
     folders, file = _places(name)
     inside = (path for folder in folders for path in folder.rglob("*") if "__pycache__" not in path.parts)
     return {path.resolve() for path in (*inside, *([file] if file else [])) if path.is_file()}
@@ -94,14 +95,15 @@ def _places(name: str) -> tuple[list[Path], Path | None]:
 
 
 def _imports(path: Path) -> set[str]:
-    """Name the modules that a file imports anywhere, in functions too, but for relative and installed ones."""
+    """Name the modules of the user's own that a file imports anywhere, in functions too."""
     try:
         tree = ast.parse(path.read_bytes())
     except (SyntaxError, ValueError):
         return set()
     names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     names |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module and not node.level}
-    return {top for top in {name.partition(".")[0] for name in names} if not _is_installed(top)}
+    tops = {name.partition(".")[0] for name in names} - sys.stdlib_module_names
+    return {top for top in tops if not _is_installed(top)}
 
 
 def _is_installed(name: str) -> bool:

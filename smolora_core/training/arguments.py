@@ -1,15 +1,13 @@
 """From a config to `transformers.TrainingArguments`."""
 
-import ast
-import importlib.util
 from collections.abc import Mapping
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import attrs
 
 from smolora_core.config import RunConfig, TrainingSection
+from smolora_core.config.foreign import declared_fields
 from smolora_core.errors import ConfigError, Problem, nearest
 
 __all__ = ["endless", "make_arguments", "unknown_arguments"]
@@ -116,15 +114,5 @@ def endless(config: RunConfig, where: str) -> list[Problem]:
     return [Problem("rows that are streamed are not counted beforehand", where=where, hint="set training.max_steps")]
 
 
-@cache
 def _known() -> frozenset[str]:
-    package = importlib.util.find_spec("transformers")
-    assert package is not None and package.origin is not None
-    source = Path(package.origin).with_name("training_args.py").read_text(encoding="utf-8")
-    return frozenset(
-        field.target.id
-        for node in ast.parse(source).body
-        if isinstance(node, ast.ClassDef) and node.name == "TrainingArguments"
-        for field in node.body
-        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
-    )
+    return declared_fields("transformers", "training_args.py", "TrainingArguments")
