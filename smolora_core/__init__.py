@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from smolora_core.api import TrainingConfig as TrainingConfig
     from smolora_core.api import load as load
     from smolora_core.api import train as train
+    from smolora_core.checkpoints.manager import CheckpointManager as CheckpointManager
     from smolora_core.components import CheckpointWriter as CheckpointWriter
     from smolora_core.components import Drop as Drop
     from smolora_core.components import Loss as Loss
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "api": ("SmoLoRA", "TrainingConfig", "load", "train"),
+    "checkpoints.manager": ("CheckpointManager",),
     "components": ("CheckpointWriter", "Drop", "Loss", "MemoryStrategy", "Preprocessor", "Targets", "Task"),
     "config": ("DebugConfig", "LoRAConfig"),
     "errors": (

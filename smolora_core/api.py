@@ -1,6 +1,6 @@
 """The library's face: `SmoLoRA`, `train` and `load`."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -117,7 +117,13 @@ class SmoLoRA:
         self.resolved = _resolve(given)
 
     def train(
-        self, num_epochs: float | None = None, save_steps: int | None = None, eval_steps: int | None = None
+        self,
+        num_epochs: float | None = None,
+        save_steps: int | None = None,
+        eval_steps: int | None = None,
+        *,
+        resume: str | Path = "never",
+        overrides: Collection[str] = (),
     ) -> dict[str, float]:
         """Train and return the metrics.
 
@@ -125,18 +131,20 @@ class SmoLoRA:
             num_epochs: passes over the rows, in place of the configured.
             save_steps: optimizer steps between two checkpoints.
             eval_steps: optimizer steps between two evaluations.
+            resume: `auto` goes on from the newest checkpoint in `output_dir`; or the checkpoint to go on from.
+            overrides: keys that may have another value than the checkpoint's run.
 
         Raises:
             SmoLoRAError: something that was given cannot be used, or the run failed.
         """
-        overrides = {
+        changed = {
             ("training", "num_train_epochs"): num_epochs,
             ("checkpoints", "save_steps"): save_steps,
             ("training", "eval_steps"): eval_steps,
         }
-        settings = [Setting(path, value, FROM_PYTHON) for path, value in overrides.items() if value is not None]
+        settings = [Setting(path, value, FROM_PYTHON) for path, value in changed.items() if value is not None]
         self.resolved = _resolve(self._given, settings)
-        self._outcome = _execute(self.resolved, self._objects, self._listener, self._rows)
+        self._outcome = _execute(self.resolved, self._objects, self._listener, self._rows, str(resume), overrides)
         self._loaded = None
         return dict(self._outcome.metrics)
 
@@ -181,14 +189,16 @@ def train(
     *,
     plugins: Sequence[object] = (),
     listener: "Callable[[Event], None] | None" = None,
+    resume: str | Path = "never",
+    overrides: Collection[str] = (),
 ) -> "Outcome":
-    """Run a config file, or a config given as nested dicts.
+    """Run a config file, or a config given as nested dicts; `resume` and `overrides` are as for `SmoLoRA.train`.
 
     Raises:
         SmoLoRAError: something in it cannot be used, or the run failed.
     """
     resolved = _resolve(config) if isinstance(config, Mapping) else resolve(read_document(Path(config)))
-    return _execute(resolved, tuple(plugins), listener, None)
+    return _execute(resolved, tuple(plugins), listener, None, str(resume), overrides)
 
 
 def load(path: str | Path) -> "LoadedAdapter":
@@ -210,12 +220,17 @@ def plugin_choice(resolved: Resolved) -> PluginChoice:
 
 
 def _execute(
-    resolved: Resolved, objects: tuple[object, ...], listener: "Callable[[Event], None] | None", rows: Any
+    resolved: Resolved,
+    objects: tuple[object, ...],
+    listener: "Callable[[Event], None] | None",
+    rows: Any,
+    resume: str,
+    overrides: Collection[str],
 ) -> "Outcome":
     from smolora_core.run import execute
 
     manager = PluginManager.create(attrs.evolve(plugin_choice(resolved), objects=objects))
-    return execute(resolved, manager, listener or (lambda event: None), rows)
+    return execute(resolved, manager, listener or (lambda event: None), rows, resume=resume, overrides=overrides)
 
 
 def _resolve(values: Mapping[str, Any], settings: Sequence[Setting] = ()) -> Resolved:

@@ -34,9 +34,15 @@ class Piece:
 
 @attrs.frozen
 class Sequence:
-    """What the model sees of one row, or of one part of it."""
+    """What the model sees of one row, or of one part of it.
+
+    Attributes:
+        pieces: its tokens.
+        learned: what is learned of them as a whole, or is given with them: `label spam`, `scores 3.5, 2.0`.
+    """
 
     pieces: tuple[Piece, ...]
+    learned: tuple[str, ...] = ()
 
     @property
     def tokens(self) -> int:
@@ -102,4 +108,16 @@ def _sequence(row: dict[str, Any], tokenizer: Any) -> Sequence:
     for supervised, group in groupby(pairs, lambda pair: pair[1] != IGNORED):
         tokens = [token for token, _ in group]
         pieces.append(Piece(tokenizer.decode(tokens), len(tokens), supervised))
-    return Sequence(tuple(pieces))
+    return Sequence(tuple(pieces), tuple(_learned(row, tokenizer)))
+
+
+def _learned(row: dict[str, Any], tokenizer: Any) -> Iterator[str]:
+    size = len(row["input_ids"])
+    for name, value in row.items():
+        if not isinstance(value, list):
+            # A task may begin a label with a mark of its own.
+            yield f"{name} {str(value).lstrip(chr(0))}"
+        elif name == "labels" and len(value) != size:
+            yield f"answer {tokenizer.decode(value)}"
+        elif any(isinstance(each, str | float) for each in value):
+            yield f"{name} {', '.join(str(each) for each in value if each != '')}"

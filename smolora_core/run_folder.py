@@ -1,15 +1,97 @@
-"""The folder of a run: whether it can be written, and what an earlier run left in it."""
+"""The folder of a run: whether it can be written, what an earlier run left in it, and whether that is continued."""
 
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import attrs
+
+from smolora_core.checkpoints.lock import hold
+from smolora_core.checkpoints.manifest import verify
+from smolora_core.checkpoints.retention import Committed, Keep
+from smolora_core.checkpoints.store import Store
 from smolora_core.config import Resolved
 from smolora_core.errors import ConfigError
 
-__all__ = ["claim", "locate"]
+__all__ = ["Opened", "claim", "locate", "open_run"]
 
-_OURS = ("run.yaml", "events.jsonl", "ledger.json", "report.html", "profile.pstats", "prepared", "adapter", "checkpoint-*")
+_OURS = (
+    "run.yaml",
+    "events.jsonl",
+    "ledger.json",
+    "last_error.json",
+    "checkpoint_metadata.json",
+    "report.html",
+    "profile.pstats",
+    "prepared",
+    "adapter",
+    "checkpoint-*",
+)
+
+
+@attrs.frozen
+class Opened:
+    """A run's folder that nobody else writes to.
+
+    Attributes:
+        store: its checkpoints.
+        resumed_from: the checkpoint to go on from; None where the run begins.
+        notes: what was found, and what was done about it.
+    """
+
+    store: Store
+    resumed_from: Committed | None
+    notes: tuple[str, ...]
+
+
+@contextmanager
+def open_run(folder: Path, resume: str = "never", *, keep: int = 2, where: str = "--resume") -> Iterator[Opened]:
+    """Hold a run's folder, and choose what the run goes on from.
+
+    Args:
+        folder: of the run; it is made.
+        resume: `never` begins anew, and what an earlier run left is moved aside; `auto` goes on from the newest checkpoint
+            that is valid, and begins anew where there is none; else a checkpoint, or the folder of the run.
+        keep: how many of the latest checkpoints stay.
+        where: it was asked for.
+
+    Raises:
+        ConfigError: another run holds the folder, or there is no such checkpoint in it.
+        CheckpointError: that checkpoint is not what was written.
+    """
+    notes: list[str] = []
+    with hold(folder, notes.append) as lock:
+        chosen: Committed | None = None
+        store = Store(folder=folder, run_id=lock.run_id)
+        notes += store.sweep()
+        if resume != "never":
+            chosen = _named(store, folder, resume, where)
+            if chosen is None:
+                newest = store.newest_valid()
+                chosen = newest.committed
+                notes += [f"skipped: {problem}" for problem in newest.skipped]
+        if chosen is None:
+            # Under a new name first: what is left from here on belongs to no run that is continued.
+            lock.begin_anew()
+            if (aside := claim(folder)) is not None:
+                notes.append(f"an earlier run was moved to {aside}")
+        names = frozenset({chosen.place.name}) if chosen else frozenset[str]()
+        kept = Keep(latest=keep, names=names)
+        yield Opened(Store(folder=folder, run_id=lock.run_id, keep=kept), chosen, tuple(notes))
+
+
+def _named(store: Store, folder: Path, resume: str, where: str) -> Committed | None:
+    """Find the checkpoint that was asked for; None where the newest was, by `auto` or the run's folder."""
+    wanted = Path(resume).expanduser().resolve()
+    if resume == "auto" or wanted == folder.resolve():
+        return None
+    found = {each.place.resolve(): each for each in store.found()}
+    if wanted not in found:
+        names = ", ".join(place.name for place in found) or "none"
+        raise ConfigError(f"{resume!r} is no checkpoint of the run in {str(folder)!r}", where=where, hint=f"it has {names}")
+    verify(found[wanted].place)
+    return found[wanted]
 
 
 def locate(resolved: Resolved) -> Path:
@@ -47,7 +129,6 @@ def claim(folder: Path) -> Path | None:
     Returns:
         Where the earlier run is now, or None if there was none.
     """
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     left = sorted(path for pattern in _OURS for path in folder.glob(pattern))
     if not left:
         return None

@@ -10,6 +10,7 @@ from smolora_core.data.labels import look_at_labels
 from smolora_core.model.header import is_folder, read_header
 from smolora_core.model.limits import within_positions
 from smolora_core.model.load import read_config
+from smolora_core.model.options import targets_of
 from smolora_core.plugins import PluginManager
 from smolora_core.plugins.choosing import Choices, choose_components, spell_out
 
@@ -49,7 +50,11 @@ def settle(resolved: Resolved, plugins: PluginManager, rows: Any = None) -> Sett
     """
     where = resolved.where("model.path")
     if is_folder(resolved.config.model.path):
-        read_header(resolved.config.model.path, where)
+        header = read_header(resolved.config.model.path, where)
+        if header.modules:
+            # A name that fits nothing is refused before rows are prepared and weights are loaded.
+            lora, registry = resolved.config.lora, plugins.registry
+            targets_of(lora, header.model_type, header.modules, registry, resolved.where, tied=header.tied)
     base_config = read_config(resolved.config.model, where)
     resolved = within_positions(resolved, getattr(base_config, "max_position_embeddings", None))
     look = partial(look_at_labels, resolved.config.data, rows)

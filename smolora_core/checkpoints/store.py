@@ -1,213 +1,239 @@
-"""The commit protocol: a checkpoint appears whole, by rename, or not at all.
+"""The checkpoints of a run: each appears whole, by rename, or not at all.
 
-Every writer fills a private folder of its own; their files come together in a staging folder beside the final place. The
-files are hashed and synced, the manifest is written last, and one rename makes the folder visible. What was there before is
-set aside for that moment, and put back if a crash falls into it. The next commit in the same folder removes what a crash
-left behind.
+Writers fill a staging folder beside the final place. The files are read back, hashed and synced, the manifest is written
+last, and one rename makes the folder visible. A checkpoint that was there before, or that is no longer kept, is renamed before
+anything of it is removed. Every operation comes from `disk`, so that tests can stop, fail or forget each of them.
 """
 
-import hashlib
-import json
-import math
-import os
 import re
-import shutil
-import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import attrs
 
+from smolora_core.checkpoints.disk import DISK, Disk
+from smolora_core.checkpoints.index import INDEX, write_index
+from smolora_core.checkpoints.manifest import MANIFEST, Manifest, Written, read, surplus, verify
+from smolora_core.checkpoints.placing import LEFT_BEHIND, beside, discard, name_of, publish, step_of
+from smolora_core.checkpoints.retention import Committed, Keep, expendable
+from smolora_core.checkpoints.staging import Checkpoint, stage
+from smolora_core.checkpoints.sweep import sweep
 from smolora_core.components import Writer
-from smolora_core.errors import CheckpointError
+from smolora_core.errors import CheckpointError, Problem
 
-__all__ = ["MANIFEST", "Checkpoint", "commit", "committed_steps", "keep_latest"]
+__all__ = [
+    "INDEX",
+    "MANIFEST",
+    "Checkpoint",
+    "Committed",
+    "Keep",
+    "Newest",
+    "Store",
+]
 
-MANIFEST = "manifest.json"
-_SCHEMA = 1
-_NAME = "checkpoint-"
-# Ours by the random end: `.staging-adapter-1a2b3c4d`.
-_LEFT_BEHIND = re.compile(r"\.(?P<role>staging|replaced|trash)-(?P<name>.+)-[0-9a-f]{8}")
+# What is written in Rust, safetensors and tokenizers, raises its own errors: `I/O error: ... (os error 28)`.
+_REFUSED = re.compile(r"\(os error \d+\)")
 
 
-@attrs.frozen(kw_only=True)
-class Checkpoint:
-    """What a writer writes.
+@attrs.frozen
+class Newest:
+    """The newest valid checkpoint, if there is one, and why newer ones are not it."""
+
+    committed: Committed | None
+    skipped: tuple[Problem, ...]
+
+
+@attrs.define(kw_only=True)
+class Store:
+    """The checkpoints in a run's folder; whoever commits or sweeps must hold the run's lock.
 
     Attributes:
-        step: optimizer steps taken.
-        model: the `PeftModel`.
-        tokenizer: of the base model.
-        metrics: the latest loss and evaluation.
-        config: the run's config as plain values.
+        folder: of the run; the first commit makes it.
+        run_id: of the run: checkpoints of another one are neither resumed from nor removed. None takes every run's.
+        keep: what retention leaves after each commit; None keeps all.
+        warn: told of what went wrong without harm to a checkpoint.
+        disk: the file system.
     """
 
-    step: int
-    model: Any
-    tokenizer: Any
-    metrics: Mapping[str, float]
-    config: Mapping[str, Any]
+    folder: Path
+    run_id: str | None
+    keep: Keep | None = None
+    warn: Callable[[str], object] = lambda text: None
+    disk: Disk = DISK
+    _read_back: dict[tuple[str, int], bool] = attrs.field(factory=dict, init=False)
 
+    def commit(self, checkpoint: Checkpoint, writers: Iterable[tuple[str, Writer]], name: str | None = None) -> Path:
+        """Write a checkpoint and make it visible; once this returns, it outlasts a crash and a loss of power.
 
-def commit(checkpoint: Checkpoint, place: Path, writers: Iterable[tuple[str, Writer]]) -> Path:
-    """Write a checkpoint and make it visible at `place`, replacing the one that is there.
+        Args:
+            checkpoint: what to write.
+            writers: names and implementations.
+            name: the folder to appear, `checkpoint-N` unless given; what stands there is replaced, or renamed and kept if
+                this run has not committed it.
 
-    Args:
-        checkpoint: what to write.
-        place: the folder to appear; one without a manifest, which nobody here has written, is renamed and kept.
-        writers: names and implementations.
+        Raises:
+            CheckpointError: the file system refused, or a writer wrote what cannot be committed; all is as it was before.
+        """
+        place = self.folder / (name or name_of(checkpoint.step))
+        staging = beside(place, "staging")
+        try:
+            self.disk.make_folders(self.folder)
+            number = self._next_number()
+            manifest = stage(checkpoint, writers, staging, lambda files: self._describe(checkpoint, number, files), self.disk)
+            publish(staging, place, self.run_id, self.disk)
+        except BaseException as error:
+            room = self._room(staging)
+            with suppress(OSError):
+                self.disk.remove_tree(staging)
+            if isinstance(error, OSError) or _REFUSED.search(str(error)):
+                reason = getattr(error, "strerror", None) or error
+                what = f"checkpoint of step {checkpoint.step} was not written ({reason})"
+                raise CheckpointError(what, where=str(place), hint=room) from error
+            raise
+        # Its files were read back once they were synced.
+        self._read_back[place.name, manifest.seq] = True
+        self._tidy(place)
+        return place
 
-    Returns:
-        `place`.
+    def found(self) -> list[Committed]:
+        """List the checkpoints of this run in the order of their commits; their files are not looked at."""
+        return self.look()[0]
 
-    Raises:
-        CheckpointError: the file system refused, or a writer wrote nothing, a link or another writer's file; `place` is as
-            it was before.
-    """
-    staging = _beside(place, "staging")
-    try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(place.parent)
-        staging.mkdir(mode=0o700)
-        owners: dict[str, str] = {}
-        for name, writer in writers:
-            _write(checkpoint, name, writer, staging, owners)
-        _write_manifest(checkpoint, staging, sorted(owners))
-        _swap(staging, place)
-    except OSError as error:
-        shutil.rmtree(staging, ignore_errors=True)
-        free = shutil.disk_usage(place.parent).free if place.parent.is_dir() else 0
-        raise CheckpointError(
-            f"checkpoint of step {checkpoint.step} was not written ({error})",
-            where=str(place),
-            hint=f"{free:,} bytes are free there",
-        ) from error
-    except BaseException:
-        shutil.rmtree(staging, ignore_errors=True)
-        raise
-    return place
+    def newest_valid(self) -> Newest:
+        """Verify checkpoints, the newest first, until one is what was written."""
+        found, skipped = self.look()
+        for each in reversed(found):
+            try:
+                verify(each.place, self.disk)
+            except CheckpointError as error:
+                skipped += error.problems
+            else:
+                return Newest(each, tuple(skipped))
+        return Newest(None, tuple(skipped))
 
+    def sweep(self) -> list[str]:
+        """Bring the folder in order after a crash, and say what was done."""
+        done = sweep(self.folder, self.run_id, self.disk)
+        try:
+            write_index(self.folder, self.found(), self.disk)
+        except (OSError, CheckpointError) as error:
+            done.append(f"the list of checkpoints was not written ({error})")
+        return done
 
-def committed_steps(run: Path) -> list[int]:
-    """Steps of the checkpoints in a run folder that were committed, ascending."""
-    return [step for step, _ in _committed(run)]
+    def retain(self, keep: Keep) -> list[Path]:
+        """Remove what is not to be kept; the latest is read back first.
 
+        Raises:
+            OSError: the file system refused.
+        """
+        places = []
+        for each in expendable(self.found(), keep, self._is_valid):
+            if others := surplus(each.place, each.manifest, self.disk):
+                self.warn(f"{each.place.name} is kept, because {others[0]!r} in it is not part of it")
+            else:
+                places.append(each.place)
+        discard(places, self.disk)
+        return places
 
-def keep_latest(run: Path, count: int) -> None:
-    """Remove all but the latest checkpoints that this protocol committed."""
-    for _, place in _committed(run)[:-count]:
-        _discard(place)
+    def look(self) -> tuple[list[Committed], list[Problem]]:
+        """List the checkpoints of this run as `found` does, and what is named like one and is none of them.
 
+        Raises:
+            CheckpointError: the folder cannot be listed.
+        """
+        try:
+            entries = self.disk.entries(self.folder)
+        except FileNotFoundError:
+            return [], []
+        except OSError as error:
+            raise CheckpointError(f"cannot be listed ({error.strerror or error})", where=str(self.folder)) from error
+        found: list[Committed] = []
+        problems: list[Problem] = []
+        for entry in entries:
+            if (step := step_of(entry.path.name)) is None:
+                continue
+            where = str(entry.path)
+            if entry.kind != "folder":
+                problems.append(Problem("is no plain folder", where=where))
+                continue
+            try:
+                manifest = read(entry.path, self.disk)
+            except CheckpointError as error:
+                problems += error.problems
+                continue
+            except OSError as error:
+                problems.append(Problem(f"cannot be read ({error.strerror or error})", where=where))
+                continue
+            if self.run_id not in (None, manifest.run_id):
+                problems.append(Problem(f"belongs to another run, {manifest.run_id!r}", where=where))
+            elif manifest.step != step:
+                problems.append(Problem(f"was committed as the checkpoint of step {manifest.step}", where=where))
+            else:
+                found.append(Committed(entry.path, manifest))
+        return sorted(found, key=lambda each: each.manifest.seq), problems
 
-def _committed(run: Path) -> list[tuple[int, Path]]:
-    found = ((path.parent.name.removeprefix(_NAME), path.parent) for path in run.glob(f"{_NAME}*/{MANIFEST}"))
-    return sorted((int(step), place) for step, place in found if step.isdecimal())
+    def _next_number(self) -> int:
+        """Count on from whatever was committed in this folder, by whichever run and under whichever name."""
+        numbers = [0]
+        for entry in self.disk.entries(self.folder):
+            if entry.kind == "folder" and self.disk.kind(entry.path / MANIFEST) == "file":
+                with suppress(CheckpointError):
+                    numbers.append(read(entry.path, self.disk).seq)
+        return max(numbers) + 1
 
+    def _describe(self, checkpoint: Checkpoint, number: int, files: Mapping[str, Written]) -> Manifest:
+        return Manifest(
+            run_id=self.run_id or "",
+            step=checkpoint.step,
+            seq=number,
+            created_utc=datetime.now(UTC).isoformat(timespec="seconds"),
+            files=files,
+            metrics=checkpoint.metrics,
+            config=checkpoint.config,
+            facts=checkpoint.facts,
+        )
 
-def _write(checkpoint: Checkpoint, name: str, writer: Writer, staging: Path, owners: dict[str, str]) -> None:
-    """Let a writer fill an empty folder, and take its files over."""
-    private = staging / ".writer"
-    private.mkdir(mode=0o700)
-    try:
-        writer(checkpoint, private)
-    except Exception as error:
-        error.add_note(f"raised by checkpoint writer {name!r} at step {checkpoint.step}")
-        raise
-    where = f"checkpoint writer {name!r}"
-    files = sorted(path for path in private.rglob("*") if path.is_symlink() or not path.is_dir())
-    if not files:
-        raise CheckpointError("wrote nothing", where=where)
-    for path in files:
-        file = path.relative_to(private).as_posix()
-        if path.is_symlink() or not path.is_file():
-            raise CheckpointError(f"wrote {file!r}, which is no plain file", where=where)
-        if file == MANIFEST or file in owners:
-            owner = f"checkpoint writer {owners[file]!r}" if file in owners else "the core"
-            raise CheckpointError(f"wrote {file!r}, which {owner} writes", where=where)
-        owners[file] = name
-        (staging / file).parent.mkdir(parents=True, exist_ok=True)
-        path.rename(staging / file)
-    shutil.rmtree(private)
+    def _room(self, staging: Path) -> str:
+        """Say how much room a checkpoint needs, as far as one can tell, and how much there is."""
+        with suppress(OSError, CheckpointError):
+            files = self.disk.tree(staging) if self.disk.kind(staging) else ()
+            written = sum(entry.size for entry in files if entry.kind == "file")
+            needed = max([written, *(each.manifest.size for each in self.found()[-1:])])
+            return f"it needs {needed:,} bytes or more, and {self.disk.free(self.folder):,} are free there"
+        return ""
 
+    def _is_valid(self, each: Committed) -> bool:
+        """Read a checkpoint back, once."""
+        key = (each.place.name, each.manifest.seq)
+        if key not in self._read_back:
+            try:
+                verify(each.place, self.disk)
+            except CheckpointError as error:
+                self.warn(str(error))
+                self._read_back[key] = False
+            else:
+                self._read_back[key] = True
+        return self._read_back[key]
 
-def _write_manifest(checkpoint: Checkpoint, staging: Path, files: Iterable[str]) -> None:
-    entries = {}
-    for file in files:
-        with (staging / file).open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
-            os.fsync(stream.fileno())
-        entries[file] = {"size": (staging / file).stat().st_size, "sha256": digest}
-    manifest = {
-        "schema": _SCHEMA,
-        "step": checkpoint.step,
-        "created_utc": datetime.now(UTC).isoformat(timespec="seconds"),
-        "files": entries,
-        # JSON knows no NaN.
-        "metrics": {name: value if math.isfinite(value) else None for name, value in checkpoint.metrics.items()},
-        "config": dict(checkpoint.config),
-    }
-    with (staging / MANIFEST).open("w", encoding="utf-8") as stream:
-        stream.write(json.dumps(manifest, indent=1, ensure_ascii=False))
-        stream.flush()
-        os.fsync(stream.fileno())
-    for folder in (*(path for path in staging.rglob("*") if path.is_dir()), staging):
-        _sync_folder(folder)
+    def _tidy(self, place: Path) -> None:
+        """Do what follows a commit; none of it can undo the commit."""
+        tasks: dict[str, Callable[[], object]] = {
+            "the list of checkpoints was not written": lambda: write_index(self.folder, self.found(), self.disk),
+            "what earlier saves left was not removed": lambda: self._empty(place),
+        }
+        if (keep := self.keep) is not None:
+            tasks = {"old checkpoints were not removed": lambda: self.retain(keep), **tasks}
+        for what, task in tasks.items():
+            try:
+                task()
+            except (OSError, CheckpointError) as error:
+                self.warn(f"{what} ({error})")
 
-
-def _swap(staging: Path, place: Path) -> None:
-    replaced = _beside(place, "replaced")
-    if place.exists():
-        place.rename(replaced)
-    try:
-        staging.rename(place)
-    except OSError:
-        if replaced.exists():
-            replaced.rename(place)
-        raise
-    _sync_folder(place.parent)
-    # The checkpoint is in place; what cannot be cleared away now, the next commit clears away.
-    with suppress(OSError):
-        if replaced.exists():
-            _discard(replaced, place)
-
-
-def _discard(folder: Path, place: Path | None = None) -> None:
-    """Remove a checkpoint, by rename first so that half of one never looks like a whole; keep what nobody here wrote."""
-    place = place or folder
-    if (folder / MANIFEST).is_file():
-        trash = _beside(place, "trash")
-        folder.rename(trash)
-        shutil.rmtree(trash, ignore_errors=True)
-    elif folder.is_dir() and not any(folder.iterdir()):
-        folder.rmdir()
-    else:
-        folder.rename(place.with_name(f"{place.name}-before-{uuid.uuid4().hex[:8]}"))
-
-
-def _sweep(folder: Path) -> None:
-    """Put back what a crash left aside, and remove the rest of what it left."""
-    for leftover in folder.iterdir():
-        if not (match := _LEFT_BEHIND.fullmatch(leftover.name)):
-            continue
-        place = folder / match["name"]
-        if match["role"] != "replaced":
-            shutil.rmtree(leftover, ignore_errors=True)
-        elif place.exists():
-            _discard(leftover, place)
-        else:
-            leftover.rename(place)
-
-
-def _beside(place: Path, role: str) -> Path:
-    return place.with_name(f".{role}-{place.name}-{uuid.uuid4().hex[:8]}")
-
-
-def _sync_folder(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    def _empty(self, place: Path) -> None:
+        """Remove what earlier saves left; of what is set aside to be put back, only what was in this place."""
+        for entry in self.disk.entries(self.folder):
+            match = LEFT_BEHIND.fullmatch(entry.path.name)
+            if match and (match["role"] != "replaced" or match["name"] == place.name):
+                self.disk.remove_tree(entry.path)

@@ -58,6 +58,13 @@ def make_app() -> App:
         help_epilogue=_SETTINGS,
     )
     app.command(data)
+    checkpoints = App(name="checkpoints", help="List, verify or remove the checkpoints of a run.")
+    checkpoints.command("smolora_core.cli.checkpoints:list_checkpoints", name="list", help="List the checkpoints of a run.")
+    checkpoints.command(
+        "smolora_core.cli.checkpoints:verify_checkpoints", name="verify", help="Find files that are not what was written."
+    )
+    checkpoints.command("smolora_core.cli.checkpoints:prune", name="prune", help="Remove old checkpoints of a run.")
+    app.command(checkpoints)
     plugins = App(name="plugins", help="List plugins, or look at one.")
     plugins.command("smolora_core.cli.plugins:list_plugins", name="list", help="List every plugin and what became of it.")
     plugins.command("smolora_core.cli.plugins:info", name="info", help="Show one plugin.")
@@ -83,7 +90,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line.
 
     Returns:
-        0, or 2 for a mistake in what the user gave, 1 for a run that failed, 130 after Ctrl-C.
+        0, or 2 for a mistake in what the user gave, 1 for a run that failed, 130 after Ctrl-C, 143 after SIGTERM, 129 after
+        SIGHUP.
     """
     # Torch reads it when it is imported. Threads of OpenMP wait actively unless told otherwise, and then one other busy
     # process makes training several times slower, because those that wait keep the processors from those that work.
@@ -121,11 +129,10 @@ def _run(given: list[str], debug: bool) -> int:
         if debug:
             raise
         return _report(error.problems, error, error.exit_code)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         if debug:
             raise
-        print("interrupted", file=sys.stderr)
-        return _INTERRUPTED
+        return _report([str(error) or "interrupted"], error, getattr(error, "exit_code", _INTERRUPTED))
     except Exception as error:
         if debug:
             raise
@@ -134,7 +141,7 @@ def _run(given: list[str], debug: bool) -> int:
         return status
 
 
-def _report(lines: Iterable[object], error: Exception, status: int) -> int:
+def _report(lines: Iterable[object], error: BaseException, status: int) -> int:
     for line in (*lines, *getattr(error, "__notes__", ())):
         print(line, file=sys.stderr)
     return status

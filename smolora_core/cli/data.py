@@ -46,13 +46,16 @@ def preview(
     coloured = console.color_system and not console.no_color
     opening, closing = ("", "") if coloured else ("⟦", "⟧")
     for number, sequence in enumerate(found.sequences, start=1):
-        console.print(
-            f"sequence {number}: {sequence.supervised} of {sequence.tokens} tokens trained", style="bold", markup=False
-        )
+        trained = f"{sequence.supervised} of {sequence.tokens} tokens trained"
+        if sequence.learned and not sequence.supervised:
+            trained = f"{sequence.tokens} tokens"
+        console.print(f"sequence {number}: {trained}", style="bold", markup=False)
         text = Text()
         for piece in sequence.pieces:
             shown = piece.text.translate(_CONTROLS)
             text.append(*((f"{opening}{shown}{closing}", "green") if piece.supervised else (shown, "dim")))
+        for learned in sequence.learned:
+            text.append("\n").append(f"{opening}{learned.translate(_CONTROLS)}{closing}", "green")
         console.print(text, end="\n\n")
     console.print(f"rows     {found.shape}: {', '.join(found.columns)}", markup=False)
     for note in found.notes:

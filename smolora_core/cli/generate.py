@@ -19,7 +19,7 @@ def generate(
     device: str = "auto",
     json: Annotated[bool, Parameter(negative="", help="Print JSON.")] = False,
 ) -> None:
-    """Continue a prompt with a trained adapter.
+    """Continue a prompt with a trained adapter, or say what a model that does not write makes of it.
 
     Args:
         adapter: the adapter's folder.
@@ -40,10 +40,15 @@ def generate(
     check_device(device)
     check_prompt(prompt)
     from smolora_core.inference.generate import load_adapter
+    from smolora_core.inference.predict import predicts
     from smolora_core.report.terminal import silence_libraries
 
     silence_libraries()
-    text = load_adapter(adapter, device).generate(
-        prompt, max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, seed=seed
-    )
-    print(json_module.dumps({"prompt": prompt, "text": text}, ensure_ascii=False) if json else text)
+    loaded = load_adapter(adapter, device)
+    if predicts(loaded.model):
+        (said,) = loaded.predict([prompt])
+        text, more = said.text, said.values
+    else:
+        options = {"max_new_tokens": max_new_tokens, "temperature": temperature, "top_p": top_p, "seed": seed}
+        text, more = loaded.generate(prompt, **options), {}
+    print(json_module.dumps({"prompt": prompt, "text": text, **more}, ensure_ascii=False) if json else text)

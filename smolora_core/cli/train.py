@@ -14,6 +14,12 @@ __all__ = ["train"]
 def train(
     *run: RunArguments,
     plugins: PluginFlags | None = None,
+    resume: Annotated[
+        str, Parameter(help="Go on from a checkpoint: auto takes the newest that is valid; or name one, or its run's folder.")
+    ] = "never",
+    override: Annotated[
+        tuple[str, ...], Parameter(negative="", help="A key that may have another value than the checkpoint's run.")
+    ] = (),
     quiet: Annotated[bool, Parameter(negative="", help="Print errors only.")] = False,
 ) -> None:
     """Train an adapter from a config."""
@@ -24,7 +30,7 @@ def train(
     from smolora_core.run import execute
 
     with Terminal(quiet=quiet or resolved.config.debug.log_level in ("WARNING", "ERROR")) as terminal:
-        outcome = execute(resolved, manager, terminal)
+        outcome = execute(resolved, manager, terminal, resume=resume, overrides=override)
         assert outcome.adapter is not None
         terminal.line("report", str(outcome.adapter.with_name("report.html")))
         terminal.line("next", f'smolora generate {shlex.quote(str(outcome.adapter))} "..."')

@@ -1,6 +1,5 @@
 """Write a resolved config back as YAML, each value with its source as a comment."""
 
-import re
 import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -10,12 +9,9 @@ import yaml
 
 from smolora_core.config.load import Resolved
 from smolora_core.config.model import Selection
+from smolora_core.config.secrets import REDACTED, is_secret
 
 __all__ = ["dump", "plain"]
-
-
-REDACTED = "redacted"
-_SECRET = re.compile(r"(^|_)(token|secret|password|passwd|api_?key|credentials?)$", re.IGNORECASE)
 
 
 class _Dumper(yaml.SafeDumper):
@@ -40,9 +36,7 @@ def plain(value: Any) -> Any:
     if attrs.has(type(value)):
         return {field.name: plain(getattr(value, field.name)) for field in attrs.fields(type(value))}
     if isinstance(value, Mapping):
-        return {
-            key: REDACTED if _SECRET.search(str(key)) and inner is not None else plain(inner) for key, inner in value.items()
-        }
+        return {key: REDACTED if is_secret(str(key)) and inner is not None else plain(inner) for key, inner in value.items()}
     return [plain(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 

@@ -231,8 +231,10 @@ class CheckpointConfig:
     """What writes a checkpoint."""
     save_steps: int = attrs.field(default=500, validator=_above(0))
     """Optimizer steps between two checkpoints."""
-    keep: int = attrs.field(default=2, validator=_above(0))
-    """Checkpoints kept."""
+    keep: int = attrs.field(default=2, validator=_above(1))
+    """Checkpoints kept, besides the best and the one that the run goes on from."""
+    save_failure: Literal["warn", "stop"] = "warn"
+    """What to do when a checkpoint cannot be written: go on, unless it happens twice in a row; or stop at once."""
 
 
 @attrs.frozen(kw_only=True)

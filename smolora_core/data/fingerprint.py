@@ -11,7 +11,7 @@ from smolora_core.data.sources import Source
 from smolora_core.plugins import Registered
 from smolora_core.plugins.code import code_of, environment, package_digest
 
-__all__ = ["component_digest", "fingerprint", "source_digest", "tokenizer_digest"]
+__all__ = ["component_digest", "fingerprint", "sequences_digest", "source_digest", "text_digest", "tokenizer_digest"]
 
 _exact = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
 
@@ -39,6 +39,22 @@ def source_digest(source: Source) -> str | None:
             digest.update(_exact.encode(located.row).encode("utf-8", "surrogatepass"))
     except (TypeError, ValueError):
         return None
+    return digest.hexdigest()
+
+
+def text_digest(text: str | None) -> str:
+    """Digest a text, or that there is none."""
+    return hashlib.blake2b((text or "").encode("utf-8", "surrogatepass"), digest_size=20).hexdigest()
+
+
+def sequences_digest(dataset: Any) -> str | None:
+    """Digest the token sequences of a `datasets.Dataset`, or None for rows that are streamed."""
+    if not hasattr(dataset, "data"):
+        return None
+    digest = hashlib.blake2b(str(dataset.features).encode(), digest_size=20)
+    for table in dataset.with_format("arrow").iter(1000):
+        for batch in table.combine_chunks().to_batches():
+            digest.update(batch.serialize())
     return digest.hexdigest()
 
 

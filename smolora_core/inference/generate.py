@@ -1,24 +1,18 @@
-"""Load an adapter folder and let it continue prompts."""
+"""Load an adapter folder, and let it continue prompts, answer them, or say what it has learned of them."""
 
 import sys
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import attrs
 import torch
-import transformers
-from peft import PeftModel
-from safetensors import SafetensorError
 
-from smolora_core.checkpoints.store import MANIFEST
-from smolora_core.errors import ConfigError, ModelLoadError
-from smolora_core.inference.manifest import verify
+from smolora_core.errors import ConfigError
+from smolora_core.inference.loading import load_folder
 from smolora_core.inference.options import check_device, check_options, check_prompt
+from smolora_core.inference.predict import Prediction, predict, predicts
 from smolora_core.model.device import pick_device
-from smolora_core.model.header import base_of_adapter
 from smolora_core.model.load import padding_id
 
 __all__ = ["LoadedAdapter", "generate", "load_adapter"]
@@ -28,7 +22,7 @@ _BATCH = 32
 
 @attrs.frozen
 class LoadedAdapter:
-    """A base model with a trained adapter, ready to generate.
+    """A base model with a trained adapter, ready to write, or to predict.
 
     Example:
         load("runs/reviews/adapter").generate("The film was")
@@ -43,8 +37,17 @@ class LoadedAdapter:
         return self.generate_all([prompt], **options)[0]
 
     def generate_all(self, prompts: Sequence[str], **options: Any) -> list[str]:
-        """Continue several prompts, a batch at a time; options as in `smolora_core.inference.generate.generate`."""
+        """Continue several prompts, a batch at a time; options as in `smolora_core.inference.generate.generate`.
+
+        Of a model that does not write, the options have no use, and the texts are those of `predict`.
+        """
+        if predicts(self.model):
+            return [each.text for each in self.predict(prompts)]
         return generate(self.model, self.tokenizer, prompts, **options)
+
+    def predict(self, texts: Sequence[str]) -> list[Prediction]:
+        """Say what was learned of texts, as `smolora_core.inference.predict.predict` does."""
+        return predict(self.model, self.tokenizer, texts)
 
 
 def load_adapter(folder: Path, device: str = "auto", dtype: str = "auto") -> LoadedAdapter:
@@ -61,47 +64,8 @@ def load_adapter(folder: Path, device: str = "auto", dtype: str = "auto") -> Loa
         CheckpointError: a file is not what its manifest says.
     """
     check_device(device)
-    with _naming(folder):
-        base = _base_of(folder)
-    verify(folder)
-    if Path(base).is_absolute() and not Path(base).is_dir():
-        hint = "put it back, or change base_model_name_or_path in adapter_config.json"
-        hint += f" and remove {MANIFEST}" if (folder / MANIFEST).is_file() else ""
-        raise ModelLoadError(f"the base model {base!r} of {str(folder)!r} is gone", hint=hint)
-    with _naming(base):
-        model: Any = transformers.AutoModelForCausalLM.from_pretrained(base, dtype=dtype)
-    with _naming(folder), warnings.catch_warnings():
-        # Of PEFT's own use of a name that transformers has changed.
-        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
-        has_tokenizer = (folder / "tokenizer_config.json").is_file()
-        tokenizer = transformers.AutoTokenizer.from_pretrained(folder if has_tokenizer else base)
-        if (folder / "adapter_config.json").is_file():
-            model = PeftModel.from_pretrained(model, folder)
+    model, tokenizer = load_folder(folder, dtype)
     return LoadedAdapter(model.to(pick_device(device)).eval(), tokenizer)
-
-
-def _base_of(folder: Path) -> str:
-    """Read which base model an adapter belongs to; a folder with a whole model is its own."""
-    config = folder / "adapter_config.json"
-    if not config.is_file():
-        if (folder / "config.json").is_file():
-            return str(folder)
-        below = folder / "adapter"
-        hint = f"did you mean {str(below)!r}?" if (below / "adapter_config.json").is_file() else "give the adapter's folder"
-        raise ModelLoadError(f"no folder {str(folder)!r} with an adapter_config.json", hint=hint)
-    if base := base_of_adapter(folder):
-        return base
-    raise ModelLoadError(f"the adapter in {str(folder)!r} is damaged (adapter_config.json names no base model)")
-
-
-@contextmanager
-def _naming(path: str | Path) -> Iterator[None]:
-    """Let errors of what is loaded name it."""
-    try:
-        yield
-    except (OSError, ValueError, KeyError, TypeError, ImportError, RuntimeError, SafetensorError) as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ModelLoadError(f"cannot load {str(path)!r} ({first})") from error
 
 
 def generate(
@@ -114,10 +78,10 @@ def generate(
     top_p: float = 1.0,
     seed: int | None = None,
 ) -> list[str]:
-    """Continue prompts.
+    """Continue prompts, or answer them.
 
     Args:
-        model: a causal model.
+        model: a causal model, or an encoder-decoder.
         tokenizer: its tokenizer.
         prompts: texts, as they stood before the completion in training.
         max_new_tokens: tokens at most.
@@ -143,6 +107,7 @@ def generate(
         # Its own defaults, so that it does not warn of a model's sampling settings.
         sampling = {"do_sample": False, "temperature": 1.0, "top_p": 1.0, "top_k": 50}
     ends, fill = _ends(model, tokenizer), padding_id(tokenizer)
+    answers = bool(getattr(model.config, "is_encoder_decoder", False))
     options = {"use_cache": True, "pad_token_id": fill, "eos_token_id": ends or None, **sampling}
     devices = [model.device] if model.device.type == "cuda" else []
     was_training = model.training
@@ -153,11 +118,13 @@ def generate(
             if seed is not None:
                 torch.manual_seed(seed)
             for start in range(0, len(prompts), _BATCH):
-                rows = [_open_ended(ids, tokenizer) for ids in tokenizer(list(prompts[start : start + _BATCH]))["input_ids"]]
-                batch = _padded(rows, fill, model.device)
+                rows = tokenizer(list(prompts[start : start + _BATCH]))["input_ids"]
+                batch = _padded([ids if answers else _open_ended(ids, tokenizer) for ids in rows], fill, model.device)
                 width = batch["input_ids"].shape[1]
                 made = model.generate(**batch, max_new_tokens=min(max_new_tokens, _room(model, width)), **options)
-                texts += [tokenizer.decode(_until(row, ends), skip_special_tokens=True) for row in made[:, width:].tolist()]
+                # An answer has a token of its own that it begins with.
+                new = made[:, 1 if answers else width :].tolist()
+                texts += [tokenizer.decode(_until(row, ends), skip_special_tokens=True) for row in new]
     finally:
         model.train(was_training)
     return texts
@@ -179,8 +146,10 @@ def _padded(rows: Sequence[list[int]], fill: int, device: torch.device) -> dict[
 
 
 def _room(model: Any, width: int) -> int:
-    """Count the tokens that a model has positions for after a prompt."""
+    """Count the tokens that a model has positions for after a prompt; for an answer they begin anew."""
     limit = getattr(model.config.get_text_config(), "max_position_embeddings", None) or sys.maxsize
+    if getattr(model.config, "is_encoder_decoder", False) and width <= limit:
+        return int(limit - 1)
     if width >= limit:
         raise ConfigError(f"a prompt has {width} tokens, and the model has positions for {limit}", hint="shorten it")
     return int(limit - width)

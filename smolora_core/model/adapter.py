@@ -86,7 +86,7 @@ def attach(
         torch.manual_seed(seed)
         try:
             adapted: Any = peft.get_peft_model(model, lora)
-        except (TypeError, ValueError, NotImplementedError) as error:
+        except (TypeError, ValueError, AttributeError, NotImplementedError) as error:
             raise ConfigError(f"PEFT refuses it ({_first_line(error)})", where="lora:") from error
     # PEFT fills the config from the model; a set in it would come out in another order in every process.
     saved = adapted.peft_config["default"]

@@ -1,6 +1,7 @@
 """Fold an adapter into its base model."""
 
 import copy
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,19 @@ def merge(model: Any, tokenizer: Any, folder: Path) -> Path:
     if folder.exists() and any(folder.iterdir()):
         raise ModelLoadError(f"the folder {str(folder)!r} is not empty", hint="name a new one")
     try:
-        with torch.no_grad():
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Input and output embeddings are no longer tied", category=UserWarning)
             merged = copy.deepcopy(model).merge_and_unload(safe_merge=True)
     except ValueError as error:
         raise ModelLoadError(f"the adapter cannot be merged ({error})") from error
+    if getattr(model.config, "tie_word_embeddings", False) and _is_tied(merged):
+        merged.config.tie_word_embeddings = True
     merged.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+def _is_tied(model: Any) -> bool:
+    """Whether all weights that were tied still are one; PEFT compares a head that is tied to a decoder with the encoder."""
+    weights = dict(model.named_parameters(remove_duplicate=False))
+    return all(weights[one] is weights[other] for one, other in model.all_tied_weights_keys.items())

@@ -16,7 +16,7 @@ import yaml
 
 from smolora_core.errors import ConfigError, nearest
 from smolora_core.report.chart import draw
-from smolora_core.report.events import Event, read_events
+from smolora_core.report.events import Event, read_events, without_repeats
 
 __all__ = ["write_page"]
 
@@ -54,7 +54,7 @@ def write_page(run: Path) -> Path:
         DatasetError: a line of events.jsonl is no event.
     """
     try:
-        events = read_events(run / _EVENTS)
+        events = without_repeats(read_events(run / _EVENTS))
     except OSError as error:
         hint = _nearby(run) if isinstance(error, FileNotFoundError) else ""
         raise ConfigError(f"no run in {str(run)!r} ({_EVENTS}: {error.strerror})", hint=hint) from error

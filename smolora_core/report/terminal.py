@@ -118,6 +118,9 @@ class Terminal:
         measured = "".join(f" · {name.replace('_', ' ')} {value:.4g}" for name, value in metrics.items())
         self.line("eval", f"loss {loss:.4f}{measured} on held-out rows at step {step}")
 
+    def _show_resumed(self, *, step: int, checkpoint: str, **more: Any) -> None:
+        self.line("resumed", f"at step {step} from {checkpoint}")
+
     def _show_note(self, *, text: str, **more: Any) -> None:
         self.line("note", text)
 

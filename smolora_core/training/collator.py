@@ -6,11 +6,10 @@ from typing import Any
 
 import attrs
 from torch import Tensor
-from transformers import TrainerCallback
 
 from smolora_core.components import TaskImplementation
 
-__all__ = ["Collator", "EpochCallback"]
+__all__ = ["Collator"]
 
 
 @attrs.define
@@ -29,21 +28,13 @@ class Collator:
     seed: int
     epoch: int | None = None
 
+    def set_epoch(self, epoch: int) -> None:
+        """Choose what the rows of an epoch are drawn by, before its batches are made."""
+        self.epoch = epoch
+
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
         """Make a micro-batch."""
         if "seed" not in inspect.signature(self.task.collate).parameters:
             return self.task.collate(rows, self.pad_token_id)
         draw = self.seed * 2**20 + (0 if self.epoch is None else 1 + self.epoch)
         return self.task.collate(rows, self.pad_token_id, seed=draw)  # type: ignore[call-arg]
-
-
-class EpochCallback(TrainerCallback):
-    """Tells the collator of training rows which epoch begins."""
-
-    def __init__(self, collator: Collator) -> None:
-        """Keep the collator."""
-        self._collator = collator
-
-    def on_epoch_begin(self, args: Any, state: Any, control: Any, **more: Any) -> None:
-        """Pass the epoch on, before its batches are made."""
-        self._collator.epoch = round(state.epoch or 0.0)

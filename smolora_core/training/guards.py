@@ -1,6 +1,5 @@
 """Stop a run whose numbers have gone wrong, before they reach the adapter; name what does not learn."""
 
-import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -10,20 +9,45 @@ from transformers import TrainerCallback
 
 from smolora_core.errors import TrainingError
 
-__all__ = ["LearningGuard", "require_finite", "strange_start"]
+__all__ = ["LearningGuard", "skip_or_stop", "strange_start"]
 
 _NAMED = 3
+_SKIPPED = 3
+_ROWS = 16
 
 
-def require_finite(value: float, what: str, step: int) -> None:
-    """Refuse NaN and infinity.
+def skip_or_stop(what: str, value: float, step: int, skipped: int, rows: Callable[[], list[int] | None], saved_at: int) -> str:
+    """Say that a step is skipped, or stop the run.
+
+    Args:
+        what: is not finite.
+        value: of it.
+        step: that would be taken.
+        skipped: steps in a row just before it.
+        rows: looks up which rows it is made of; None if they are streamed.
+        saved_at: the step of the last checkpoint; below 1 if there is none.
 
     Raises:
-        TrainingError: before the optimizer step is taken, so that the adapter stays as it was.
+        TrainingError: it is the first step of all, or there were three in a row before it.
     """
-    if not math.isfinite(value):
-        cure = "set model.dtype to float32" if step == 1 else "lower training.learning_rate, or set model.dtype to float32"
-        raise TrainingError(f"{what} is {value} at step {step}", hint=f"{cure}; this step updated nothing")
+    if step == 1:
+        raise TrainingError(f"{what} is {value} at step 1", hint="set model.dtype to float32; this step updated nothing")
+    if skipped < _SKIPPED:
+        return f"{what} is {value} at step {step}: this step is skipped and updates nothing"
+    numbers = rows()
+    named = "" if numbers is None else f", with training rows {_listed(numbers)}"
+    kept = f"the checkpoint of step {saved_at} is kept" if saved_at > 0 else "there is no checkpoint yet"
+    raise TrainingError(
+        f"{what} is {value} at step {step}, after {skipped} skipped steps in a row{named}",
+        hint=f"lower training.learning_rate, set model.dtype to float32, or look at these rows; {kept}"
+        if named
+        else f"lower training.learning_rate, or set model.dtype to float32; {kept}",
+    )
+
+
+def _listed(numbers: list[int]) -> str:
+    more = f" and {len(numbers) - _ROWS} more" if len(numbers) > _ROWS else ""
+    return ", ".join(map(str, numbers[:_ROWS])) + more
 
 
 def strange_start(loss: float, weight: float) -> str | None:
@@ -51,20 +75,25 @@ class LearningGuard(TrainerCallback):
         self._warn, self._steps = warn, steps
         self._before: dict[str, Tensor] = {}
         self._with_gradient: set[str] = set()
+        self._taken = 0
 
     def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **more: Any) -> None:
-        """Keep the tensors as they begin."""
-        self._before = {name: each.detach().clone() for name, each in _trained(model)}
+        """Keep the tensors as they begin, here or after a resume; a run that was looked at before is not looked at again."""
+        if state.global_step < self._steps:
+            self._before = {name: each.detach().clone() for name, each in _trained(model)}
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, model: Any = None, **more: Any) -> None:
-        """Note which tensors have a gradient."""
-        for name, each in _trained(model) if self._before else ():
+        """Note which tensors have a gradient; a step without any is one that is skipped."""
+        if not self._before:
+            return
+        self._taken += any(each.grad is not None for _, each in _trained(model))
+        for name, each in _trained(model):
             if name not in self._with_gradient and each.grad is not None and bool(each.grad.any()):
                 self._with_gradient.add(name)
 
     def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **more: Any) -> None:
         """Look once."""
-        if self._before and state.global_step >= min(self._steps, state.max_steps) and state.global_step > 1:
+        if self._before and self._taken > 1 and (self._taken >= self._steps or state.global_step >= state.max_steps):
             still = [name for name, each in _trained(model) if torch.equal(each.detach(), self._before[name])]
             without = [name for name in self._before if name not in self._with_gradient]
             for names, what in ((without, "no gradient"), ([name for name in still if name not in without], "not moved")):
@@ -72,7 +101,7 @@ class LearningGuard(TrainerCallback):
                     more_of_them = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
                     verb = "have had" if what == "no gradient" else "have"
                     self._warn(
-                        f"{len(names)} of {len(self._before)} trained tensors {verb} {what} in {state.global_step} steps: "
+                        f"{len(names)} of {len(self._before)} trained tensors {verb} {what} in {self._taken} steps: "
                         f"{', '.join(names[:_NAMED])}{more_of_them}"
                     )
             self._before = {}

@@ -1,33 +1,41 @@
 """The one Trainer: micro-batches to sums, sums to a normalised step."""
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-import transformers
 from torch import Tensor, nn
 
-from smolora_core.training.guards import require_finite, strange_start
+from smolora_core.checkpoints.rng import capture, restore
+from smolora_core.training.guards import skip_or_stop, strange_start
 from smolora_core.training.objective import Measured, Objective
+from smolora_core.training.resuming import ResumableTrainer, Save
+from smolora_core.training.rows import rows_of_batches
 
 __all__ = ["SmoLoRATrainer", "Summarise"]
 
 Summarise = Callable[[Tensor, Tensor], Mapping[str, float]]
 
 
-class SmoLoRATrainer(transformers.Trainer):
+class SmoLoRATrainer(ResumableTrainer):
     """A `transformers.Trainer` whose loss is an `Objective`, whatever the task.
 
     Stock Trainer scales the loss of most heads by the number of accumulation steps and ranks
     (huggingface/transformers#47688). Here each micro-batch adds its plain sum to the gradient, and the gradient is
     divided once, by the weight of the whole optimizer step.
+
+    A step whose loss or gradient is not finite is skipped: parameters and optimizer stay as they are. It counts as a step,
+    its rows are not trained again in this epoch and the schedule moves on, but it has no share in the losses that are
+    logged. All ranks see the same sums and skip together. fp16's gradient scaler skips what overflows by itself, and moves
+    no schedule.
     """
 
     def __init__(
         self,
         *,
         objective: Objective,
-        save: Callable[[int, dict[str, float]], object],
+        save: Save,
         summarise: Summarise | None = None,
         eval_collator: Callable[..., Any] | None = None,
         warn: Callable[[str], object] = lambda text: None,
@@ -37,36 +45,25 @@ class SmoLoRATrainer(transformers.Trainer):
 
         Args:
             objective: computes a micro-batch's sum and weight.
-            save: commits a checkpoint of a step, with the latest metrics.
+            save: commits a checkpoint of a step, with the latest metrics and what writes the trainer's state.
             summarise: computes metrics of what the objective observed in an evaluation, and of the rows' numbers.
             eval_collator: makes micro-batches of an evaluation, where that is done otherwise than in training.
-            warn: told of a first step that is strange.
+            warn: told of a first step that is strange, and of steps that are skipped.
             arguments: of `transformers.Trainer`.
         """
-        self._uses_cache = getattr(arguments["model"].config, "use_cache", None)
-        super().__init__(**arguments)
+        uses_cache = getattr(arguments["model"].config, "use_cache", None)
+        super().__init__(save=save, **arguments)
+        if uses_cache is not None:
+            # Trainer switches the cache off for good, which a merged model would keep; the objective does without it.
+            arguments["model"].config.use_cache = uses_cache
         # The objective counts what it sums up; Trainer need not count labels for a loss that the model would compute.
         self.model_accepts_loss_kwargs = False
         self.objective: Objective = objective
-        self._commit, self._summarise, self._warn = save, summarise, warn
+        self._summarise, self._warn = summarise, warn
         self._eval_collator = eval_collator or self.data_collator
         self._pending = self._nothing()
-        self._tokens = torch.zeros((), dtype=torch.int64, device=self.args.device)
-        self._latest: dict[str, float] = {}
-        self._evaluated_at = -1
-
-    @property
-    def tokens_seen(self) -> int:
-        """Tokens that training has computed so far, without padding."""
-        return int(self._tokens)
-
-    def train(self, *arguments: Any, **named: Any) -> Any:
-        """Train, and leave the model's config as it was: Trainer switches its cache off, and a merged model would keep that."""
-        try:
-            return super().train(*arguments, **named)
-        finally:
-            if self._uses_cache is not None:
-                self.model.config.use_cache = self._uses_cache  # type: ignore[union-attr]
+        self._first_of_step, self._step_ended, self._skipping = 0, True, False
+        self._losses_before = torch.zeros((), device=self.args.device)
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None) -> Tensor:
         """Add a micro-batch to the gradient; with the last one of an optimizer step, normalise it.
@@ -80,14 +77,20 @@ class SmoLoRATrainer(transformers.Trainer):
         measured = self._measure(model, batch)
         self.accelerator.backward(measured.sum)
         self._pending = _added(self._pending, measured)
+        if self._step_ended:
+            self._first_of_step, self._step_ended = self._batches, False
+        self._batches += 1
         if not self.accelerator.sync_gradients:
             return torch.zeros((), device=self.args.device)
         return self._normalise(model)
 
     def _normalise(self, model: nn.Module) -> Tensor:
         loss, weight = self._mean_over_ranks(self._pending)
-        self._pending = self._nothing()
-        require_finite(loss, "the loss", self.state.global_step + 1)
+        self._pending, self._step_ended, self._skipping = self._nothing(), True, False
+        self._losses_before.copy_(self._tr_loss)
+        if not math.isfinite(loss):
+            self._skip("the loss", loss, model)
+            return torch.zeros((), device=self.args.device)
         if self.state.global_step == 0 and self.is_world_process_zero() and (text := strange_start(loss, weight)):
             self._warn(text)
         # Data parallelism has averaged the ranks' gradients; their sum over the weight of all ranks is what is due.
@@ -96,11 +99,40 @@ class SmoLoRATrainer(transformers.Trainer):
         return torch.tensor(loss, device=self.args.device)
 
     def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
+        if self._skipping:
+            return None
         norm = super()._get_grad_norm(model, grad_norm)  # type: ignore[no-untyped-call]
         # A gradient scaler looks for infinities itself, and skips the step.
-        if self.accelerator.scaler is None:
-            require_finite(float(norm), "the gradient's norm", self.state.global_step + 1)
+        if self.accelerator.scaler is None and not math.isfinite(float(norm)):
+            self._tr_loss.copy_(self._losses_before)
+            self._skip("the gradient's norm", float(norm), model)
+            return None
+        self._skipped = 0
         return norm
+
+    def _skip(self, what: str, value: float, model: nn.Module) -> None:
+        text = skip_or_stop(what, value, self.state.global_step + 1, self._skipped, self._rows_of_step, self._saved_at)
+        if self.is_world_process_zero():
+            self._warn(text)
+        self._skipping, self._skipped = True, self._skipped + 1
+        # Means over steps are over those that have a loss.
+        self._globalstep_last_logged += 1
+        self._initial_global_step += 1
+        for parameter in model.parameters():
+            if parameter.grad is not None and self.accelerator.scaler is None:
+                parameter.grad = None
+            elif parameter.grad is not None:
+                # A scaler wants to find out by itself.
+                parameter.grad.fill_(torch.nan)
+
+    def _rows_of_step(self) -> list[int] | None:
+        """Look up the rows that all ranks have put into this step."""
+        loader, first = self.callback_handler.train_dataloader, self._first_of_step
+        mine = rows_of_batches(loader, self._epoch, self._epoch_rng, first, self._batches - first)
+        ranks = [mine] * self.args.world_size
+        if self.args.world_size > 1:
+            torch.distributed.all_gather_object(ranks, mine)
+        return None if mine is None else [row for rows in ranks for row in rows or ()]
 
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
@@ -108,10 +140,15 @@ class SmoLoRATrainer(transformers.Trainer):
         """Average the loss over all that is supervised in all rows, which no batch size changes, and compute the metrics."""
         model: Any = self.model
         training = model.training
+        # One that a signal has cut short before is not cut short again.
+        may_be_cut = self.is_in_train and not self._evaluation_due
+        rng = capture()
         model.eval()
         total, seen, count = self._nothing(), [], 0
         with torch.no_grad():
             for inputs in self.get_eval_dataloader(eval_dataset):
+                if may_be_cut and self._caught.first:
+                    break
                 measured = self._measure(model, self._prepare_inputs(inputs))
                 total = _added(total, measured)
                 if measured.observed is not None and measured.rows is not None:
@@ -119,8 +156,14 @@ class SmoLoRATrainer(transformers.Trainer):
                 count += len(inputs["input_ids"])
         model.train(training)
         metrics = {f"{metric_key_prefix}_loss": self._mean_over_ranks(total)[0]}
+        if may_be_cut and self.stopped_by:
+            restore(rng)
+            self._evaluation_due, self.control.should_evaluate = True, False
+            return {}
         metrics |= {f"{metric_key_prefix}_{name}": value for name, value in self._metrics(seen, count).items()}
-        self._latest, self._evaluated_at = metrics, self.state.global_step
+        self._latest, self._evaluated_at, self._evaluation_due = metrics, self.state.global_step, False
+        if self.state.global_step == 0:
+            self._before = metrics
         self.log(dict(metrics))  # which adds the epoch to what it is given
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
@@ -157,15 +200,6 @@ class SmoLoRATrainer(transformers.Trainer):
         """Count nothing: Trainer would walk through all parameters in every micro-batch, for a figure that nobody reads."""
         return 0
 
-    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        if self.is_world_process_zero():
-            self._commit(self.state.global_step, {**self._last_logged(), **self._latest})
-        self.accelerator.wait_for_everyone()
-
-    def _last_logged(self) -> dict[str, float]:
-        logged = [entry for entry in self.state.log_history if "loss" in entry]
-        return {"loss": logged[-1]["loss"]} if logged else {}
-
     def _measure(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Measured:
         # The head and the loss stand outside the model's forward, which is all that Trainer puts under autocast.
         with self.accelerator.autocast():
@@ -175,11 +209,17 @@ class SmoLoRATrainer(transformers.Trainer):
         return Measured(torch.zeros((), device=self.args.device), torch.zeros((), device=self.args.device))
 
     def _mean_over_ranks(self, measured: Measured) -> tuple[float, float]:
-        """Divide the sum of all ranks by their weight, which is returned too; the only wait for the device in a step."""
+        """Divide the sum of all ranks by their weight, which is returned too; the only wait for the device in a step.
+
+        What signals the ranks have caught travels with it.
+        """
         pair = torch.stack([measured.sum, measured.weight])
         if self.args.world_size > 1:
+            pair = torch.cat([pair, pair.new_tensor(self._signal_flags())])
             torch.distributed.all_reduce(pair)
-        total, weight = pair.tolist()
+        total, weight, *flags = pair.tolist()
+        if flags:
+            self._agree(flags)
         return (total / weight if weight else total), weight
 
 

@@ -13,3 +13,8 @@ def smolora_checkpoint_writers() -> Iterable[CheckpointWriter]:
         summary="the adapter as a plain PEFT folder, with its tokenizer",
         implementation="smolora_plugins.checkpoints.adapter:write_adapter",
     )
+    yield CheckpointWriter(
+        name="merged",
+        summary="the base model with the adapter folded in, in a folder of its own",
+        implementation="smolora_plugins.checkpoints.merged:write_merged",
+    )

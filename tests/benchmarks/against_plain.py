@@ -293,12 +293,13 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--rows", type=int, default=2000)
+    parser.add_argument("--rate", type=float, help="learning rate of both, in place of each experiment's own")
     parser.add_argument("--only", choices=EXPERIMENTS, nargs="+", default=list(EXPERIMENTS))
     parser.add_argument("--ways", choices=("plain", "ours"), nargs="+", default=["plain", "ours"])
     given = parser.parse_args()
     for name in given.only:
         experiment = EXPERIMENTS[name](given.data)
-        experiment = attrs.evolve(experiment, train=experiment.train[: given.rows])
+        experiment = attrs.evolve(experiment, train=experiment.train[: given.rows], rate=given.rate or experiment.rate)
         print(f"{name}: {len(experiment.train)} rows to learn, {len(experiment.test)} to measure, {EPOCHS} epochs", flush=True)
         for seed in given.seeds:
             found = {}

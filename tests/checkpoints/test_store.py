@@ -4,19 +4,12 @@ import hashlib
 import json
 import os
 import shutil
-import signal
-import subprocess
-import sys
-from textwrap import dedent
 
 import pytest
 
-from smolora_core.checkpoints.store import MANIFEST, Checkpoint, commit, committed_steps, keep_latest
+from smolora_core.checkpoints.store import INDEX, MANIFEST, Keep, Store
 from smolora_core.errors import CheckpointError
-
-
-def checkpoint(step=1, **metrics):
-    return Checkpoint(step=step, model=None, tokenizer=None, metrics=metrics, config={"seed": 42})
+from tests.checkpoints.disks import HastyDisk, checkpoint, names
 
 
 def writing(**files):
@@ -31,8 +24,20 @@ def writing(**files):
     return write
 
 
+def store(folder, **more):
+    return Store(folder=folder, run_id="run-1", disk=HastyDisk(), **more)
+
+
+def commit(what, place, writers):
+    return store(place.parent).commit(what, writers, place.name)
+
+
 def committed(place, step=1, *, content="new", **metrics):
     return commit(checkpoint(step, **metrics), place, [("one", writing(a_txt=content))])
+
+
+def steps(run):
+    return [each.manifest.step for each in store(run).found()]
 
 
 def contents(folder):
@@ -52,7 +57,7 @@ def test_a_checkpoint_holds_what_all_writers_wrote(tmp_path):
     writers = [("one", writing(a_txt="a")), ("two", writing(b_txt="b", deep__c_txt="c"))]
     assert commit(checkpoint(), place, writers) == place
     assert contents(place) == {"a.txt": b"a", "b.txt": b"b", "deep/c.txt": b"c"}
-    assert [path.name for path in place.parent.iterdir()] == ["checkpoint-1"]
+    assert names(place.parent) == {"checkpoint-1", INDEX}
 
 
 def test_its_manifest_is_true(tmp_path):
@@ -88,12 +93,12 @@ def test_nothing_is_visible_before_all_is_written(tmp_path):
     seen = []
 
     def looking(checkpoint, directory):
-        seen.append((committed_steps(tmp_path), list(tmp_path.glob("checkpoint-*"))))
+        seen.append((steps(tmp_path), list(tmp_path.glob("checkpoint-*"))))
         writing(a_txt="a")(checkpoint, directory)
 
     commit(checkpoint(), tmp_path / "checkpoint-1", [("one", looking)])
     assert seen == [([], [])]
-    assert committed_steps(tmp_path) == [1]
+    assert steps(tmp_path) == [1]
 
 
 def test_a_checkpoint_replaces_the_one_in_its_place(tmp_path):
@@ -136,7 +141,7 @@ def linking(checkpoint, directory):
 
 
 FAILURES = {
-    "full": (disk_full, CheckpointError, "checkpoint of step 2 was not written ([Errno 28] No space left on device); "),
+    "full": (disk_full, CheckpointError, "checkpoint of step 2 was not written (No space left on device); "),
     "interrupted": (interrupted, KeyboardInterrupt, ""),
     "wrong": (lambda checkpoint, directory: {}[1], KeyError, ""),
     "nothing": (lambda checkpoint, directory: None, CheckpointError, "checkpoint writer 'two' wrote nothing"),
@@ -162,13 +167,13 @@ FAILURES = {
 @pytest.mark.parametrize("failure", FAILURES)
 def test_a_failure_leaves_what_was_there(tmp_path, failure):
     writer, error_class, message = FAILURES[failure]
-    place = committed(tmp_path / "checkpoint-2", content="old")
+    place = committed(tmp_path / "checkpoint-2", 2, content="old")
     before = manifest(place)
     with pytest.raises(error_class) as error:
         commit(checkpoint(2), place, [("one", writing(a_txt="new")), ("two", writer)])
     assert str(error.value).removeprefix(f"{place} ").startswith(message)
     assert (contents(place), manifest(place)) == ({"a.txt": b"old"}, before)
-    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-2"]
+    assert names(tmp_path) == {"checkpoint-2", INDEX}
 
 
 def test_an_error_of_a_writer_says_whose_it_is(tmp_path):
@@ -191,79 +196,137 @@ def test_a_place_below_a_file_cannot_be_written(tmp_path):
     assert str(error.value).startswith(f"{tmp_path / 'run' / 'checkpoint-1'} checkpoint of step 1 was not written (")
 
 
-def test_the_latest_by_step_are_kept(tmp_path):
+def test_checkpoints_are_in_the_order_of_their_commits(tmp_path):
     for step in (100, 9, 20):
         committed(tmp_path / f"checkpoint-{step}", step)
-    assert committed_steps(tmp_path) == [9, 20, 100]
-    keep_latest(tmp_path, 2)
-    assert committed_steps(tmp_path) == [20, 100]
-    assert {path.name for path in tmp_path.iterdir()} == {"checkpoint-20", "checkpoint-100"}
+    committed(tmp_path / "adapter", 20)
+    assert [(each.manifest.step, each.manifest.seq) for each in store(tmp_path).found()] == [(100, 1), (9, 2), (20, 3)]
+    committed(tmp_path / "checkpoint-9", 9)
+    assert store(tmp_path).found()[-1].manifest.seq == 5
 
 
-def test_what_this_protocol_has_not_written_is_never_removed(tmp_path):
-    others = ("checkpoint-1", "checkpoint-best", "checkpoint-", "adapter", "data")
+def test_what_may_go_goes_after_each_commit(tmp_path):
+    at = store(tmp_path, keep=Keep(latest=2))
+    for step, loss in enumerate((0.5, 0.1, 0.4, float("nan"), 0.3), start=1):
+        at.commit(checkpoint(step, eval_loss=loss), [("one", writing(a_txt="a"))])
+    assert steps(tmp_path) == [2, 4, 5]
+    assert names(tmp_path) == {"checkpoint-2", "checkpoint-4", "checkpoint-5", INDEX}
+
+
+def test_a_damaged_checkpoint_is_none_of_the_latest(tmp_path):
+    """Or the only one left might be damaged."""
+    said = []
+    at = store(tmp_path, keep=Keep(latest=2), warn=said.append)
+    for step in (1, 2):
+        at.commit(checkpoint(step), [("one", writing(a_txt="a"))])
+    (tmp_path / "checkpoint-2" / "a.txt").write_text("b")
+    store(tmp_path, keep=Keep(latest=2), warn=said.append).commit(checkpoint(3), [("one", writing(a_txt="a"))])
+    assert steps(tmp_path) == [1, 2, 3]
+    assert said == [f"{tmp_path / 'checkpoint-2' / 'a.txt'} is not what was written"]
+
+
+def test_what_the_run_has_not_committed_is_never_removed(tmp_path):
+    others = {"checkpoint-1", "checkpoint-best", "checkpoint-", "checkpoint-07", "adapter", "data"}
     for name in others:
         (tmp_path / name).mkdir()
         (tmp_path / name / "mine.txt").write_text("mine")
     (tmp_path / "checkpoint-best" / MANIFEST).write_text("{}")
-    for step in (2, 3):
+    Store(folder=tmp_path, run_id="run-2").commit(checkpoint(2), [("one", writing(a_txt="a"))])
+    committed(tmp_path / "elsewhere" / "checkpoint-3", 3)
+    (tmp_path / "checkpoint-3").symlink_to("elsewhere/checkpoint-3")
+    for step in (4, 5, 6):
         committed(tmp_path / f"checkpoint-{step}", step)
-    keep_latest(tmp_path, 1)
-    assert {path.name for path in tmp_path.iterdir()} == {*others, "checkpoint-3"}
+    assert [place.name for place in store(tmp_path).retain(Keep(latest=2))] == ["checkpoint-4"]
+    kept = {*others, "elsewhere", "checkpoint-2", "checkpoint-3", "checkpoint-5", "checkpoint-6", INDEX}
+    assert names(tmp_path) == kept
 
 
-def test_the_next_commit_clears_away_what_a_crash_left(tmp_path):
+def test_a_checkpoint_with_a_file_of_the_users_is_kept(tmp_path):
+    said = []
+    for step in (1, 2, 3):
+        committed(tmp_path / f"checkpoint-{step}", step)
+    (tmp_path / "checkpoint-1" / "notes.txt").write_text("mine")
+    assert store(tmp_path, warn=said.append).retain(Keep(latest=2)) == []
+    assert said == ["checkpoint-1 is kept, because 'notes.txt' in it is not part of it"]
+    committed(tmp_path / "checkpoint-1", 1)
+    (aside,) = tmp_path.glob("checkpoint-1-before-*")
+    assert (aside / "notes.txt").read_text() == "mine"
+
+
+def test_the_index_says_what_the_manifests_say(tmp_path):
+    committed(tmp_path / "checkpoint-3", 3, loss=0.5, eval_loss=float("inf"))
+    (entry,) = json.loads((tmp_path / INDEX).read_text())["checkpoints"]
+    assert entry == {
+        "step": 3,
+        "timestamp": manifest(tmp_path / "checkpoint-3")["created_utc"],
+        "metrics": {"loss": 0.5, "eval_loss": None},
+        "config": {"seed": 42},
+        "path": str(tmp_path / "checkpoint-3"),
+    }
+
+
+@pytest.mark.parametrize("content", ["", "{}", '{"checkpoints": [{"step": 99, "path": "/elsewhere"}]}'])
+def test_the_index_is_not_trusted(tmp_path, content):
+    committed(tmp_path / "checkpoint-3", 3)
+    right = (tmp_path / INDEX).read_text()
+    (tmp_path / INDEX).write_text(content)
+    assert steps(tmp_path) == [3]
+    store(tmp_path).sweep()
+    assert (tmp_path / INDEX).read_text() == right
+
+
+def aside(folder, role):
+    return folder.rename(folder.with_name(f".{role}-{folder.name}-0123abcd"))
+
+
+def test_a_sweep_removes_what_is_unfinished(tmp_path):
+    committed(tmp_path / "checkpoint-6", 6)
     for name in (".staging-checkpoint-5-0123abcd", ".trash-checkpoint-4-0123abcd", ".replaced-checkpoint-6-0123abcd"):
-        shutil.copytree(committed(tmp_path / "checkpoint-6", 6), tmp_path / name)
+        shutil.copytree(tmp_path / "checkpoint-6", tmp_path / name)
     (tmp_path / ".staging-mine").mkdir()
-    committed(tmp_path / "checkpoint-7", 7)
-    assert {path.name for path in tmp_path.iterdir()} == {"checkpoint-6", "checkpoint-7", ".staging-mine"}
+    assert store(tmp_path).sweep() == ["an unfinished checkpoint-5 was removed", "an unfinished checkpoint-6 was removed"]
+    assert names(tmp_path) == {"checkpoint-6", ".staging-mine", INDEX}
 
 
-def test_the_next_commit_puts_back_what_a_crash_left_aside(tmp_path):
-    committed(tmp_path / "adapter", content="old").rename(tmp_path / ".replaced-adapter-0123abcd")
-    committed(tmp_path / "checkpoint-7", 7)
+def test_a_sweep_adopts_what_is_complete(tmp_path):
+    aside(committed(tmp_path / "checkpoint-7", 7), "staging")
+    assert store(tmp_path).sweep() == ["checkpoint-7 was complete and is kept"]
+    assert names(tmp_path) == {"checkpoint-7", INDEX}
+    assert contents(tmp_path / "checkpoint-7") == {"a.txt": b"new"}
+
+
+def test_a_sweep_adopts_only_what_is_newer(tmp_path):
+    committed(tmp_path / "adapter", content="old")
+    shutil.copytree(tmp_path / "adapter", tmp_path / ".staging-adapter-0123abcd")
+    committed(tmp_path / "adapter", 2)
+    shutil.copytree(tmp_path / "adapter", tmp_path / ".staging-adapter-4567abcd")
+    store(tmp_path).sweep()
+    assert contents(tmp_path / "adapter") == {"a.txt": b"new"}
+    assert names(tmp_path) == {"adapter"}
+
+
+def test_a_sweep_does_not_adopt_what_another_run_has_left(tmp_path):
+    place = Store(folder=tmp_path, run_id="run-2").commit(checkpoint(7), [("one", writing(a_txt="a"))])
+    aside(place, "staging")
+    store(tmp_path).sweep()
+    assert steps(tmp_path) == []
+
+
+def test_a_sweep_puts_back_what_was_set_aside(tmp_path):
+    aside(committed(tmp_path / "adapter", content="old"), "replaced")
+    assert store(tmp_path).sweep() == ["adapter was put back"]
     assert contents(tmp_path / "adapter") == {"a.txt": b"old"}
-    assert {path.name for path in tmp_path.iterdir()} == {"adapter", "checkpoint-7"}
 
 
-KILLED_AT = """
-    import os, signal, sys
-    from pathlib import Path
-    from smolora_core.checkpoints.store import Checkpoint, commit
-
-    last, place = int(sys.argv[1]), Path(sys.argv[2])
-    operations = 0
-
-    def count(event, arguments):
-        global operations
-        if event in ("open", "os.mkdir", "os.rename", "os.rmdir", "os.remove") and place.name in str(arguments):
-            operations += 1
-            if operations == last:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-    def write(checkpoint, directory):
-        (directory / "a.txt").write_text("new")
-
-    sys.addaudithook(count)
-    commit(Checkpoint(step=2, model=None, tokenizer=None, metrics={}, config={}), place, [("one", write)])
-"""
+def test_a_sweep_keeps_what_is_whole_of_two(tmp_path):
+    shutil.copytree(committed(tmp_path / "adapter", content="old"), tmp_path / ".replaced-adapter-0123abcd")
+    (tmp_path / "adapter" / "a.txt").write_text("torn")
+    store(tmp_path).sweep()
+    assert contents(tmp_path / "adapter") == {"a.txt": b"old"}
+    assert names(tmp_path) == {"adapter"}
 
 
-def test_a_kill_at_any_operation_leaves_the_old_or_the_new(tmp_path):
-    """After each file operation of a commit in turn, the process is killed; the next commit finds a whole checkpoint."""
-    states = []
-    for last in range(1, 100):
-        run = tmp_path / str(last)
-        place = committed(run / "adapter", content="old")
-        command = [sys.executable, "-c", dedent(KILLED_AT), str(last), place]
-        killed = subprocess.run(command, timeout=60).returncode == -signal.SIGKILL
-        committed(run / "checkpoint-9", 9)
-        assert {path.name for path in run.iterdir()} == {"adapter", "checkpoint-9"}
-        assert manifest(place)["files"]["a.txt"]["sha256"] == hashlib.sha256((place / "a.txt").read_bytes()).hexdigest()
-        states.append((place / "a.txt").read_text())
-        if not killed:
-            break
-    assert len(states) > 10
-    assert states == sorted(states, reverse=True)
-    assert set(states) == {"old", "new"}
+def test_a_commit_clears_away_what_a_failed_one_left(tmp_path):
+    (tmp_path / ".staging-checkpoint-1-0123abcd").mkdir()
+    committed(tmp_path / "checkpoint-2", 2)
+    assert names(tmp_path) == {"checkpoint-2", INDEX}

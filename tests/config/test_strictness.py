@@ -74,7 +74,7 @@ SOUND = "model: tiny\ndata: {train: rows.jsonl}\n"
         ("training: {max_steps: -2}", "training.max_steps must be above 0, or -1, is -2"),
         ("seed: -1", "seed must be at least 0 and below 2^32, is -1"),
         ("seed: 4294967296", "seed must be at least 0 and below 2^32, is 4294967296"),
-        ("checkpoints: {keep: 0}", "checkpoints.keep must be above 0, is 0"),
+        ("checkpoints: {keep: 1}", "checkpoints.keep must be above 1, is 1"),
     ],
 )
 def test_a_value_of_the_wrong_type_or_size_is_refused(complaints, line, message):

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from smolora_core.checkpoints.store import MANIFEST, Checkpoint, commit
+from smolora_core.checkpoints.store import MANIFEST, Checkpoint, Store
 from smolora_core.errors import CheckpointError, ModelLoadError
 from smolora_core.inference.generate import load_adapter
 from smolora_core.inference.manifest import verify
@@ -12,14 +12,18 @@ from smolora_core.inference.manifest import verify
 HINT = "; take a whole copy, or remove manifest.json if the change is meant"
 
 
-@pytest.fixture
-def place(tmp_path):
+def committed(folder, base):
     def write(checkpoint, directory):
-        (directory / "adapter_config.json").write_text('{"base_model_name_or_path": "a/base"}')
+        (directory / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": base}))
         (directory / "weights").write_bytes(b"1234")
 
     checkpoint = Checkpoint(step=1, model=None, tokenizer=None, metrics={}, config={})
-    return commit(checkpoint, tmp_path / "adapter", [("one", write)])
+    return Store(folder=folder, run_id="run").commit(checkpoint, [("one", write)], "adapter")
+
+
+@pytest.fixture
+def place(tmp_path):
+    return committed(tmp_path, "a/base")
 
 
 def message(folder):
@@ -77,10 +81,7 @@ def test_an_adapter_is_verified_before_its_base_is_loaded(place):
     assert error.value.exit_code == 1
 
 
-def test_a_base_that_moved_is_said_together_with_the_manifest(place):
-    (place / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "/gone"}))
-    manifest = json.loads((place / MANIFEST).read_text())
-    del manifest["files"]["adapter_config.json"]
-    (place / MANIFEST).write_text(json.dumps(manifest))
+def test_a_base_that_moved_is_said_together_with_the_manifest(tmp_path):
+    place = committed(tmp_path, "/gone")
     with pytest.raises(ModelLoadError, match=r"adapter_config\.json and remove manifest\.json$"):
         load_adapter(place)

@@ -8,9 +8,11 @@ import copy
 from functools import cache
 
 import pytest
+from transformers import TrainingArguments
 
 from smolora_core import Task
 from smolora_core.training.objective import make_objective
+from smolora_core.training.trainer import SmoLoRATrainer
 from tests.benchmarks.split_invariance import CASES, OPTIONS, pairs, step
 from tests.losses.losses_at_hand import BUILT_IN, REGISTRY, made
 from tests.training.small_run import difference, gradients
@@ -32,15 +34,18 @@ def adapted(tmp_path_factory):
     return make
 
 
-def mean(seen, pair, size):
-    """Compute the loss of all rows and its gradient, so many rows at a time."""
+def objective_of(pair, model):
     name, loss, weighted = pair
     predicts = REGISTRY.resolve(Task, CASES[name].task).component.predicts
-    model = copy.deepcopy(seen.model)
-    function = made(loss, **OPTIONS.get(loss, {}))
     # Some chunks of a language model's tokens, and a ragged last one.
     further = {"chunk_bytes": 2**14, "predicts": predicts, "weight_field": "weight" if weighted else None}
-    objective = make_objective(BUILT_IN[loss], function, model, **further)
+    return make_objective(BUILT_IN[loss], made(loss, **OPTIONS.get(loss, {})), model, **further)
+
+
+def mean(seen, pair, size):
+    """Compute the loss of all rows and its gradient, so many rows at a time."""
+    weighted, model = pair[2], copy.deepcopy(seen.model)
+    objective = objective_of(pair, model)
     total = weight = 0.0
     for start in range(0, 8, size):
         batch = seen.collate([seen.rows[place] for place in range(start, min(8, start + size))])
@@ -63,3 +68,19 @@ def test_a_split_changes_neither_the_loss_nor_its_gradient(adapted, pair):
         other_value, other_gradient = mean(adapted(pair[0]), pair, size)
         assert other_value == pytest.approx(value, rel=EQUAL)
         assert difference(other_gradient, gradient) < EQUAL
+
+
+@pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: " ".join([*pair[:2], *["rows weigh"] * pair[2]]))
+def test_the_size_of_a_batch_does_not_change_the_evaluation(adapted, pair, tmp_path):
+    seen, found = adapted(pair[0]), []
+    for size in (8, 3, 1):
+        trainer = SmoLoRATrainer(
+            objective=objective_of(pair, seen.model),
+            save=lambda *arguments: None,
+            model=seen.model,
+            args=TrainingArguments(tmp_path, per_device_eval_batch_size=size, use_cpu=True, remove_unused_columns=False),
+            eval_dataset=seen.rows,
+            data_collator=seen.collate,
+        )
+        found.append(trainer.evaluate()["eval_loss"])
+    assert found[1:] == pytest.approx([found[0]] * 2, rel=EQUAL)

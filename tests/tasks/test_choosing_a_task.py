@@ -47,6 +47,13 @@ AUTO = [
     ("BertModel", {**TEXT, "V": 3, "A": 2}, {"label_field": ["V", "A"]}, "regression", "data.label_field names 2 columns"),
     ("BertModel", {**TEXT, "label": ["a"]}, {}, "sequence-classification", "column 'label' holds lists"),
     ("BertModel", {"tokens": ["we"], "tags": ["O"]}, {}, "token-classification", "columns tokens and tags"),
+    (
+        "BertModel",
+        {**TEXT, "tokens": ["we"], "tags": ["O"]},
+        {"label_field": "tags"},
+        "token-classification",
+        "columns tokens and tags",
+    ),
     ("BertForMaskedLM", {"tokens": ["we"], "tags": ["O"]}, {}, "token-classification", "columns tokens and tags"),
     ("BertForTokenClassification", TEXT, {}, "token-classification", "config.json says BertForTokenClassification"),
     ("BertForSequenceClassification", {**TEXT, "label": 0.5}, {}, "regression", "column 'label' holds numbers"),
@@ -76,6 +83,7 @@ def test_a_model_that_says_nothing_with_rows_that_do_not(choose):
         ({**TEXT, "label": "a"}, {"label_field": "label"}, "cross-entropy"),
         ({**TEXT, "label": ["a", "b"]}, {"label_field": "label"}, "bce"),
         ({**TEXT, "x": 0, "y": 1}, {"label_field": ["x", "y"]}, "bce"),
+        ({**TEXT, "tokens": ["quite", "a", "film"], "label": ["a", "b"]}, {"label_field": "label"}, "bce"),
     ],
 )
 def test_the_loss_hangs_on_how_many_labels_a_row_may_have(choose, row, data, loss):

@@ -126,7 +126,7 @@ def trainer(
     folder: Path,
     train: Sequence[dict] = (),
     held_out: Sequence[dict] = (),
-    save: Callable[[int, dict[str, float]], Any] = lambda step, metrics: None,
+    save: Callable[..., Any] = lambda step, metrics, state: None,
     watch: Watch | None = None,
     extra: dict[str, Any] | None = None,
     save_steps: int = 500,

@@ -31,7 +31,7 @@ def main(base: str, folder: Path) -> None:
         folder,
         rows(),
         held_out=rows()[:7],
-        save=lambda step, metrics: saved.append(step),
+        save=lambda step, metrics, state: saved.append(step),
         per_device_eval_batch_size=2,
         per_device_train_batch_size=8 // ranks,
         gradient_accumulation_steps=1,

@@ -109,9 +109,9 @@ def label_kind(config: DataConfig, rows: Sequence[Mapping[str, Any]]) -> tuple[s
     """
     shapes = {shape.name: shape for shape in _shapes(config, ()) if not rows or all(each in rows[0] for each in shape.fields)}
     tokens = shapes.get("tokens")
-    if tokens and (config.format == "tokens" or (rows and all(type(rows[0][each]) is list for each in tokens.fields))):
-        return "tokens", f"columns {' and '.join(tokens.fields)}"
     shape = shapes.get("labelled")
+    if tokens and (config.format == "tokens" or (rows and _tagged(rows if shape else rows[:1], tokens.fields, bool(shape)))):
+        return "tokens", f"columns {' and '.join(tokens.fields)}"
     if shape is None or (config.label_field is None and not rows):
         return "", ""
     _, *fields = shape.fields
@@ -125,6 +125,14 @@ def label_kind(config: DataConfig, rows: Sequence[Mapping[str, Any]]) -> tuple[s
     if any(number is not None and not number.is_integer() for number in numbers) and None not in numbers:
         return "scored", f"column {fields[0]!r} holds numbers"
     return "labelled", f"column {fields[0]!r} holds labels"
+
+
+def _tagged(rows: Sequence[Mapping[str, Any]], fields: Sequence[str], has_text: bool) -> bool:
+    """Whether rows hold lists; beside a text these may be labels of it, unless there is one for each token."""
+    lists: list[list[Any]] = [[row.get(field) for field in fields] for row in rows]
+    if not all(type(each) is list for pair in lists for each in pair):
+        return False
+    return not has_text or all(len(tokens) == len(tags) for tokens, tags in lists)
 
 
 def _candidates(config: DataConfig, extra: tuple[str, ...], formats: Sequence[str]) -> tuple[Shape, ...]:

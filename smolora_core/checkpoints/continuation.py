@@ -1,0 +1,73 @@
+"""What a run is made from, noted for its checkpoints and held against the one that it goes on from."""
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any
+
+import attrs
+
+from smolora_core.checkpoints.facts import config_hash, parameters_of, version_changes, versions_of
+from smolora_core.checkpoints.resume import compare_config, compare_content
+from smolora_core.checkpoints.retention import Committed
+
+__all__ = ["Continuation"]
+
+_CONTENT = "fingerprints"
+
+
+@attrs.define
+class Continuation:
+    """Facts for the checkpoints to come, each compared with what the checkpoint says as soon as it is known.
+
+    Attributes:
+        checkpoint: to go on from; None where the run begins.
+        overrides: keys that may be other than they were.
+        where: says where a key was given.
+        facts: by name, as manifests hold them.
+        said: what changes and is allowed to.
+    """
+
+    checkpoint: Committed | None
+    overrides: Collection[str]
+    where: Callable[[str], str]
+    facts: dict[str, Any] = attrs.field(factory=dict)
+    said: list[str] = attrs.field(factory=list)
+
+    def config(self, config: Mapping[str, Any], plugins: Iterable[Any]) -> None:
+        """Take the config as plain values, and the versions of everything.
+
+        Raises:
+            ConfigError: a key that decides what is learned is not what it was.
+        """
+        self.facts |= {"config_hash": config_hash(config), "versions": versions_of(plugins), _CONTENT: {}}
+        if self.checkpoint is not None:
+            manifest = self.checkpoint.manifest
+            self.said += compare_config(manifest.config, config, self.overrides, self.where)
+            self.said += version_changes(manifest.facts.get("versions", {}), self.facts["versions"])
+            if self.overrides:
+                self.facts["overrides"] = sorted({*manifest.facts.get("overrides", ()), *self.overrides})
+
+    def content(self, key: str, fingerprint: str | None) -> None:
+        """Take the fingerprint of what a key points to.
+
+        Raises:
+            ConfigError: it is not what it was.
+        """
+        self.facts[_CONTENT][key] = fingerprint
+        if self.checkpoint is not None:
+            saved = self.checkpoint.manifest.facts.get(_CONTENT, {}).get(key)
+            self.said += compare_content(key, saved, fingerprint, self.overrides, self.where(key))
+
+    def model(self, model: Any, dtype: str, device: str) -> None:
+        """Take what is trained, and in which format and where the base computes."""
+        self.facts |= {"params": parameters_of(model), "dtype": dtype, "device": device}
+
+    @property
+    def dtype(self) -> str | None:
+        """The format that the base had, so that a measurement is not made again with another outcome."""
+        found = self.checkpoint and self.checkpoint.manifest.facts.get("dtype")
+        return str(found) if found else None
+
+    def news(self) -> list[str]:
+        """Give what was said since the last time."""
+        said, self.said = self.said, []
+        return said

@@ -1,0 +1,109 @@
+"""Names in a run's folder, and the rename that makes a checkpoint visible.
+
+What is not visible yet, or no more, has a name that begins with a dot, tells its role and the name it belongs to, and ends at
+random: `.staging-checkpoint-5-1a2b3c4d` is being written, `.replaced-...` was there before and is put back if a crash falls
+between two renames, and `.trash-...` is being removed.
+"""
+
+import re
+import uuid
+from contextlib import suppress
+from pathlib import Path
+from typing import Literal
+
+from smolora_core.checkpoints.disk import Disk
+from smolora_core.checkpoints.manifest import Manifest, read, surplus
+from smolora_core.errors import CheckpointError
+
+__all__ = ["LEFT_BEHIND", "beside", "discard", "is_ours", "name_of", "publish", "step_of"]
+
+_CHECKPOINT = re.compile(r"checkpoint-(0|[1-9][0-9]*)")
+LEFT_BEHIND = re.compile(r"\.(?P<role>staging|replaced|trash)-(?P<name>.+)-[0-9a-f]{8}")
+
+
+def name_of(step: int) -> str:
+    """Name the checkpoint of a step."""
+    return f"checkpoint-{step}"
+
+
+def step_of(name: str) -> int | None:
+    """Read the step from a checkpoint's name; None if it is no such name."""
+    match = _CHECKPOINT.fullmatch(name)
+    return int(match[1]) if match else None
+
+
+def beside(place: Path, role: Literal["staging", "replaced", "trash"]) -> Path:
+    """Make up a name that nothing has, beside the place it belongs to."""
+    return place.with_name(f".{role}-{place.name}-{uuid.uuid4().hex[:8]}")
+
+
+def is_ours(folder: Path, run_id: str | None, disk: Disk) -> Manifest | None:
+    """Read the manifest of a folder that this run has committed and that may be removed: nobody has put a file into it.
+
+    Args:
+        folder: where a checkpoint stands.
+        run_id: of the run; None takes every run's.
+        disk: the file system.
+
+    Raises:
+        OSError: it cannot be read now.
+    """
+    if disk.kind(folder) != "folder":
+        return None
+    try:
+        manifest = read(folder, disk)
+    except CheckpointError:
+        return None
+    return manifest if run_id in (None, manifest.run_id) and not surplus(folder, manifest, disk) else None
+
+
+def publish(staging: Path, place: Path, run_id: str | None, disk: Disk) -> None:
+    """Rename a complete folder to its place; when this returns, it lasts.
+
+    What stands there is removed if the run has committed it, and renamed and kept if not.
+
+    Raises:
+        OSError: the file system refused; `place` and `staging` are as they were, unless it refused that too.
+    """
+    aside: Path | None = None
+    if disk.kind(place) is not None:
+        ours = is_ours(place, run_id, disk) is not None
+        aside = beside(place, "replaced") if ours else place.with_name(f"{place.name}-before-{uuid.uuid4().hex[:8]}")
+    try:
+        if aside is not None:
+            disk.rename(place, aside)
+        disk.rename(staging, place)
+        disk.sync_folder(place.parent)
+    except BaseException:
+        with suppress(OSError):
+            if disk.kind(staging) is None:
+                disk.rename(place, staging)
+            if aside is not None and disk.kind(place) is None:
+                disk.rename(aside, place)
+            # Or what is then removed from the staging folder might be found missing under its name.
+            disk.sync_folder(place.parent)
+        raise
+    if aside is not None:
+        with suppress(OSError):
+            if LEFT_BEHIND.fullmatch(aside.name):
+                # Its content may go only under a name that says so.
+                trash = beside(place, "trash")
+                disk.rename(aside, trash)
+                disk.remove_tree(trash)
+            elif disk.kind(aside) == "folder" and not disk.entries(aside):
+                disk.remove(aside)
+
+
+def discard(places: list[Path], disk: Disk) -> None:
+    """Remove checkpoints, by rename first, so that half of one never looks like a whole.
+
+    Raises:
+        OSError: the file system refused; a sweep removes what is left.
+    """
+    trash = [beside(place, "trash") for place in places]
+    for place, name in zip(places, trash, strict=True):
+        disk.rename(place, name)
+    if trash:
+        disk.sync_folder(trash[0].parent)
+    for name in trash:
+        disk.remove_tree(name)

@@ -1,0 +1,72 @@
+"""How a run ends: plugins are told, the page is written, and what went wrong is kept with the command that goes on."""
+
+import json
+import shlex
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any
+
+import attrs
+
+from smolora_core.checkpoints.disk import DISK
+from smolora_core.checkpoints.index import replace_file
+from smolora_core.checkpoints.store import Store
+from smolora_core.errors import SmoLoRAError
+from smolora_core.plugins.loading import describe
+from smolora_core.report.page import write_page
+from smolora_core.run_context import Outcome, Run
+
+__all__ = ["ERROR_FILE", "afterwards", "close_failed", "close_finished", "masked"]
+
+ERROR_FILE = "last_error.json"
+
+
+def close_finished(run: Run, outcome: Outcome) -> None:
+    """Tell plugins of a run that reached its end, and write its page."""
+    afterwards(run, None, lambda: run.plugins.tell("smolora_run_finished", run=run, outcome=outcome))
+    afterwards(run, None, lambda: write_page(run.folder))
+
+
+def close_failed(run: Run, error: BaseException, store: Store) -> None:
+    """Tell plugins of a run that did not, write its page, keep what ended it, and note on it how to go on."""
+    status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+    outcome = Outcome(status=status, error=error)
+    text = " ".join([describe(error), *getattr(error, "__notes__", ())])
+    committed = []
+    with suppress(OSError):
+        committed = store.found()
+    command = shlex.join(["smolora", "train", str(run.folder / "run.yaml"), "--resume", "auto"]) if committed else None
+    kept = {
+        "created_utc": datetime.now(UTC).isoformat(timespec="seconds"),
+        "status": status,
+        "type": type(error).__name__,
+        "text": text,
+        "step": committed[-1].manifest.step if committed else None,
+        "resume": command,
+    }
+    content = json.dumps(run.mask(kept), indent=1).encode()
+    afterwards(run, error, lambda: replace_file(run.folder / ERROR_FILE, content, DISK))
+    afterwards(run, error, lambda: run.emit(status, text=text))
+    afterwards(run, error, lambda: run.plugins.tell("smolora_run_finished", run=run, outcome=outcome))
+    afterwards(run, error, lambda: write_page(run.folder))
+    if command:
+        error.add_note(f"go on with: {command}")
+
+
+def afterwards(run: Run, error: BaseException | None, action: Callable[[], object]) -> None:
+    """Clean up; what goes wrong there must not hide how the run ended."""
+    try:
+        action()
+    except Exception as late:
+        text = " ".join([describe(late), *getattr(late, "__notes__", ())])
+        if error is not None:
+            error.add_note(f"after that came {text}")
+        else:
+            run.warn(text)
+
+
+def masked(error: SmoLoRAError, mask: Callable[[Any], Any]) -> None:
+    """Take secrets out of what an error says."""
+    error.problems = tuple(attrs.evolve(each, **mask(attrs.asdict(each))) for each in error.problems)
+    error.args = tuple(map(mask, error.args))

@@ -1,0 +1,120 @@
+"""One process at a time writes in a run's folder; when it dies, however it dies, the folder is free."""
+
+import errno
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from textwrap import dedent
+
+import pytest
+
+from smolora_core.checkpoints.lock import LOCK, RUN, hold, run_id_of
+from smolora_core.errors import CheckpointError, ConfigError
+from tests.checkpoints.disks import names
+
+HOLDING = """
+    import os, sys, time
+    from pathlib import Path
+    from smolora_core.checkpoints.lock import hold
+
+    held = hold(Path(sys.argv[1]))
+    worker = os.fork() if sys.argv[2] == "with a worker" else None
+    if worker != 0:
+        print(worker or os.getpid(), flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def holder(tmp_path, request):
+    """Another process that holds the folder, as does a process that it has forked."""
+    command = [sys.executable, "-c", dedent(HOLDING), tmp_path, getattr(request, "param", "")]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    process.worker = int(process.stdout.readline())
+    yield process
+    process.kill()
+    process.wait()
+    if process.worker != process.pid:
+        os.kill(process.worker, signal.SIGKILL)
+    process.stdout.close()
+
+
+def test_a_second_process_is_refused(tmp_path, holder):
+    with pytest.raises(ConfigError) as error:
+        hold(tmp_path)
+    started = json.loads((tmp_path / RUN).read_text())["started"]
+    assert str(error.value) == (
+        f"{tmp_path} another process writes here (pid {holder.pid}, since {started}); "
+        "wait until it has ended, or choose another folder"
+    )
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", started)
+
+
+@pytest.mark.parametrize("holder", ["", "with a worker"], indirect=True, ids=["alone", "with a worker"])
+def test_the_folder_is_free_when_its_holder_is_killed(tmp_path, holder):
+    """Also while a process lives that the holder has forked: one that loads data, say."""
+    run_id = run_id_of(tmp_path)
+    holder.kill()
+    holder.wait()
+    with hold(tmp_path) as held:
+        assert held.run_id == run_id
+    assert json.loads((tmp_path / RUN).read_text())["pid"] == os.getpid()
+
+
+def test_the_same_process_is_refused_too(tmp_path):
+    with hold(tmp_path), pytest.raises(ConfigError, match=f"pid {os.getpid()}, since"):
+        hold(tmp_path)
+
+
+def test_a_folder_that_was_released_can_be_held(tmp_path):
+    for _ in range(2):
+        with hold(tmp_path / "run"):
+            assert names(tmp_path / "run") == {LOCK, RUN}
+
+
+def test_nobody_else_may_look_into_a_run(tmp_path):
+    with hold(tmp_path / "run"):
+        assert (tmp_path / "run").stat().st_mode & 0o777 == 0o700
+        assert all(path.stat().st_mode & 0o777 == 0o600 for path in (tmp_path / "run").iterdir())
+
+
+def test_a_run_that_goes_on_keeps_its_name_and_another_gets_its_own(tmp_path):
+    with hold(tmp_path) as first:
+        name = first.run_id
+    with hold(tmp_path) as second:
+        assert (second.run_id, second.created) == (name, first.created)
+        second.begin_anew()
+        assert second.run_id == run_id_of(tmp_path) != name
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"run_id": null}', "\x00"])
+def test_a_damaged_record_is_written_anew(tmp_path, content):
+    (tmp_path / RUN).write_text(content)
+    with hold(tmp_path) as held:
+        assert held.run_id == run_id_of(tmp_path)
+
+
+def test_a_folder_that_cannot_be_made_is_said(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CheckpointError, match=r"file/run cannot be locked \(.*(exists|Not a directory)"):
+        hold(tmp_path / "file" / "run")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="locks are made otherwise there")
+def test_a_file_system_without_locks_is_said(tmp_path, monkeypatch):
+    import fcntl
+
+    def refuse(descriptor, operation):
+        raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
+
+    said = []
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with hold(tmp_path, said.append) as held:
+        assert run_id_of(tmp_path) == held.run_id
+    assert said == [
+        f"the file system cannot lock {tmp_path / LOCK} ([Errno {errno.ENOTSUP}] {os.strerror(errno.ENOTSUP)}): "
+        "let no second run write in its folder"
+    ]

@@ -1,0 +1,104 @@
+"""Whether a run may go on: what must be as it was, what may change, and how that is said."""
+
+import pytest
+
+from smolora_core.checkpoints.resume import compare_config, compare_content
+from smolora_core.errors import ConfigError
+
+SAVED = {
+    "model": {"path": "./tiny", "dtype": "auto"},
+    "seed": 42,
+    "lora": {"r": 8, "target_modules": ["q_proj"]},
+    "training": {"learning_rate": 2e-4, "logging_steps": 10, "extra": {"weight_decay": 0.0}},
+    "loss": {"name": "focal", "gamma": 2.0},
+}
+
+
+def changed(section: str, **values: object) -> dict[str, object]:
+    return {**SAVED, section: {**SAVED[section], **values}}
+
+
+def compared(config, *overrides):
+    return compare_config(SAVED, config, overrides, lambda key: f"run.yaml:{len(key)}")
+
+
+def test_the_same_config_goes_on_without_a_word():
+    assert compared(SAVED) == []
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({**SAVED, "seed": 1}, "run.yaml:4 seed was 42 and is 1; {} seed"),
+        (changed("lora", r=16), "run.yaml:6 lora.r was 8 and is 16; {} lora.r"),
+        (changed("loss", gamma=3.0), "run.yaml:10 loss.gamma was 2.0 and is 3.0; {} loss.gamma"),
+        (
+            changed("lora", target_modules=["v_proj"]),
+            "run.yaml:19 lora.target_modules was ['q_proj'] and is ['v_proj']; {} lora.target_modules",
+        ),
+        (
+            changed("training", extra={"weight_decay": 0.1}),
+            "run.yaml:27 training.extra.weight_decay was 0.0 and is 0.1; {} training.extra.weight_decay",
+        ),
+    ],
+)
+def test_what_decides_what_is_learned_must_be_as_it_was(config, message):
+    with pytest.raises(ConfigError) as error:
+        compared(config)
+    assert str(error.value) == message.format("a run goes on as it began: set it back, or allow it with --override")
+
+
+def test_all_that_is_refused_is_refused_together():
+    with pytest.raises(ConfigError) as error:
+        compared({**changed("lora", r=16), "seed": 1})
+    assert len(error.value.problems) == 2
+
+
+def test_an_override_allows_a_change_and_it_is_said():
+    assert compared(changed("lora", r=16), "lora.r") == ["lora.r was 8 and is 16; the new value holds from here on"]
+
+
+def test_an_override_of_a_section_covers_what_stands_in_it():
+    assert len(compared(changed("loss", gamma=3.0, name="focal"), "loss")) == 1
+
+
+def test_an_override_of_no_key_is_refused():
+    with pytest.raises(ConfigError) as error:
+        compared(changed("lora", r=16), "lora.rr")
+    assert str(error.value) == "--override no key is called 'lora.rr'; did you mean 'lora.r'?"
+
+
+def test_a_schedule_may_change_and_it_is_said():
+    said = compared(changed("training", learning_rate=1e-3))
+    assert said == ["training.learning_rate was 0.0002 and is 0.001; the new value holds from here on"]
+
+
+def test_what_changes_nothing_that_is_learned_may_change_without_a_word():
+    assert compared(changed("training", logging_steps=1)) == []
+
+
+@pytest.mark.parametrize(
+    ("key", "what"),
+    [
+        ("model.path", "the base model"),
+        ("data.train", "the rows to train on"),
+        ("data.chat_template", "the chat template"),
+    ],
+)
+def test_other_contents_under_the_same_name_are_refused(key, what):
+    with pytest.raises(ConfigError) as error:
+        compare_content(key, "a", "b", (), "run.yaml:1")
+    assert str(error.value) == (
+        f"run.yaml:1 {what} changed since the checkpoint; "
+        f"a run goes on as it began: set it back, or allow it with --override {key}"
+    )
+
+
+def test_other_contents_can_be_allowed():
+    said = compare_content("data.train", "a", "b", ("data.train",), "")
+    assert said == ["the rows to train on changed since the checkpoint; what is there now holds from here on"]
+
+
+@pytest.mark.parametrize(("saved", "found"), [("a", "a"), (None, "b"), ("a", None)])
+def test_what_cannot_be_told_apart_goes_on(saved, found):
+    assert compare_content("data.train", saved, found, (), "") == []

@@ -1,0 +1,80 @@
+"""What may change when a run is continued."""
+
+from collections.abc import Iterator
+
+import attrs
+import pytest
+
+from smolora_core.config import RunConfig, Selection
+from smolora_core.config.continuity import changes, continuity_of
+
+EXACT = {
+    "model.dtype",
+    "task",
+    "seed",
+    *(f"data.{name}" for name in ("eval", "format", "text_field", "prompt_field", "completion_field", "instruction_field")),
+    *(f"data.{name}" for name in ("input_field", "output_field", "messages_field", "label_field", "weight_field")),
+    *(f"data.{name}" for name in ("chat_template", "encoding", "delimiter", "header", "max_seq_length", "on_bad_row")),
+    *(f"data.{name}" for name in ("preprocessors", "streaming")),
+    *(f"lora.{name}" for name in ("r", "alpha", "dropout", "target_modules", "exclude_modules", "layers_to_transform")),
+    *(f"lora.{name}" for name in ("rank_pattern", "alpha_pattern", "use_rslora", "use_dora", "init", "bias")),
+    *(f"lora.{name}" for name in ("modules_to_save", "extra")),
+    *(f"training.{name}" for name in ("per_device_train_batch_size", "gradient_accumulation_steps", "extra")),
+    "loss",
+}
+CONTENT = {"model.path", "model.revision", "data.train"}
+SCHEDULE = {"training.num_train_epochs", "training.max_steps", "training.learning_rate", "memory"}
+FREE = {
+    *("model.trust_remote_code", "model.device", "output_dir"),
+    *("data.max_row_loss", "data.num_proc", "data.cache"),
+    *(f"training.{name}" for name in ("per_device_eval_batch_size", "logging_steps", "eval_steps")),
+    *(f"checkpoints.{name}" for name in ("writers", "save_steps", "keep", "save_failure")),
+    *(f"plugins.{name}" for name in ("require", "disable", "load")),
+    *(f"debug.{name}" for name in ("log_level", "profile_training", "save_intermediate")),
+}
+CLASSES = {"exact": EXACT, "content": CONTENT, "schedule": SCHEDULE, "free": FREE}
+
+
+def keys(section: type, prefix: str = "") -> Iterator[str]:
+    for field in attrs.fields(section):
+        inside = field.type is not None and attrs.has(field.type) and field.type is not Selection
+        yield from keys(field.type, f"{prefix}{field.name}.") if inside else [f"{prefix}{field.name}"]
+
+
+def test_every_key_of_a_config_has_a_class():
+    assert sorted(keys(RunConfig)) == sorted(set().union(*CLASSES.values()))
+
+
+@pytest.mark.parametrize("key", sorted(keys(RunConfig)))
+def test_it_is_the_one_agreed_on(key):
+    assert key in CLASSES[continuity_of(key)]
+
+
+@pytest.mark.parametrize(
+    ("key", "continuity"),
+    [
+        ("loss.gamma", "exact"),
+        ("training.extra.weight_decay", "exact"),
+        ("training.extra.warmup_steps", "schedule"),
+        ("training.extra.dataloader_num_workers", "free"),
+    ],
+)
+def test_what_stands_inside_a_key_follows_it_unless_it_has_an_entry(key, continuity):
+    assert continuity_of(key) == continuity
+
+
+def test_a_key_that_nothing_speaks_for_is_an_error():
+    with pytest.raises(KeyError):
+        continuity_of("weather")
+
+
+def test_changes_are_found_at_any_depth():
+    old = {"lora": {"r": 8, "target_modules": ("q_proj",)}, "loss": {"name": "focal", "gamma": 2.0}, "seed": 1}
+    new = {"lora": {"r": 16, "target_modules": ["q_proj"]}, "loss": {"name": "focal", "gamma": 3.0}, "seed": 1}
+    assert [str(change) for change in changes(old, new)] == ["lora.r was 8 and is 16", "loss.gamma was 2.0 and is 3.0"]
+
+
+def test_what_was_not_given_is_a_change_too():
+    assert [str(change) for change in changes({"seed": 1}, {"seed": 1, "memory": "none"})] == [
+        "memory was not set and is 'none'"
+    ]

@@ -1,0 +1,110 @@
+"""Kill a training run at random times, over and over, and see that it always goes on from what it had committed.
+
+    python -m tests.continuing.kill_at_random MODEL ROWS FOLDER [--kills 500] [--seed 0]
+
+Each run saves after every step and is a fork of one process that has everything imported, so that most of its life is
+training. What a run has acknowledged are the checkpoints that its events tell of.
+"""
+
+import argparse
+import json
+import os
+import random
+import signal
+import sys
+import time
+from pathlib import Path
+
+import smolora_core
+from smolora_core.checkpoints.lock import run_id_of
+from smolora_core.checkpoints.store import Store
+from smolora_core.report.events import read_events
+from tests.continuing.conftest import config_of
+
+LONGEST = 1.0
+"""Seconds that a run lives at most, counted from an event."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("rows", type=Path)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--kills", type=int, default=500)
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    # Imported here, so that no fork does it.
+
+    config = config_of(
+        *(given.model, given.rows, given.folder),
+        training={"max_steps": 1_000_000, "gradient_accumulation_steps": 1, "eval_steps": 500_000},
+        checkpoints={"save_steps": 1},
+    )
+    draw = random.Random(given.seed)
+    acknowledged, lost, begun = 0, list[str](), time.monotonic()
+    for kill in range(given.kills):
+        process = start(config, given.folder.with_name("output.txt"))
+        # Some die while they are set up, most of them while they train.
+        awaited, seen = draw.choice(["", *3 * ['"event": "targets"']]), content(given.folder)
+        while not news(given.folder, seen, awaited) and os.waitpid(process, os.WNOHANG) == (0, 0):
+            time.sleep(0.005)
+        time.sleep(draw.uniform(0, LONGEST))
+        if os.waitpid(process, os.WNOHANG) != (0, 0):
+            sys.exit(f"run {kill} ended by itself:\n{given.folder.with_name('output.txt').read_text()[-3000:]}")
+        os.kill(process, signal.SIGKILL)
+        os.waitpid(process, 0)
+        happened = read_events(given.folder / "events.jsonl")
+        steps = [event.values["step"] for event in happened if event.kind == "checkpoint"]
+        acknowledged = max([acknowledged, *steps])
+        newest = Store(folder=given.folder, run_id=run_id_of(given.folder)).newest_valid().committed
+        if acknowledged and (newest is None or newest.manifest.step < acknowledged):
+            lost.append(f"kill {kill}: step {acknowledged} was acknowledged, and {newest} is there")
+    Store(folder=given.folder, run_id=run_id_of(given.folder)).sweep()
+    left = [path.name for path in given.folder.iterdir() if path.name.startswith(".")]
+    happened = read_events(given.folder / "events.jsonl")
+    result = {
+        "kills": given.kills,
+        "resumes": sum(event.kind == "resumed" for event in happened),
+        "step": acknowledged,
+        "lost": lost,
+        "left": left,
+        "begun anew": len(list(given.folder.glob("previous-*"))),
+        "seconds": round(time.monotonic() - begun),
+    }
+    print(json.dumps(result))
+
+
+def start(config: dict[str, object], output: Path) -> int:
+    """Fork a run that goes on from what there is."""
+    sys.stdout.flush()
+    process = os.fork()
+    if process == 0:
+        status = 1
+        try:
+            with output.open("w") as stream:
+                os.dup2(stream.fileno(), 1)
+                os.dup2(stream.fileno(), 2)
+                smolora_core.train(config, resume="auto")
+                status = 0
+        except BaseException:
+            import traceback
+
+            traceback.print_exc()
+        finally:
+            os._exit(status)
+    return process
+
+
+def content(folder: Path) -> str:
+    events = folder / "events.jsonl"
+    return events.read_text(encoding="utf-8") if events.exists() else ""
+
+
+def news(folder: Path, seen: str, awaited: str) -> bool:
+    """Whether an event that is awaited has been written since."""
+    now = content(folder)
+    return awaited in now.removeprefix(seen) and now != seen
+
+
+if __name__ == "__main__":
+    main()

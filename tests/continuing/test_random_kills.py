@@ -1,0 +1,21 @@
+"""A run that is killed at random times loses nothing that it has committed."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+
+@pytest.mark.slow
+def test_a_hundred_kills_lose_nothing(llama, rows, tmp_path):
+    kills = int(os.environ.get("SMOLORA_KILLS", "100"))
+    command = [sys.executable, "-m", "tests.continuing.kill_at_random", llama, rows, tmp_path / "run", "--kills", str(kills)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert (result["lost"], result["left"]) == ([], [])
+    # Most runs live long enough to commit something, and all but the first few find it.
+    assert result["resumes"] > 0.8 * kills
+    assert result["step"] > kills

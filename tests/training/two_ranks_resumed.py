@@ -1,0 +1,78 @@
+"""What one of several ranks does for `test_ranks_resume`: `torchrun -m tests.training.two_ranks_resumed BASE FOLDER`."""
+
+import json
+import math
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import attrs
+import torch
+
+from smolora_core.errors import TrainingError
+from tests.training.injector import fail_at
+from tests.training.resumed import End, disturb, dropping_out, end_of, make
+from tests.training.small_run import objective
+
+SPLIT = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2, "eval_steps": 1}
+
+
+def exact(base: Path, folder: Path, **changes: Any) -> list[str]:
+    """Resume from every step; list what is different on this rank at the end."""
+    whole = make(base, folder / "whole", **SPLIT, **changes)
+    expected = end_of(whole, whole.train())
+    different = []
+    for step in range(1, expected.step + 1):
+        again = make(base, folder / f"from-{step}", **SPLIT, **changes)
+        disturb()
+        found = end_of(again, again.train(resume_from=folder / "whole" / f"checkpoint-{step}"))
+        names = [each.name for each in attrs.fields(End)]
+        different += [f"{name} from {step}" for name in names if getattr(found, name) != getattr(expected, name)]
+    return different
+
+
+def stopped(base: Path, folder: Path, rank: int, hook: str) -> tuple[str, int]:
+    """Send a signal to the second rank only."""
+    made = make(base, folder, **SPLIT)
+    if rank == 1:
+        made.add_callback(fail_at(2, hook, "SIGTERM"))
+    made.train()
+    return signal.Signals(made.stopped_by or 0).name, made.state.global_step
+
+
+def gone_wrong(base: Path, folder: Path, rank: int) -> tuple[str, list[list[float]]]:
+    """Let the loss of the second rank alone go wrong after the first step."""
+    model, seen = dropping_out(base), []
+
+    def measure(model: Any, of: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        seen.append(of["weight"].tolist())
+        loss = model(input_ids=of["input_ids"]).logits.mean() ** 2
+        return loss * (math.nan if rank and len(seen) > 2 else 1), torch.tensor(1.0)
+
+    loss = objective(measure, model, kind="model", columns=("weight",))
+    made = make(base, folder, model=model, measure=loss, num_train_epochs=4, held_out=(), **SPLIT)
+    try:
+        made.train()
+    except TrainingError as error:
+        return str(error), seen[-2:]
+    return "", []
+
+
+def main(base: Path, folder: Path) -> None:
+    torch.distributed.init_process_group("gloo")
+    rank = torch.distributed.get_rank()
+    result = {
+        "shuffled": exact(base, folder / "shuffled"),
+        "grouped": exact(base, folder / "grouped", extra={"train_sampling_strategy": "group_by_length"}),
+        "stopped": [stopped(base, folder / hook, rank, hook) for hook in ("on_substep_end", "on_step_end")],
+        "wrong": gone_wrong(base, folder / "wrong", rank),
+    }
+    (folder / f"{rank}.json").write_text(json.dumps(result), encoding="utf-8")
+    torch.distributed.barrier()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))
