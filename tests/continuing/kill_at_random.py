@@ -21,7 +21,7 @@ from smolora_core.checkpoints.store import Store
 from smolora_core.report.events import read_events
 from tests.continuing.conftest import config_of
 
-LONGEST = 1.0
+LONGEST = 0.6
 """Seconds that a run lives at most, counted from an event."""
 
 
