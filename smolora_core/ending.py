@@ -25,13 +25,17 @@ ERROR_FILE = "last_error.json"
 def close_finished(run: Run, outcome: Outcome) -> None:
     """Tell plugins of a run that reached its end, and write its page."""
     afterwards(run, None, lambda: run.plugins.tell("smolora_run_finished", run=run, outcome=outcome))
-    afterwards(run, None, lambda: write_page(run.folder))
+    if run.leads:
+        afterwards(run, None, lambda: write_page(run.folder))
 
 
 def close_failed(run: Run, error: BaseException, store: Store) -> None:
     """Tell plugins of a run that did not, write its page, keep what ended it, and note on it how to go on."""
     status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
     outcome = Outcome(status=status, error=error)
+    if not run.leads:
+        afterwards(run, error, lambda: run.plugins.tell("smolora_run_finished", run=run, outcome=outcome))
+        return
     text = " ".join([describe(error), *getattr(error, "__notes__", ())])
     committed = []
     with suppress(OSError):

@@ -1,7 +1,8 @@
 """A run from config to outcome: open its folder, prepare, train, finish."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -29,9 +30,9 @@ from smolora_core.plugins import PluginManager, build
 from smolora_core.plugins.choosing import default_strategies
 from smolora_core.report.events import Event, EventLog
 from smolora_core.run_context import Outcome, Run
-from smolora_core.run_folder import Opened, locate, open_run
+from smolora_core.run_folder import Opened, follow_run, locate, open_run
 from smolora_core.settle import Settled, settle
-from smolora_core.stages import account, adapt, audit, configure, task_of
+from smolora_core.stages import account, adapt, audit, configure, measured_dtype, task_of
 from smolora_core.training.arguments import make_arguments
 from smolora_core.training.callbacks import LogEvents, StepCallback
 from smolora_core.training.collator import Collator
@@ -39,6 +40,7 @@ from smolora_core.training.guards import LearningGuard
 from smolora_core.training.memory import Strategies
 from smolora_core.training.objective import make_objective
 from smolora_core.training.profiling import profile_code
+from smolora_core.training.ranks import Ranks
 from smolora_core.training.signals import Interrupted
 from smolora_core.training.trainer import SmoLoRATrainer
 
@@ -72,18 +74,21 @@ def execute(
     config = settled.resolved.config
     device = pick_device(config.model.device, settled.resolved.where("model.device"))
     folder = locate(settled.resolved)
-    mask = Mask.of(config)
-    with open_run(folder, resume, keep=config.checkpoints.keep) as opened:
+    ranks = Ranks.join(device)
+    with _opened(folder, resume, config.checkpoints.keep, ranks) as opened:
         continuation = Continuation(opened.resumed_from, overrides, settled.resolved.where)
         continuation.config(plain(config), plugins.plugins)
-        run = Run(config, folder, device, plugins, EventLog(folder / "events.jsonl", listener, mask).emit, mask)
+        mask = Mask.of(config)
+        emit = EventLog(folder / "events.jsonl", listener, mask).emit if ranks.leads else _say_nothing
+        run = Run(config, folder, ranks.device(device), plugins, emit, mask, ranks.leads)
         opened.store.warn = run.warn
-        replace_file(folder / "run.yaml", mask(dump(settled.resolved)).encode(), DISK)
-        (folder / ERROR_FILE).unlink(missing_ok=True)
+        if ranks.leads:
+            replace_file(folder / "run.yaml", mask(dump(settled.resolved)).encode(), DISK)
+            (folder / ERROR_FILE).unlink(missing_ok=True)
         for text in opened.notes:
             run.emit("note", text=text)
         try:
-            outcome = _work(settled, run, rows, opened, continuation)
+            outcome = _work(settled, run, rows, opened, continuation, ranks)
         except BaseException as error:
             if isinstance(error, SmoLoRAError):
                 masked(error, mask)
@@ -91,6 +96,22 @@ def execute(
             raise
         close_finished(run, outcome)
         return outcome
+
+
+@contextmanager
+def _opened(folder: Path, resume: str, keep: int, ranks: Ranks) -> Iterator[Opened]:
+    """Open the run's folder in the first process, and let the others follow."""
+    if not ranks.leads:
+        yield follow_run(folder, *ranks.share(("", None)))
+        return
+    with open_run(folder, resume, keep=keep) as opened:
+        place = opened.resumed_from.place if opened.resumed_from else None
+        ranks.share((opened.store.run_id, place))
+        yield opened
+
+
+def _say_nothing(kind: str, **values: Any) -> None:
+    """Leave speaking to the first process."""
 
 
 @attrs.frozen(kw_only=True)
@@ -106,15 +127,17 @@ class _Prepared:
     sides: Sides
     collator: Collator
     strategies: Strategies
+    ranks: Ranks
 
 
-def _work(settled: Settled, run: Run, rows: Any, opened: Opened, continuation: Continuation) -> Outcome:
+def _work(settled: Settled, run: Run, rows: Any, opened: Opened, continuation: Continuation, ranks: Ranks) -> Outcome:
     resolved, choices, config = settled.resolved, settled.choices, run.config
     # What transformers refuses is refused before any row is read.
     arguments = make_arguments(config, run.folder, run.device, evaluates=config.data.eval is not None)
     tokenizer = load_tokenizer(config.model, resolved.where("model.path"))
     continuation.content("model.path", model_digest(config.model.path, settled.base_config))
-    sides = prepare_sides(resolved, choices, tokenizer, settled.vocab_size, rows, run.emit)
+    with ranks.leader_first():
+        sides = prepare_sides(resolved, choices, tokenizer, settled.vocab_size, rows, run.emit)
     continuation.content("data.chat_template", text_digest(tokenizer.chat_template))
     continuation.content("data.train", sequences_digest(sides.train.dataset))
     collator = Collator(choices.task.build(), padding_id(tokenizer), config.seed)
@@ -136,9 +159,11 @@ def _work(settled: Settled, run: Run, rows: Any, opened: Opened, continuation: C
         sides=sides,
         collator=collator,
         strategies=strategies,
+        ranks=ranks,
     )
     try:
-        adapted = adapt(settled, run, changes, strategies, continuation.dtype)
+        dtype = continuation.dtype or (ranks.share(measured_dtype(settled, run)) if ranks.size > 1 else None)
+        adapted = adapt(settled, run, changes, strategies, dtype)
         continuation.model(adapted.model, str(adapted.model.dtype).removeprefix("torch."), str(run.device))
         outcome = _train(prepared, adapted)
     except BaseException as error:
@@ -172,9 +197,11 @@ def _train(prepared: _Prepared, adapted: Adapted) -> Outcome:
         account(run, sides)
     before = {f"{name}_before": value for name, value in trainer.metrics_before.items()}
     metrics = {"train_loss": result.training_loss, **after, **before}
-    adapter = save.finish(step, metrics)
-    proved = prove_saved(adapted.model, adapter)
-    run.emit("finished", steps=step, adapter=str(adapter), tensors_proved=proved, **metrics)
+    adapter = run.folder / "adapter"
+    if run.leads:
+        save.finish(step, metrics)
+        run.emit("finished", steps=step, adapter=str(adapter), tensors_proved=prove_saved(adapted.model, adapter), **metrics)
+    prepared.ranks.wait()
     return Outcome(status="finished", steps=step, metrics=metrics, adapter=adapter, model=adapted.model, tokenizer=tokenizer)
 
 
@@ -218,7 +245,7 @@ def _trainer(prepared: _Prepared, adapted: Adapted, save: Saver) -> SmoLoRATrain
         callbacks=[StepCallback(prepared.strategies), LearningGuard(run.warn), *_callbacks(run)],
     )
     trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(LogEvents(run.emit, lambda: trainer.tokens_seen))
+    trainer.add_callback(LogEvents(run.emit, lambda: trainer.tokens_seen * prepared.ranks.size))
     return trainer
 
 

@@ -24,6 +24,7 @@ class Run:
         plugins: every plugin and component.
         emit: writes an event and shows it: `run.emit("note", text="...")`.
         mask: takes secrets out of text, lists and mappings.
+        leads: whether this process is the one of its run that writes; alone, it is.
     """
 
     config: RunConfig
@@ -32,6 +33,7 @@ class Run:
     plugins: PluginManager
     emit: Callable[..., None]
     mask: Callable[[Any], Any] = lambda value: value
+    leads: bool = True
 
     def warn(self, text: str) -> None:
         """Write a warning and show it."""

@@ -8,13 +8,13 @@ from pathlib import Path
 import attrs
 
 from smolora_core.checkpoints.lock import hold
-from smolora_core.checkpoints.manifest import verify
+from smolora_core.checkpoints.manifest import read, verify
 from smolora_core.checkpoints.retention import Committed, Keep
 from smolora_core.checkpoints.store import Store
 from smolora_core.config import Resolved
 from smolora_core.errors import ConfigError
 
-__all__ = ["Opened", "claim", "locate", "open_run"]
+__all__ = ["Opened", "claim", "follow_run", "locate", "open_run"]
 
 _OURS = (
     "run.yaml",
@@ -79,6 +79,18 @@ def open_run(folder: Path, resume: str = "never", *, keep: int = 2, where: str =
         names = frozenset({chosen.place.name}) if chosen else frozenset[str]()
         kept = Keep(latest=keep, names=names)
         yield Opened(Store(folder=folder, run_id=lock.run_id, keep=kept), chosen, tuple(notes))
+
+
+def follow_run(folder: Path, run_id: str, resumed_from: Path | None) -> Opened:
+    """Take part in a run whose folder another process holds.
+
+    Args:
+        folder: of the run.
+        run_id: of the run.
+        resumed_from: the checkpoint that the other process has chosen.
+    """
+    chosen = Committed(resumed_from, read(resumed_from)) if resumed_from else None
+    return Opened(Store(folder=folder, run_id=run_id), chosen, ())
 
 
 def _named(store: Store, folder: Path, resume: str, where: str) -> Committed | None:

@@ -13,6 +13,7 @@ from smolora_core.data.pipeline import Prepared
 from smolora_core.data.sides import Sides
 from smolora_core.errors import TrainingError
 from smolora_core.model.adapter import Adapted, adaptable_modules, attach, trainable_names
+from smolora_core.model.device import choose_dtype
 from smolora_core.model.load import load_base, source_of
 from smolora_core.model.options import targets_of
 from smolora_core.run_context import Run
@@ -27,6 +28,8 @@ _AUDITED = 1024
 
 def account(run: Run, sides: Sides) -> None:
     """Say and write down what became of each row."""
+    if not run.leads:
+        return
     ledger, train = sides.ledgers(), sides.train
     (run.folder / "ledger.json").write_text(json.dumps(ledger, indent=1, ensure_ascii=False), encoding="utf-8")
     run.emit("data", shape=train.shape, columns=train.columns, cached=train.cached, **ledger)
@@ -69,7 +72,7 @@ def adapt(settled: Settled, run: Run, changes: Mapping[str, Any], strategies: St
         device=str(run.device),
         threads=torch.get_num_threads(),
         dtype=str(base.precision.dtype).removeprefix("torch."),
-        reason=base.precision.reason if model is config.model else "as before",
+        reason=base.precision.reason if model is config.model else "as before, or as in the first process",
     )
     targets = targets_of(
         config.lora,
@@ -97,6 +100,14 @@ def adapt(settled: Settled, run: Run, changes: Mapping[str, Any], strategies: St
         total=adapted.total,
     )
     return adapted
+
+
+def measured_dtype(settled: Settled, run: Run) -> str:
+    """Choose the format of the base once for all processes; each would measure, and they might not agree."""
+    text = settled.base_config.get_text_config()
+    hidden = getattr(text, "hidden_size", None) or 512
+    inner = getattr(text, "intermediate_size", None) or 4 * hidden
+    return str(choose_dtype(run.config.model.dtype, run.device, hidden, inner).dtype).removeprefix("torch.")
 
 
 def audit(run: Run, settled: Settled, train: Prepared, collate: Collator, tokenizer: Any) -> None:

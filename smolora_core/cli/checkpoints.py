@@ -34,7 +34,8 @@ def list_checkpoints(run: Path, *, json: Json = False) -> None:
         note(str(problem))
     for each in found:
         manifest = each.manifest
-        metrics = "  ".join(f"{name} {'not finite' if value is None else f'{value:.4g}'}" for name, value in manifest.metrics.items())
+        shown = {name: "not finite" if value is None else f"{value:.4g}" for name, value in manifest.metrics.items()}
+        metrics = "  ".join(f"{name} {value}" for name, value in shown.items())
         print(f"step {manifest.step:<8} {manifest.created_utc}  {manifest.size:>13,} bytes  {metrics}".rstrip())
     if not found:
         print(f"no checkpoints in {str(run)!r}")

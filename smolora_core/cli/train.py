@@ -1,5 +1,6 @@
 """`smolora train`."""
 
+import os
 import shlex
 from typing import Annotated
 
@@ -29,7 +30,9 @@ def train(
     from smolora_core.report.terminal import Terminal
     from smolora_core.run import execute
 
-    with Terminal(quiet=quiet or resolved.config.debug.log_level in ("WARNING", "ERROR")) as terminal:
+    # Of the processes that torchrun starts the first one speaks.
+    quiet = quiet or os.environ.get("RANK", "0") != "0" or resolved.config.debug.log_level in ("WARNING", "ERROR")
+    with Terminal(quiet=quiet) as terminal:
         outcome = execute(resolved, manager, terminal, resume=resume, overrides=override)
         assert outcome.adapter is not None
         terminal.line("report", str(outcome.adapter.with_name("report.html")))
