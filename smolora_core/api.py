@@ -40,6 +40,8 @@ class TrainingConfig(TrainingSection):
         from trl.trainer.sft_config import SFTConfig
 
         values = attrs.asdict(self, recurse=False)
+        # TRL has nothing like them.
+        del values["batching"], values["fast_kernels"]
         further = {**values.pop("extra"), **extra}
         # TRL turns bfloat16 on by itself and then refuses machines without it.
         cpu = not (torch.cuda.is_available() or torch.backends.mps.is_available())
@@ -227,10 +229,12 @@ def _execute(
     resume: str,
     overrides: Collection[str],
 ) -> "Outcome":
+    from smolora_core.report.logged import logged
     from smolora_core.run import execute
 
     manager = PluginManager.create(attrs.evolve(plugin_choice(resolved), objects=objects))
-    return execute(resolved, manager, listener or (lambda event: None), rows, resume=resume, overrides=overrides)
+    listener = listener or logged(resolved.config.debug.log_level)
+    return execute(resolved, manager, listener, rows, resume=resume, overrides=overrides)
 
 
 def _resolve(values: Mapping[str, Any], settings: Sequence[Setting] = ()) -> Resolved:

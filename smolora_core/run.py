@@ -27,7 +27,6 @@ from smolora_core.model.digest import model_digest
 from smolora_core.model.load import load_tokenizer, padding_id
 from smolora_core.model.proof import prove_saved
 from smolora_core.plugins import PluginManager, build
-from smolora_core.plugins.choosing import default_strategies
 from smolora_core.report.events import Event, EventLog
 from smolora_core.run_context import Outcome, Run
 from smolora_core.run_folder import Opened, follow_run, locate, open_run
@@ -37,11 +36,12 @@ from smolora_core.training.arguments import make_arguments
 from smolora_core.training.callbacks import LogEvents, StepCallback
 from smolora_core.training.collator import Collator
 from smolora_core.training.guards import LearningGuard
-from smolora_core.training.memory import Strategies
+from smolora_core.training.memory import Strategies, build_strategies
 from smolora_core.training.objective import make_objective
-from smolora_core.training.profiling import profile_code
+from smolora_core.training.profiling import profile_run
 from smolora_core.training.ranks import Ranks
 from smolora_core.training.signals import Interrupted
+from smolora_core.training.speed import Speed, make_fast
 from smolora_core.training.trainer import SmoLoRATrainer
 
 __all__ = ["Outcome", "Run", "execute"]
@@ -132,8 +132,9 @@ class _Prepared:
 
 def _work(settled: Settled, run: Run, rows: Any, opened: Opened, continuation: Continuation, ranks: Ranks) -> Outcome:
     resolved, choices, config = settled.resolved, settled.choices, run.config
-    # What transformers refuses is refused before any row is read.
+    # What transformers or a strategy refuses is refused before any row is read.
     arguments = make_arguments(config, run.folder, run.device, evaluates=config.data.eval is not None)
+    strategies = build_strategies(choices.memory, run, resolved.where)
     tokenizer = load_tokenizer(config.model, resolved.where("model.path"))
     continuation.content("model.path", model_digest(config.model.path, settled.base_config))
     with ranks.leader_first():
@@ -147,8 +148,6 @@ def _work(settled: Settled, run: Run, rows: Any, opened: Opened, continuation: C
         account(run, sides)
     changes = configure(collator, run, sides, tokenizer, settled.base_config)
     audit(run, settled, sides.train, collator, tokenizer)
-    chosen = default_strategies(run.plugins.registry, run.device.type) if choices.memory is None else choices.memory
-    strategies = Strategies(tuple((each.registered.origin, each.build()) for each in chosen), run)
     prepared = _Prepared(
         settled=settled,
         run=run,
@@ -174,9 +173,16 @@ def _work(settled: Settled, run: Run, rows: Any, opened: Opened, continuation: C
 
 
 def _train(prepared: _Prepared, adapted: Adapted) -> Outcome:
-    run, config, sides, tokenizer = prepared.run, prepared.run.config, prepared.sides, prepared.tokenizer
     save = _saver(prepared, adapted)
-    trainer = _trainer(prepared, adapted, save)
+    trainer, speed = _trainer(prepared, adapted, save)
+    try:
+        return _run(prepared, adapted, save, trainer)
+    finally:
+        speed.undo()
+
+
+def _run(prepared: _Prepared, adapted: Adapted, save: Saver, trainer: SmoLoRATrainer) -> Outcome:
+    run, config, sides, tokenizer = prepared.run, prepared.run.config, prepared.sides, prepared.tokenizer
     if not config.data.streaming and len(trainer.get_train_dataloader()) == 0:
         raise TrainingError(f"{len(sides.train.dataset)} sequences make no batch", hint="make batches smaller")
     resumed_from = prepared.opened.resumed_from
@@ -186,7 +192,7 @@ def _train(prepared: _Prepared, adapted: Adapted) -> Outcome:
             run.emit("note", text=text)
     elif sides.held_out:
         trainer.evaluate_now()
-    with profile_code(run.folder / "profile.pstats") if config.debug.profile_training else nullcontext():
+    with profile_run(run.folder / "profile.pstats", run.emit) if config.debug.profile_training else nullcontext():
         result = trainer.train(resume_from=resumed_from.place if resumed_from else None)
     step = trainer.state.global_step
     if trainer.stopped_by is not None:
@@ -221,8 +227,16 @@ def _saver(prepared: _Prepared, adapted: Adapted) -> Saver:
     return Saver(prepared.opened.store, writers, checkpoint, config.checkpoints.save_failure, run.emit)
 
 
-def _trainer(prepared: _Prepared, adapted: Adapted, save: Saver) -> SmoLoRATrainer:
+def _trainer(prepared: _Prepared, adapted: Adapted, save: Saver) -> tuple[SmoLoRATrainer, Speed]:
     run, sides, collator, loss = prepared.run, prepared.sides, prepared.collator, prepared.settled.choices.loss
+    training = run.config.training
+    wanted = "padded" if run.config.data.streaming and training.batching == "auto" else training.batching
+    kind = getattr(loss.registered.component, "kind", "")
+    speed = make_fast(adapted.model, collator.task, kind, batching=wanted, kernels=training.fast_kernels)
+    for text in speed.describe():
+        run.emit("note", text=text)
+    if speed.batching.name == "grouped" and "train_sampling_strategy" not in training.extra:
+        prepared.arguments.train_sampling_strategy = "group_by_length"
     observe = getattr(collator.task, "observe", None)
     trainer = SmoLoRATrainer(
         objective=make_objective(
@@ -235,18 +249,19 @@ def _trainer(prepared: _Prepared, adapted: Adapted, save: Saver) -> SmoLoRATrain
         ),
         save=save,
         summarise=getattr(collator.task, "metrics", None),
+        # An evaluation counts its rows by the micro-batches' first dimension.
         eval_collator=attrs.evolve(collator, epoch=None),
         warn=run.warn,
         model=adapted.model,
         args=prepared.arguments,
         train_dataset=sides.train.dataset,
         eval_dataset=sides.held_out.dataset if sides.held_out else None,
-        data_collator=collator,
+        data_collator=attrs.evolve(collator, concatenate=speed.batching.collate),
         callbacks=[StepCallback(prepared.strategies), LearningGuard(run.warn), *_callbacks(run)],
     )
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(LogEvents(run.emit, lambda: trainer.tokens_seen * prepared.ranks.size))
-    return trainer
+    return trainer, speed
 
 
 def _callbacks(run: Run) -> list[TrainerCallback]:

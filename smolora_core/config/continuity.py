@@ -39,6 +39,8 @@ _KEYS: Mapping[str, Continuity] = {
     "training.gradient_accumulation_steps": "exact",
     "training.logging_steps": "free",
     "training.eval_steps": "free",
+    "training.batching": "exact",
+    "training.fast_kernels": "exact",
     "training.extra": "exact",
     "training.extra.lr_scheduler_type": "schedule",
     "training.extra.lr_scheduler_kwargs": "schedule",

@@ -219,6 +219,10 @@ class TrainingSection:
     """Optimizer steps between two log lines."""
     eval_steps: int = attrs.field(default=500, validator=_above(0))
     """Optimizer steps between two evaluations; there is always one before and one after."""
+    batching: Literal["auto", "padding-free", "grouped", "padded"] = "auto"
+    """How rows of different lengths share a micro-batch; auto does without padding where the model keeps rows apart."""
+    fast_kernels: bool = True
+    """Whether adapted layers, norms and gates may be computed in fewer passes than PEFT and transformers take."""
     extra: Mapping[str, Any] = attrs.field(factory=dict)
     """Further transformers.TrainingArguments by name."""
 
@@ -254,9 +258,9 @@ class DebugConfig:
     """Help with finding out what happens."""
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
-    """What the log says."""
+    """DEBUG tells every event and what other libraries say, WARNING warnings only, ERROR nothing but what ends a run."""
     profile_training: bool = False
-    """Whether to leave profile.pstats of the training in the output folder."""
+    """Whether to say what took most time, and to leave profile.pstats of the training in the output folder."""
     save_intermediate: bool = False
     """Whether to keep the tokens and labels in the output folder."""
 

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["IGNORED", "pad"]
+__all__ = ["IGNORED", "concatenate", "pad", "row_of_each"]
 
 IGNORED = -100
 """The label of a token that nothing is learned from."""
@@ -37,3 +37,40 @@ def pad(rows: Sequence[Mapping[str, Any]], pad_token_id: int) -> dict[str, Tenso
     lengths = torch.tensor([len(row["input_ids"]) for row in rows])
     batch["attention_mask"] = (torch.arange(batch["input_ids"].shape[1]) < lengths[:, None]).long()
     return batch
+
+
+def concatenate(rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor | int]:
+    """Lay token lists one behind the other in a single row, without padding.
+
+    Args:
+        rows: each with `input_ids`, `labels`, other lists as long as these, or scalars.
+
+    Returns:
+        Every list column as `[1, N]`, where no label asks to predict the first token of a sequence; scalar columns as `[B]`;
+        `position_ids` `[1, N]` that count from 0 in each sequence; and what transformers' models tell sequences apart by:
+        `cu_seq_lens_q` and `cu_seq_lens_k`, where sequences begin, and N, `[B + 1]`, and `max_length_q` and `max_length_k`.
+    """
+    lengths = [len(row["input_ids"]) for row in rows]
+    batch: dict[str, Tensor | int] = {}
+    for name in rows[0]:
+        if isinstance(rows[0][name], list):
+            lists = [[IGNORED, *row[name][1:]] if name == "labels" else row[name] for row in rows]
+            batch[name] = torch.tensor([each for values in lists for each in values])[None]
+        else:
+            batch[name] = torch.tensor([row[name] for row in rows])
+    batch["position_ids"] = torch.cat([torch.arange(length) for length in lengths])[None]
+    bounds = torch.tensor([0, *lengths]).cumsum(0, dtype=torch.int32)
+    return {
+        **batch,
+        "cu_seq_lens_q": bounds,
+        "cu_seq_lens_k": bounds,
+        "max_length_q": max(lengths),
+        "max_length_k": max(lengths),
+    }
+
+
+def row_of_each(batch: Mapping[str, Tensor], positions: Tensor) -> Tensor:
+    """Say which row of those that were collated a position is of, given as indices `[n, 2]` into `[B, T]`."""
+    if "cu_seq_lens_q" not in batch:
+        return positions[:, 0]
+    return torch.searchsorted(batch["cu_seq_lens_q"][1:], positions[:, 1].to(torch.int32), right=True)

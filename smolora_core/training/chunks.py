@@ -4,10 +4,11 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-__all__ = ["chunked_sum"]
+__all__ = ["chunked_sum", "linear_head_sum"]
 
 LossSum = Callable[[Tensor, int], Tensor]
 
@@ -52,3 +53,50 @@ class _FrozenHeadSum(torch.autograd.Function):
     def backward(ctx: Any, *outputs: Tensor) -> tuple[Tensor, None, None]:
         (gradient,) = ctx.saved_tensors
         return gradient * outputs[0], None, None
+
+
+def linear_head_sum(
+    hidden: Tensor, weight: Tensor, bias: Tensor | None, loss_sum: LossSum, rows: int, cached_rows: int
+) -> Tensor:
+    """Add up a loss of the logits that a frozen linear head computes, with two products of matrices for each chunk.
+
+    The products are of many rows, or the weight would be read from memory again and again. The loss is of float32 logits,
+    which autograd passes through a dozen times, so it takes as few rows at a time as a processor's cache holds. The
+    logits' gradient takes the logits' place.
+
+    Args:
+        hidden: `[n, H]`.
+        weight: `[V, H]`.
+        bias: `[V]`.
+        loss_sum: of some rows' float32 logits and the index of the first.
+        rows: of a chunk of logits.
+        cached_rows: of a chunk of float32 logits.
+    """
+    given = (hidden, weight, bias, loss_sum, rows, cached_rows)
+    return cast(Tensor, _LinearHeadSum.apply(*given))  # type: ignore[no-untyped-call]
+
+
+class _LinearHeadSum(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, loss_sum: LossSum, rows: int, cached_rows: int
+    ) -> Tensor:
+        gradient = torch.empty_like(hidden)
+        total = torch.zeros((), dtype=torch.float32, device=hidden.device)
+        for start in range(0, len(hidden), rows):
+            logits = F.linear(hidden[start : start + rows].detach(), weight, bias)
+            for begin in range(0, len(logits), cached_rows):
+                some = logits[begin : begin + cached_rows]
+                wide = some.float().detach().requires_grad_()
+                with torch.enable_grad():
+                    loss = loss_sum(wide, start + begin)
+                some.copy_(torch.autograd.grad(loss, wide)[0])
+                total += loss.detach()
+            torch.mm(logits, weight, out=gradient[start : start + rows])
+        ctx.save_for_backward(gradient)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *outputs: Tensor) -> tuple[Tensor | None, ...]:
+        (gradient,) = ctx.saved_tensors
+        return gradient * outputs[0], None, None, None, None, None

@@ -1,7 +1,7 @@
 """What makes micro-batches: a task's `collate`, and for one that draws, a number that changes with the epoch."""
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -21,12 +21,14 @@ class Collator:
         pad_token_id: what fills rows up.
         seed: of the run.
         epoch: that rows are collated for; None for an evaluation, where every draw is the same.
+        concatenate: makes a micro-batch without padding, in place of the task's `collate`.
     """
 
     task: TaskImplementation
     pad_token_id: int
     seed: int
     epoch: int | None = None
+    concatenate: Callable[[Sequence[Mapping[str, Any]]], dict[str, Any]] | None = None
 
     def set_epoch(self, epoch: int) -> None:
         """Choose what the rows of an epoch are drawn by, before its batches are made."""
@@ -34,6 +36,8 @@ class Collator:
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
         """Make a micro-batch."""
+        if self.concatenate is not None:
+            return self.concatenate(rows)
         if "seed" not in inspect.signature(self.task.collate).parameters:
             return self.task.collate(rows, self.pad_token_id)
         draw = self.seed * 2**20 + (0 if self.epoch is None else 1 + self.epoch)

@@ -39,6 +39,12 @@ class Head:
         """Whether the head itself gets a gradient."""
         return any(parameter.requires_grad for parameter in self.module.parameters())
 
+    @property
+    def linear(self) -> bool:
+        """Whether its logits are a product with a frozen weight and nothing else."""
+        plain = type(self.module) is nn.Linear and "forward" not in vars(self.module) and not self.module._forward_hooks
+        return plain and not self.trained
+
     def hidden(self, model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
         """Run a model up to its head: `[B, T, H]`."""
         # One column for an answer, in the graph so that data parallelism finds what was used, and no view of the states.

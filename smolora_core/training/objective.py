@@ -17,16 +17,18 @@ import torch
 from torch import Tensor, nn
 
 from smolora_core.components import Loss
-from smolora_core.data.batches import IGNORED
+from smolora_core.data.batches import IGNORED, row_of_each
 from smolora_core.errors import PluginError
 from smolora_core.plugins import Registered
 from smolora_core.plugins.loading import noting
-from smolora_core.training.chunks import chunked_sum
+from smolora_core.training.chunks import chunked_sum, linear_head_sum
 from smolora_core.training.head import Head, find_head, logits_of
 
 __all__ = ["Measured", "Objective", "Observe", "make_objective"]
 
-_CHUNK_BYTES = 32 * 2**20
+_CHUNK_BYTES = 64 * 2**20
+# Of float32 logits that autograd passes through again and again: what the cache of a core holds.
+_CACHED_BYTES = 2 * 2**20
 
 Observe = Callable[[Tensor, Tensor], Tensor]
 
@@ -70,7 +72,7 @@ def make_objective(
         chosen: the loss and its origin.
         loss: its implementation.
         model: what it will be computed with, wrapped or not.
-        chunk_bytes: of the float32 logits that exist at a time.
+        chunk_bytes: of the logits that exist at a time.
         predicts: what the logits stand beside, as the task's record says.
         weight_field: the column that says how much a row counts.
         observe: keeps what metrics are made of, as a task's implementation does.
@@ -181,7 +183,7 @@ class _TokenObjective:
             raise _wrong(elementwise.chosen, what, "choose a loss of kind prediction")
         targets = _next_tokens(labels) if self.predicts == "next-token" else labels
         supervised = targets != IGNORED
-        rows = supervised.nonzero()[:, 0]
+        rows = row_of_each(batch, supervised.nonzero())
         per_row, weights = elementwise.per_row(batch)
         columns = {name: each[rows] for name, each in per_row.items()}
         weights = None if weights is None else weights[rows]
@@ -190,13 +192,11 @@ class _TokenObjective:
         if states.shape[:-1] != targets.shape:
             what = f"{'hidden states' if head else 'logits'} {list(states.shape)} do not fit labels {list(targets.shape)}"
             raise PluginError(what, hint=f"the task says that it predicts {self.predicts!r}")
-        project, width = (head.logits, head.width) if head else (_float, states.shape[-1])
         targets, states = targets[supervised], states[supervised]
         observe, observed = elementwise.observing, []
 
-        def loss_sum(part: Tensor, start: int) -> Tensor:
-            chunk = slice(start, start + len(part))
-            logits = project(part)
+        def loss_of(logits: Tensor, start: int) -> Tensor:
+            chunk = slice(start, start + len(logits))
             losses = elementwise.compute(logits, targets[chunk], {name: each[chunk] for name, each in columns.items()})
             if observe is not None:
                 observed.append(observe(logits, targets[chunk]))
@@ -204,11 +204,29 @@ class _TokenObjective:
 
         if len(targets) == 0:
             # Nothing to learn, but every rank and every parameter takes part in the backward pass.
-            return Measured(project(states).sum(), states.new_zeros((), dtype=torch.float32))
-        frozen = head is not None and not head.trained
-        total = chunked_sum(states, max(1, self.chunk_bytes // (4 * width)), loss_sum, frozen_head=frozen)
+            return Measured(self._project(states).sum(), states.new_zeros((), dtype=torch.float32))
+        total = self._sum(states, loss_of)
         weight = total.new_full((), len(targets), dtype=torch.float32) if weights is None else weights.sum()
         return Measured(total, weight, torch.cat(observed) if observed else None, rows if observed else None)
+
+    def _project(self, states: Tensor) -> Tensor:
+        return self.head.logits(states) if self.head else states.float()
+
+    def _sum(self, states: Tensor, loss_of: Callable[[Tensor, int], Tensor]) -> Tensor:
+        """Add up the loss of the logits of all states, chunk by chunk."""
+        head, width = self.head, self.head.width if self.head else states.shape[-1]
+        autocast = torch.is_autocast_enabled(states.device.type)
+        if head and head.linear and torch.is_grad_enabled() and states.dtype == head.module.weight.dtype and not autocast:
+            rows = max(1, self.chunk_bytes // (states.element_size() * width))
+            cached = max(1, _CACHED_BYTES // (4 * width)) if states.device.type == "cpu" else rows
+            loss_sum = lambda logits, start: loss_of(head.after(logits), start)  # noqa: E731
+            return linear_head_sum(states, head.module.weight, head.module.bias, loss_sum, rows, cached)
+        return chunked_sum(
+            states,
+            max(1, self.chunk_bytes // (4 * width)),
+            lambda part, start: loss_of(self._project(part), start),
+            frozen_head=head is not None and not head.trained,
+        )
 
 
 @attrs.frozen
@@ -240,10 +258,6 @@ def _next_tokens(labels: Tensor) -> Tensor:
     targets = torch.full_like(labels, IGNORED)
     targets[:, :-1] = labels[:, 1:]
     return targets
-
-
-def _float(logits: Tensor) -> Tensor:
-    return logits.float()
 
 
 def _described(tensor: Tensor) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor
 
 from smolora_core.components import Drop, Encoded
-from smolora_core.data.batches import IGNORED, pad
+from smolora_core.data.batches import IGNORED, concatenate, pad
 from smolora_core.data.chat.encode import encode_chats
 from smolora_core.data.formats.examples import Example
 from smolora_core.data.tokens import token_ids
@@ -31,6 +31,10 @@ class CausalLM:
     def collate(self, rows: Sequence[Mapping[str, Any]], pad_token_id: int) -> dict[str, Tensor]:
         """Pad on the right: `input_ids`, `attention_mask` and `labels`, each `[B, T]`."""
         return pad(rows, pad_token_id)
+
+    def concatenate(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor | int]:
+        """Lay sequences one behind the other, for a model that keeps them apart."""
+        return concatenate(rows)
 
     def observe(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Keep what perplexity and accuracy are made of."""
