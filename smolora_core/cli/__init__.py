@@ -99,6 +99,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
     given = [argument for argument in given if argument != "--debug"]
+    if debug and given[:1] == ["train"]:
+        # Before the others, so that a level that was asked for by name counts more.
+        given.insert(1, "--debug.log_level=DEBUG")
     if sys.stdout is None:
         return _run(given, debug)
     stream = LastingStream(sys.stdout)

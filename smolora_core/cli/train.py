@@ -21,10 +21,11 @@ def train(
     override: Annotated[
         tuple[str, ...], Parameter(negative="", help="A key that may have another value than the checkpoint's run.")
     ] = (),
+    profile: Annotated[bool, Parameter(negative="", help="Say where the time goes, and leave profile.pstats.")] = False,
     quiet: Annotated[bool, Parameter(negative="", help="Print errors only.")] = False,
 ) -> None:
     """Train an adapter from a config."""
-    resolved, manager = load_run(run, plugins)
+    resolved, manager = load_run((*run, *profile * ["--debug.profile_training=true"]), plugins)
     preflight(resolved, manager)
     # Everything that can be found out in an instant has been; from here on torch is needed.
     from smolora_core.report.terminal import Terminal

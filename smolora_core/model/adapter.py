@@ -40,7 +40,8 @@ def adaptable_modules(model: Any) -> dict[str, tuple[int, ...]]:
     """The modules LoRA can adapt, with the shapes of their weights: every Linear and Conv1D but the output embeddings."""
     head = getattr(model, "get_output_embeddings", lambda: None)()
     return {
-        name: tuple(module.weight.shape)
+        # Quantised weights are packed in other shapes.
+        name: (module.out_features, module.in_features) if isinstance(module, torch.nn.Linear) else tuple(module.weight.shape)
         for name, module in model.named_modules()
         if isinstance(module, torch.nn.Linear | Conv1D) and module is not head
     }
@@ -76,7 +77,7 @@ def attach(
         ConfigError: PEFT refuses an option, or a module to save does not exist.
         ModelLoadError: PEFT adapted other modules than were chosen, or something would be trained in low precision.
     """
-    total = sum(parameter.numel() for parameter in model.parameters())
+    total = model.num_parameters()
     whole = outermost((*config.modules_to_save, *modules_to_save), model, task.peft_task_type)
     lora = _lora_config(model, config, targets, task, whole)
     lora.base_model_name_or_path = base_path

@@ -15,6 +15,7 @@ from smolora_core.config import ModelConfig
 from smolora_core.errors import ModelLoadError
 from smolora_core.model.device import Precision, choose_dtype
 from smolora_core.model.header import is_folder
+from smolora_core.model.quantised import leave_out, unquantisable
 
 __all__ = ["Base", "load_base", "load_tokenizer", "padding_id", "read_config", "source_of"]
 
@@ -94,11 +95,15 @@ def load_base(
     if task.new_head:
         # A head of another number of labels is a new one.
         arguments["ignore_mismatched_sizes"] = True
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        loaded, info = _loading(model, "", auto.from_pretrained, **arguments)
-    new = [*info["missing_keys"], *(key for key, *_ in info.get("mismatched_keys", ()))]
-    owners = {key.rpartition(".")[0] for key in new}
+    if quantisation := arguments.get("quantization_config"):
+        # Each weight is quantised where it will be, so that they never are in memory all at once as they were.
+        arguments["device_map"] = {"": device}
+        if name := unquantisable(auto, config):
+            raise ModelLoadError(f"the layers of {name} are Conv1D, which nothing quantises", hint="choose another base model")
+    loaded, new = _load(model, auto, seed, arguments)
+    if quantisation and task.new_head and leave_out(quantisation, loaded, {*_owners(new), *_after_the_base(loaded)}):
+        loaded, new = _load(model, auto, seed, arguments)
+    owners = _owners(new)
     if missing := sorted(key for key in new if not task.new_head or not _may_be_head(loaded, key.rpartition(".")[0])):
         raise ModelLoadError(
             f"{model.path} has no weights for {len(missing)} tensors, {missing[0]!r} among them",
@@ -106,7 +111,19 @@ def load_base(
         )
     heads = tuple(sorted(owners.union(_after_the_base(loaded)))) if task.new_head else ()
     loaded.requires_grad_(False)
-    return Base(loaded.to(device), precision, heads)
+    return Base(loaded if quantisation else loaded.to(device), precision, heads)
+
+
+def _load(model: ModelConfig, auto: Any, seed: int, arguments: Mapping[str, Any]) -> tuple[Any, list[str]]:
+    """Load a model and name the tensors that it has no weights for."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        loaded, info = _loading(model, "", auto.from_pretrained, **arguments)
+    return loaded, [*info["missing_keys"], *(key for key, *_ in info.get("mismatched_keys", ()))]
+
+
+def _owners(keys: Iterable[str]) -> set[str]:
+    return {key.rpartition(".")[0] for key in keys}
 
 
 def _may_be_head(model: Any, module: str) -> bool:

@@ -8,12 +8,13 @@ from typing import Any
 import torch
 
 from smolora_core.errors import ModelLoadError
+from smolora_core.model.quantised import with_plain_weights
 
 __all__ = ["merge"]
 
 
 def merge(model: Any, tokenizer: Any, folder: Path) -> Path:
-    """Write the base model with the adapter folded in, as a plain transformers folder.
+    """Write the base model with the adapter folded in, as a plain transformers folder; quantised weights become plain ones.
 
     Args:
         model: a `PeftModel`; it stays as it is.
@@ -28,7 +29,8 @@ def merge(model: Any, tokenizer: Any, folder: Path) -> Path:
     try:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Input and output embeddings are no longer tied", category=UserWarning)
-            merged = copy.deepcopy(model).merge_and_unload(safe_merge=True)
+            quantised = getattr(model.get_base_model(), "is_quantized", False)
+            merged = (with_plain_weights(model) if quantised else copy.deepcopy(model)).merge_and_unload(safe_merge=True)
     except ValueError as error:
         raise ModelLoadError(f"the adapter cannot be merged ({error})") from error
     if getattr(model.config, "tie_word_embeddings", False) and _is_tied(merged):

@@ -149,6 +149,7 @@ def spell_out(resolved: Resolved, choices: Choices) -> Resolved:
         data=attrs.evolve(
             config.data, preprocessors=each(choices.preprocessors, config.data.preprocessors, "data.preprocessors")
         ),
+        memory=config.memory if isinstance(config.memory, str) else each(choices.memory or (), config.memory, "memory"),
         checkpoints=attrs.evolve(
             config.checkpoints, writers=each(choices.writers, config.checkpoints.writers, "checkpoints.writers")
         ),

@@ -24,8 +24,15 @@ _BLOCKS = "▁▂▃▄▅▆▇█"
 class Terminal:
     """A listener that prints. As a context manager it keeps other libraries silent."""
 
-    def __init__(self, *, quiet: bool = False) -> None:
-        """Choose whether anything but errors is printed."""
+    def __init__(self, *, quiet: bool = False, level: str = "INFO") -> None:
+        """Choose what is printed.
+
+        Args:
+            quiet: whether nothing is.
+            level: `DEBUG` prints every event and lets other libraries speak, `WARNING` prints warnings only, `ERROR` nothing.
+        """
+        quiet = quiet or level == "ERROR"
+        self._level = level
         # Without a stream, as under pythonw, rich prints nowhere.
         stream = sys.stdout and cast(TextIO, LastingStream(sys.stdout))
         self._console = Console(file=stream, quiet=quiet, highlight=False, markup=False, emoji=False, soft_wrap=True)
@@ -35,7 +42,8 @@ class Terminal:
 
     def __enter__(self) -> Self:
         """Silence what is not ours to say."""
-        silence_libraries()
+        if self._level != "DEBUG":
+            silence_libraries()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -45,11 +53,17 @@ class Terminal:
     def __call__(self, event: Event) -> None:
         """Show an event, if there is a way to."""
         show = getattr(self, f"_show_{event.kind}", None)
+        if self._level == "WARNING" and event.kind != "warning":
+            return
         if show is not None:
             show(**event.values)
+        elif self._level == "DEBUG":
+            self.line(event.kind, " · ".join(f"{name} {value}" for name, value in event.values.items()))
 
     def line(self, topic: str, text: str) -> None:
         """Print one line."""
+        if self._level == "WARNING" and topic != "warning":
+            return
         self._console.print(f"  {topic:<9}{text}")
 
     def _show_preparing(self, *, side: str, rows: int, rows_per_second: int) -> None:
@@ -126,6 +140,15 @@ class Terminal:
 
     def _show_warning(self, *, text: str, **more: Any) -> None:
         self.line("warning", text)
+
+    def _show_memory(self, *, strategies: Sequence[str]) -> None:
+        self.line("memory", " · ".join(strategies))
+
+    def _show_profile(self, *, file: str, costs: Sequence[dict[str, Any]]) -> None:
+        self._stop()
+        self.line("profile", file)
+        for cost in costs:
+            self.line("", f"{100 * cost['share']:4.1f} %  {cost['seconds']:.2f} s in {cost['calls']:,} calls  {cost['what']}")
 
     def _show_finished(self, *, steps: int, adapter: str, tensors_proved: int, **metrics: Any) -> None:
         self._stop()

@@ -1,13 +1,17 @@
 """Ask the chosen memory strategies; the engine knows no device trick itself."""
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import attrs
 
+from smolora_core.components import MemoryStrategy
+from smolora_core.errors import ConfigError, Problem
 from smolora_core.plugins import Origin
+from smolora_core.plugins.choosing import Chosen, default_strategies
 from smolora_core.plugins.loading import noting
 
-__all__ = ["Strategies"]
+__all__ = ["Strategies", "build_strategies"]
 
 
 @attrs.frozen
@@ -40,3 +44,36 @@ class Strategies:
                 with noting(origin, f"running {method}"):
                     answers.append(getattr(strategy, method)(*arguments))
         return answers
+
+
+def build_strategies(chosen: Sequence[Chosen] | None, run: Any, where: Callable[[str], str]) -> Strategies:
+    """Make the strategies of a run.
+
+    Args:
+        chosen: those that the config names; None for those that help on the run's device.
+        run: that they are of.
+        where: says where the user wrote a key.
+
+    Raises:
+        ConfigError: a strategy that was asked for does nothing on the device.
+    """
+    device = run.device.type
+    used = default_strategies(run.plugins.registry, device) if chosen is None else chosen
+    problems = []
+    for index, each in enumerate(used):
+        strategy = each.registered.component
+        assert isinstance(strategy, MemoryStrategy)
+        if device not in strategy.devices:
+            what = f"the memory strategy {each.title} is for {' and '.join(strategy.devices)}, and the run computes on {device}"
+            problems.append(Problem(what, where=where(f"memory.{index}"), hint="leave it out"))
+    if problems:
+        raise ConfigError.of(problems)
+    if used:
+        run.emit("memory", strategies=[_spelt(each) for each in used])
+    return Strategies(tuple((each.registered.origin, each.build()) for each in used), run)
+
+
+def _spelt(chosen: Chosen) -> str:
+    kind = chosen.registered.component.options
+    options = attrs.asdict(chosen.options or kind()) if kind else {}
+    return " ".join([chosen.name, *(f"{name}={value}" for name, value in options.items())])

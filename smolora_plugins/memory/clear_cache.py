@@ -7,7 +7,7 @@ import torch
 
 
 class ClearDeviceCache:
-    """Clears the allocator's cache of CUDA or MPS every so many optimizer steps, and after the run."""
+    """Collects garbage and clears the allocator's cache every so many optimizer steps, when memory ran out, and at the end."""
 
     def __init__(self, *, interval: int) -> None:
         """Set the number of optimizer steps between two clearings."""
@@ -18,10 +18,17 @@ class ClearDeviceCache:
         if step % self._interval == 0:
             self.run_finished(run)
 
+    def out_of_memory(self, error: BaseException, run: Any) -> bool:
+        """Clear, because memory that is cached in small pieces is of no use to a large tensor."""
+        self.run_finished(run)
+        return True
+
     def run_finished(self, run: Any) -> None:
-        """Clear whatever device the process has used."""
+        """Clear the cache of the device that the run computes on; garbage first, because it may hold tensors."""
         gc.collect()
-        if torch.cuda.is_available():
+        if run.device.type == "cuda":
             torch.cuda.empty_cache()
-        if torch.backends.mps.is_available():
+        elif run.device.type == "mps":
+            # The compiled graphs of all shapes that have been computed; not every torch has this.
+            getattr(torch.mps, "clear_graph_cache", lambda: None)()
             torch.mps.empty_cache()
