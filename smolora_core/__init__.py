@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from smolora_core.hookspecs import hookimpl as hookimpl
     from smolora_core.losses import WeightedMSELoss as WeightedMSELoss
     from smolora_core.training.profiling import profile_code as profile_code
+    from smolora_core.validation import validate_inputs as validate_inputs
 
 _HOMES = {
     "api": ("SmoLoRA", "TrainingConfig", "load", "train"),
@@ -72,6 +73,7 @@ _HOMES = {
     "hookspecs": ("hookimpl",),
     "losses": ("WeightedMSELoss",),
     "training.profiling": ("profile_code",),
+    "validation": ("validate_inputs",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

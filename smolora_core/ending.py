@@ -1,6 +1,7 @@
 """How a run ends: plugins are told, the page is written, and what went wrong is kept with the command that goes on."""
 
 import json
+import os
 import shlex
 from collections.abc import Callable
 from contextlib import suppress
@@ -12,7 +13,7 @@ import attrs
 from smolora_core.checkpoints.disk import DISK
 from smolora_core.checkpoints.index import replace_file
 from smolora_core.checkpoints.store import Store
-from smolora_core.errors import SmoLoRAError
+from smolora_core.errors import ConfigError, SmoLoRAError
 from smolora_core.plugins.loading import describe
 from smolora_core.report.page import write_page
 from smolora_core.run_context import Outcome, Run
@@ -40,7 +41,9 @@ def close_failed(run: Run, error: BaseException, store: Store) -> None:
     committed = []
     with suppress(OSError):
         committed = store.found()
-    command = shlex.join(["smolora", "train", str(run.folder / "run.yaml"), "--resume", "auto"]) if committed else None
+    # What was refused would be refused again, and has left the folder as it was.
+    refused = isinstance(error, ConfigError) and run.resumes
+    command = shlex.join([*_program(), "train", str(run.folder / "run.yaml"), "--resume", "auto"]) if committed else None
     kept = {
         "created_utc": datetime.now(UTC).isoformat(timespec="seconds"),
         "status": status,
@@ -50,12 +53,19 @@ def close_failed(run: Run, error: BaseException, store: Store) -> None:
         "resume": command,
     }
     content = json.dumps(run.mask(kept), indent=1).encode()
-    afterwards(run, error, lambda: replace_file(run.folder / ERROR_FILE, content, DISK))
+    if not refused:
+        afterwards(run, error, lambda: replace_file(run.folder / ERROR_FILE, content, DISK))
     afterwards(run, error, lambda: run.emit(status, text=text))
     afterwards(run, error, lambda: run.plugins.tell("smolora_run_finished", run=run, outcome=outcome))
     afterwards(run, error, lambda: write_page(run.folder))
-    if command:
+    if command and not refused:
         error.add_note(f"go on with: {command}")
+
+
+def _program() -> list[str]:
+    """Spell the program as it was started."""
+    processes = os.environ.get("LOCAL_WORLD_SIZE", "1")
+    return ["smolora"] if processes == "1" else ["torchrun", "--nproc_per_node", processes, "-m", "smolora_core"]
 
 
 def afterwards(run: Run, error: BaseException | None, action: Callable[[], object]) -> None:

@@ -8,6 +8,7 @@ import attrs
 import torch
 
 from smolora_core.config import RunConfig
+from smolora_core.config.secrets import Mask
 from smolora_core.plugins import PluginManager
 
 __all__ = ["Outcome", "Run"]
@@ -25,6 +26,7 @@ class Run:
         emit: writes an event and shows it: `run.emit("note", text="...")`.
         mask: takes secrets out of text, lists and mappings.
         leads: whether this process is the one of its run that writes; alone, it is.
+        resumes: whether it goes on from a checkpoint.
     """
 
     config: RunConfig
@@ -32,8 +34,9 @@ class Run:
     device: torch.device
     plugins: PluginManager
     emit: Callable[..., None]
-    mask: Callable[[Any], Any] = lambda value: value
+    mask: Mask = attrs.field(factory=Mask)
     leads: bool = True
+    resumes: bool = False
 
     def warn(self, text: str) -> None:
         """Write a warning and show it."""

@@ -7,6 +7,8 @@ from typing import Any
 import attrs
 import torch
 
+from smolora_core.checkpoints.disk import DISK
+from smolora_core.checkpoints.index import replace_file
 from smolora_core.components import Task, TaskSetup
 from smolora_core.data.audit import audit_labels
 from smolora_core.data.pipeline import Prepared
@@ -31,7 +33,8 @@ def account(run: Run, sides: Sides) -> None:
     if not run.leads:
         return
     ledger, train = sides.ledgers(), sides.train
-    (run.folder / "ledger.json").write_text(json.dumps(ledger, indent=1, ensure_ascii=False), encoding="utf-8")
+    content = json.dumps(ledger, indent=1, ensure_ascii=False).encode("utf-8", "backslashreplace")
+    replace_file(run.folder / "ledger.json", content, DISK)
     run.emit("data", shape=train.shape, columns=train.columns, cached=train.cached, **ledger)
     if run.config.debug.save_intermediate and not run.config.data.streaming:
         train.dataset.save_to_disk(str(run.folder / "prepared"))

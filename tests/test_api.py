@@ -248,7 +248,8 @@ def test_an_earlier_run_is_moved_aside_whole(llama: Path, rows: Path, tmp_path: 
     )
     assert sorted(path.name for path in folder.glob("checkpoint-*")) == ["checkpoint-4", "checkpoint-6"]
     assert (folder / "previous-1" / "adapter" / "adapter_model.safetensors").read_bytes() == first
-    assert f"an earlier run was moved to {folder / 'previous-1'}" in said
+    aside = folder / "previous-1"
+    assert f"an earlier run was moved to {aside}; go on with it there: --output_dir {aside} --resume auto" in said
 
 
 def test_a_run_that_ends_early_does_not_describe_the_adapter_of_another(llama: Path, rows: Path, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import attrs
 
 from smolora_core.checkpoints.facts import config_hash, parameters_of, version_changes, versions_of
-from smolora_core.checkpoints.resume import compare_config, compare_content
+from smolora_core.checkpoints.resume import check_overrides, compare_config, compare_content
 from smolora_core.checkpoints.retention import Committed
 
 __all__ = ["Continuation"]
@@ -22,6 +22,7 @@ class Continuation:
         checkpoint: to go on from; None where the run begins.
         overrides: keys that may be other than they were.
         where: says where a key was given.
+        values: the config as manifests hold it.
         facts: by name, as manifests hold them.
         said: what changes and is allowed to.
     """
@@ -29,17 +30,21 @@ class Continuation:
     checkpoint: Committed | None
     overrides: Collection[str]
     where: Callable[[str], str]
+    values: Mapping[str, Any] = attrs.field(factory=dict)
     facts: dict[str, Any] = attrs.field(factory=dict)
     said: list[str] = attrs.field(factory=list)
 
     def config(self, config: Mapping[str, Any], plugins: Iterable[Any]) -> None:
-        """Take the config as plain values, and the versions of everything.
+        """Take the config as plain values that may be written, as `plain` makes them, and the versions of everything.
 
         Raises:
-            ConfigError: a key that decides what is learned is not what it was.
+            ConfigError: a key that decides what is learned is not what it was, or an override names no key.
         """
+        self.values = config
         self.facts |= {"config_hash": config_hash(config), "versions": versions_of(plugins), _CONTENT: {}}
-        if self.checkpoint is not None:
+        if self.checkpoint is None:
+            check_overrides(self.overrides)
+        else:
             manifest = self.checkpoint.manifest
             self.said += compare_config(manifest.config, config, self.overrides, self.where)
             self.said += version_changes(manifest.facts.get("versions", {}), self.facts["versions"])
@@ -60,6 +65,13 @@ class Continuation:
     def model(self, model: Any, dtype: str, device: str) -> None:
         """Take what is trained, and in which format and where the base computes."""
         self.facts |= {"params": parameters_of(model), "dtype": dtype, "device": device}
+
+    def note(self, name: str, value: Any) -> None:
+        """Take a fact that may change, and is said when it does."""
+        self.facts[name] = value
+        saved = self.checkpoint.manifest.facts.get(name, value) if self.checkpoint else value
+        if saved != value:
+            self.said.append(f"{name} was {saved} and is {value}")
 
     @property
     def dtype(self) -> str | None:

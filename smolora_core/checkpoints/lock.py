@@ -7,7 +7,6 @@ import os
 import socket
 import uuid
 from collections.abc import Callable
-from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
@@ -17,6 +16,7 @@ from filelock import FileLock, Timeout
 
 from smolora_core.checkpoints.disk import DISK, Disk
 from smolora_core.checkpoints.index import replace_file
+from smolora_core.checkpoints.store import Store
 from smolora_core.errors import CheckpointError, ConfigError
 
 __all__ = ["LOCK", "RUN", "RunLock", "hold", "run_id_of"]
@@ -43,9 +43,16 @@ class RunLock:
     _disk: Disk
 
     def begin_anew(self) -> None:
-        """Take the folder for another run than the one it was of."""
+        """Take the folder for another run than the one it was of.
+
+        Raises:
+            CheckpointError: the file system refused.
+        """
         self.run_id, self.created = _new_id(), _now()
-        self.write()
+        try:
+            self.write()
+        except OSError as error:
+            raise CheckpointError(f"cannot be written ({error.strerror or error})", where=str(self.folder / RUN)) from error
 
     def write(self) -> None:
         """Say in the folder which run it is of, and which process holds it."""
@@ -75,7 +82,7 @@ def hold(folder: Path, warn: Callable[[str], object] = lambda text: None, disk: 
 
     Args:
         folder: of the run.
-        warn: told if the file system has no locks.
+        warn: told if the file system has no locks, and of what is wrong with the folder's record and does no harm.
         disk: the file system.
 
     Raises:
@@ -87,20 +94,30 @@ def hold(folder: Path, warn: Callable[[str], object] = lambda text: None, disk: 
         disk.make_folders(folder)
         _acquire(lock, warn)
         said = _read(folder, disk)
+        known = said.get("run_id")
         held = RunLock(
             folder=folder,
-            run_id=said.get("run_id") or _new_id(),
+            run_id=known or _run_id_of_checkpoints(folder, warn, disk) or _new_id(),
             created=said.get("created") or _now(),
             lock=lock,
             disk=disk,
         )
-        held.write()
+        try:
+            held.write()
+        except OSError as error:
+            if not known:
+                raise
+            # Which run it is stands there; a full disk must not keep old checkpoints from being removed.
+            warn(f"{RUN} does not name this process ({error.strerror or error})")
     except Timeout:
         raise ConfigError(
-            f"another process writes here ({_holder(_read(folder, disk))})",
+            f"another process writes here ({_holder(folder, disk)})",
             where=str(folder),
             hint="wait until it has ended, or choose another folder",
         ) from None
+    except CheckpointError:
+        lock.release()
+        raise
     except OSError as error:
         lock.release()
         raise CheckpointError(f"cannot be locked ({error})", where=str(folder)) from error
@@ -108,8 +125,15 @@ def hold(folder: Path, warn: Callable[[str], object] = lambda text: None, disk: 
 
 
 def run_id_of(folder: Path, disk: Disk = DISK) -> str | None:
-    """Read which run a folder is of; None if it does not say."""
-    return _read(folder, disk).get("run_id")
+    """Read which run a folder is of; None if it does not say.
+
+    Raises:
+        CheckpointError: what it says cannot be read now.
+    """
+    try:
+        return _read(folder, disk).get("run_id") or None
+    except OSError as error:
+        raise CheckpointError(f"cannot be read ({error.strerror or error})", where=str(folder / RUN)) from error
 
 
 def _acquire(lock: FileLock, warn: Callable[[str], object]) -> None:
@@ -122,14 +146,30 @@ def _acquire(lock: FileLock, warn: Callable[[str], object]) -> None:
 
 
 def _read(folder: Path, disk: Disk) -> dict[str, Any]:
-    with suppress(OSError, ValueError):
+    """Read the record; nothing is in it if there is none or it is damaged, and what it cannot tell now is an `OSError`."""
+    try:
         said = json.loads(disk.read(folder / RUN))
-        if isinstance(said, dict):
-            return {name: value for name, value in said.items() if isinstance(value, str | int)}
-    return {}
+    except (FileNotFoundError, ValueError, RecursionError):
+        return {}
+    if not isinstance(said, dict):
+        return {}
+    return {name: value for name, value in said.items() if isinstance(value, int if name == "pid" else str)}
 
 
-def _holder(said: dict[str, Any]) -> str:
+def _run_id_of_checkpoints(folder: Path, warn: Callable[[str], object], disk: Disk) -> str | None:
+    """Read from the newest valid checkpoint what the record should say: a run is not given up for it."""
+    newest = Store(folder=folder, run_id=None, disk=disk).newest_valid().committed
+    if newest is None:
+        return None
+    warn(f"{RUN} is missing or damaged: the run is taken for the one of {newest.place.name}")
+    return newest.manifest.run_id
+
+
+def _holder(folder: Path, disk: Disk) -> str:
+    try:
+        said = _read(folder, disk)
+    except OSError:
+        said = {}
     if "pid" not in said:
         return "which one is not known"
     host = said.get("host")

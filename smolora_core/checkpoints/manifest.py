@@ -23,12 +23,35 @@ _SCHEMA = 1
 _DIGEST = "sha256"
 
 
+def _is_count(_: object, field: Any, value: Any) -> None:
+    if type(value) is not int or not 0 <= value < 2**63:
+        raise TypeError(f"{field.name} is no count")
+
+
+def _are_numbers(_: object, __: object, values: Mapping[str, Any]) -> None:
+    for value in values.values():
+        if value is not None:
+            math.isfinite(value)  # raises for what is no number
+
+
+def _are_known(_: object, __: object, facts: Mapping[str, Any]) -> None:
+    """Check those that a run which goes on looks into."""
+    if not all(isinstance(facts.get(name, {}), Mapping) for name in ("versions", "fingerprints")):
+        raise TypeError("a fact is no object")
+    if not all(isinstance(name, str) for name in facts.get("overrides", ())):
+        raise TypeError("an override is no name")
+
+
+_is_text = attrs.validators.instance_of(str)
+_is_object: Any = attrs.validators.instance_of(Mapping)
+
+
 @attrs.frozen
 class Written:
     """A file as it was written."""
 
-    size: int
-    sha256: str
+    size: int = attrs.field(validator=_is_count)
+    sha256: str = attrs.field(validator=_is_text)
 
 
 @attrs.frozen(kw_only=True)
@@ -46,14 +69,14 @@ class Manifest:
         facts: all else that it says.
     """
 
-    run_id: str
-    step: int
-    seq: int
-    created_utc: str
+    run_id: str = attrs.field(validator=_is_text)
+    step: int = attrs.field(validator=_is_count)
+    seq: int = attrs.field(validator=_is_count)
+    created_utc: str = attrs.field(validator=_is_text)
     files: Mapping[str, Written]
-    metrics: Mapping[str, float | None]
-    config: Mapping[str, Any]
-    facts: Mapping[str, Any] = attrs.field(factory=dict)
+    metrics: Mapping[str, float | None] = attrs.field(validator=[_is_object, _are_numbers])
+    config: Mapping[str, Any] = attrs.field(validator=_is_object)
+    facts: Mapping[str, Any] = attrs.field(factory=dict, validator=_are_known)
 
     @property
     def size(self) -> int:
@@ -88,7 +111,7 @@ def read(folder: Path, disk: Disk = DISK) -> Manifest:
         schema = said.get("schema")
         if schema == _SCHEMA and _canonical(said) == content and said.pop(_DIGEST) == _digest(said):
             return _manifest(said)
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
         raise CheckpointError("is damaged", where=str(place)) from error
     if schema == _SCHEMA or not isinstance(schema, int):
         raise CheckpointError("is damaged", where=str(place))
@@ -122,9 +145,13 @@ def surplus(folder: Path, manifest: Manifest, disk: Disk = DISK) -> list[str]:
 
 def is_inside(name: str) -> bool:
     """Say whether a name from a file means a file inside the folder, on every system."""
-    windows = PureWindowsPath(name)
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
     parts = name.split("/")
-    return name != MANIFEST and "\\" not in name and not windows.drive and not {"", ".", ".."} & set(parts)
+    outside = PureWindowsPath(name).drive or {"", ".", ".."} & set(parts)
+    return name != MANIFEST and not {"\\", "\0"} & set(name) and not outside
 
 
 def _problems(folder: Path, manifest: Manifest, disk: Disk) -> Iterator[Problem]:
@@ -163,7 +190,7 @@ def _digest(said: Mapping[str, Any]) -> str:
 
 def _number(value: float | None) -> float | None:
     """Leave out what JSON has no number for."""
-    return None if value is None or not math.isfinite(value) else value
+    return None if value is None or not math.isfinite(value) else float(value)
 
 
 def _named(value: Any) -> Any:

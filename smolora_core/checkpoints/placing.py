@@ -11,14 +11,32 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
-from smolora_core.checkpoints.disk import Disk
+import attrs
+
+from smolora_core.checkpoints.disk import Disk, Entry
 from smolora_core.checkpoints.manifest import Manifest, read, surplus
 from smolora_core.errors import CheckpointError
 
-__all__ = ["LEFT_BEHIND", "beside", "discard", "is_ours", "name_of", "publish", "step_of"]
+__all__ = ["Leftover", "beside", "discard", "is_ours", "left_behind", "name_of", "publish", "step_of"]
 
 _CHECKPOINT = re.compile(r"checkpoint-(0|[1-9][0-9]*)")
-LEFT_BEHIND = re.compile(r"\.(?P<role>staging|replaced|trash)-(?P<name>.+)-[0-9a-f]{8}")
+# What a run commits may be put back; of a file of its own only an unfinished new content can be left.
+_COMMITTED = re.compile(r"\.(?P<role>staging|replaced|trash)-(?P<name>checkpoint-(?:0|[1-9][0-9]*)|adapter)-[0-9a-f]{8}")
+_CONTENT = re.compile(r"\.(?P<role>staging)-(?P<name>[a-z_]+\.[a-z]+)-[0-9a-f]{8}")
+
+
+@attrs.frozen
+class Leftover:
+    """What an interrupted commit has left: its role, and the name it belongs to."""
+
+    path: Path
+    role: str
+    name: str
+
+    @property
+    def place(self) -> Path:
+        """Where it belongs."""
+        return self.path.with_name(self.name)
 
 
 def name_of(step: int) -> str:
@@ -35,6 +53,13 @@ def step_of(name: str) -> int | None:
 def beside(place: Path, role: Literal["staging", "replaced", "trash"]) -> Path:
     """Make up a name that nothing has, beside the place it belongs to."""
     return place.with_name(f".{role}-{place.name}-{uuid.uuid4().hex[:8]}")
+
+
+def left_behind(entry: Entry) -> Leftover | None:
+    """Say what an entry of a run's folder is the rest of; None if it is nothing that a commit leaves."""
+    name = entry.path.name
+    match = _COMMITTED.fullmatch(name) or (_CONTENT.fullmatch(name) if entry.kind == "file" else None)
+    return Leftover(entry.path, match["role"], match["name"]) if match else None
 
 
 def is_ours(folder: Path, run_id: str | None, disk: Disk) -> Manifest | None:
@@ -66,6 +91,7 @@ def publish(staging: Path, place: Path, run_id: str | None, disk: Disk) -> None:
         OSError: the file system refused; `place` and `staging` are as they were, unless it refused that too.
     """
     aside: Path | None = None
+    ours = False
     if disk.kind(place) is not None:
         ours = is_ours(place, run_id, disk) is not None
         aside = beside(place, "replaced") if ours else place.with_name(f"{place.name}-before-{uuid.uuid4().hex[:8]}")
@@ -85,7 +111,7 @@ def publish(staging: Path, place: Path, run_id: str | None, disk: Disk) -> None:
         raise
     if aside is not None:
         with suppress(OSError):
-            if LEFT_BEHIND.fullmatch(aside.name):
+            if ours:
                 # Its content may go only under a name that says so.
                 trash = beside(place, "trash")
                 disk.rename(aside, trash)

@@ -43,9 +43,9 @@ class Keep:
 
 
 def best(found: Sequence[Committed], keep: Keep, valid: Callable[[Committed], bool] = lambda each: True) -> Committed | None:
-    """Find the valid checkpoint with the best value; one without a finite value is never it, and of equals the later is."""
+    """Find the valid checkpoint with the best value; one without a finite value is never it, and of equals the earlier is."""
     ranked = [(value, each) for each in found if (value := _value(each, keep)) is not None]
-    ranked.sort(key=lambda pair: (pair[0], -pair[1].manifest.seq))
+    ranked.sort(key=lambda pair: (pair[0], pair[1].manifest.seq))
     return next((each for _, each in ranked if valid(each)), None)
 
 

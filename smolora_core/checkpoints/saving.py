@@ -10,6 +10,7 @@ import attrs
 from smolora_core.checkpoints.staging import Checkpoint
 from smolora_core.checkpoints.store import Store
 from smolora_core.components import Writer
+from smolora_core.errors import CheckpointError
 from smolora_core.plugins.loading import describe
 
 __all__ = ["Saver"]
@@ -43,9 +44,10 @@ class Saver:
         Raises:
             CheckpointError: it was not written, and so was the one before, or `rule` is `stop`.
         """
+        # First, so that a plugin which writes a file of the same name is the one that is named.
         state: Any = partial(_write_state, write_state)
         try:
-            place = self.store.commit(self.checkpoint(step, metrics), [*self.writers.items(), (_STATE, state)])
+            place = self.store.commit(self.checkpoint(step, metrics), [(_STATE, state), *self._watched()])
         except Exception as error:
             # A full disk reaches us in as many types as there are writers.
             self._failed += 1
@@ -63,9 +65,20 @@ class Saver:
         Raises:
             CheckpointError: it was not written.
         """
-        place = self.store.commit(self.checkpoint(step, metrics), self.writers.items(), name="adapter")
+        place = self.store.commit(self.checkpoint(step, metrics), self._watched(), name="adapter")
         self.emit("checkpoint", step=step, path=str(place))
         return place
+
+    def _watched(self) -> list[tuple[str, Writer]]:
+        return [(name, partial(_write_and_look, name, writer)) for name, writer in self.writers.items()]
+
+
+def _write_and_look(name: str, writer: Writer, checkpoint: Checkpoint, directory: Path) -> None:
+    """Let a writer write, and see that the model is as it was: what else is saved, and the run, go on from it."""
+    before = [(each, each._version, each.requires_grad) for each in checkpoint.model.parameters()]
+    writer(checkpoint, directory)
+    if any((each._version, each.requires_grad) != (version, trains) for each, version, trains in before):
+        raise CheckpointError("changed the model", where=f"checkpoint writer {name!r}", hint="it must work on a copy")
 
 
 def _write_state(write: Callable[[Path], None], checkpoint: Checkpoint, directory: Path) -> None:

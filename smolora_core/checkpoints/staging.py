@@ -52,7 +52,7 @@ def stage(
         disk: the file system.
 
     Raises:
-        CheckpointError: a writer wrote nothing, a link, another writer's file, or one with a name that is not usable.
+        CheckpointError: a writer exited, or wrote nothing, a link, another writer's file, or a name that is not usable.
         OSError: the file system refused.
     """
     disk.make_folder(staging)
@@ -77,12 +77,14 @@ def _write(checkpoint: Checkpoint, name: str, writer: Writer, staging: Path, own
     """Let a writer fill an empty folder, and take its files over."""
     private = staging / ".writer"
     disk.make_folder(private)
+    where = f"checkpoint writer {name!r}"
     try:
         writer(checkpoint, private)
+    except SystemExit as error:
+        raise CheckpointError(f"raised {error!r} at step {checkpoint.step}", where=where) from error
     except Exception as error:
-        error.add_note(f"raised by checkpoint writer {name!r} at step {checkpoint.step}")
+        error.add_note(f"raised by {where} at step {checkpoint.step}")
         raise
-    where = f"checkpoint writer {name!r}"
     found = [(entry, entry.path.relative_to(private).as_posix()) for entry in disk.tree(private)]
     files = [(entry, file) for entry, file in found if entry.kind != "folder"]
     if not files:

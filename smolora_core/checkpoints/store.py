@@ -5,6 +5,7 @@ last, and one rename makes the folder visible. A checkpoint that was there befor
 anything of it is removed. Every operation comes from `disk`, so that tests can stop, fail or forget each of them.
 """
 
+import operator
 import re
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
@@ -16,7 +17,7 @@ import attrs
 from smolora_core.checkpoints.disk import DISK, Disk
 from smolora_core.checkpoints.index import INDEX, write_index
 from smolora_core.checkpoints.manifest import MANIFEST, Manifest, Written, read, surplus, verify
-from smolora_core.checkpoints.placing import LEFT_BEHIND, beside, discard, name_of, publish, step_of
+from smolora_core.checkpoints.placing import beside, discard, left_behind, name_of, publish, step_of
 from smolora_core.checkpoints.retention import Committed, Keep, expendable
 from smolora_core.checkpoints.staging import Checkpoint, stage
 from smolora_core.checkpoints.sweep import sweep
@@ -70,8 +71,8 @@ class Store:
         Args:
             checkpoint: what to write.
             writers: names and implementations.
-            name: the folder to appear, `checkpoint-N` unless given; what stands there is replaced, or renamed and kept if
-                this run has not committed it.
+            name: the folder to appear, `adapter`, or `checkpoint-N` unless given; what stands there is replaced, or renamed and
+                kept if this run has not committed it.
 
         Raises:
             CheckpointError: the file system refused, or a writer wrote what cannot be committed; all is as it was before.
@@ -161,7 +162,8 @@ class Store:
             try:
                 manifest = read(entry.path, self.disk)
             except CheckpointError as error:
-                problems += error.problems
+                # The run that goes on may have removed it meanwhile.
+                problems += error.problems if self.disk.kind(entry.path) else ()
                 continue
             except OSError as error:
                 problems.append(Problem(f"cannot be read ({error.strerror or error})", where=where))
@@ -186,7 +188,7 @@ class Store:
     def _describe(self, checkpoint: Checkpoint, number: int, files: Mapping[str, Written]) -> Manifest:
         return Manifest(
             run_id=self.run_id or "",
-            step=checkpoint.step,
+            step=operator.index(checkpoint.step),
             seq=number,
             created_utc=datetime.now(UTC).isoformat(timespec="seconds"),
             files=files,
@@ -234,6 +236,6 @@ class Store:
     def _empty(self, place: Path) -> None:
         """Remove what earlier saves left; of what is set aside to be put back, only what was in this place."""
         for entry in self.disk.entries(self.folder):
-            match = LEFT_BEHIND.fullmatch(entry.path.name)
-            if match and (match["role"] != "replaced" or match["name"] == place.name):
-                self.disk.remove_tree(entry.path)
+            left = left_behind(entry)
+            if left and (left.role != "replaced" or left.name == place.name):
+                self.disk.remove_tree(left.path)

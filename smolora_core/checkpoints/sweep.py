@@ -2,11 +2,9 @@
 
 from pathlib import Path
 
-import attrs
-
 from smolora_core.checkpoints.disk import Disk
 from smolora_core.checkpoints.manifest import MANIFEST, Manifest, verify
-from smolora_core.checkpoints.placing import LEFT_BEHIND, publish, step_of
+from smolora_core.checkpoints.placing import Leftover, left_behind, publish, step_of
 from smolora_core.errors import CheckpointError
 
 __all__ = ["sweep"]
@@ -22,11 +20,7 @@ def sweep(folder: Path, run_id: str | None, disk: Disk) -> list[str]:
     """
     if disk.kind(folder) is None:
         return []
-    left = [
-        _Leftover(entry.path, *match.group("role", "name"))
-        for entry in disk.entries(folder)
-        if (match := LEFT_BEHIND.fullmatch(entry.path.name))
-    ]
+    left = [each for entry in disk.entries(folder) if (each := left_behind(entry))]
     said = []
     # A complete one in staging takes the place of what was set aside for it.
     for each in sorted(left, key=lambda each: ("staging", "replaced", "trash").index(each.role)):
@@ -37,18 +31,7 @@ def sweep(folder: Path, run_id: str | None, disk: Disk) -> list[str]:
     return said
 
 
-@attrs.frozen
-class _Leftover:
-    path: Path
-    role: str
-    name: str
-
-    @property
-    def place(self) -> Path:
-        return self.path.with_name(self.name)
-
-
-def _staging(left: _Leftover, run_id: str | None, disk: Disk) -> list[str]:
+def _staging(left: Leftover, run_id: str | None, disk: Disk) -> list[str]:
     manifest = _valid(left.path, run_id, disk)
     standing = _valid(left.place, run_id, disk)
     if manifest is None or not _fits(left.name, manifest) or (standing is not None and standing.seq > manifest.seq):
@@ -61,7 +44,7 @@ def _staging(left: _Leftover, run_id: str | None, disk: Disk) -> list[str]:
     return [f"{left.name} was complete and is kept"]
 
 
-def _replaced(left: _Leftover, run_id: str | None, disk: Disk) -> list[str]:
+def _replaced(left: Leftover, run_id: str | None, disk: Disk) -> list[str]:
     standing = disk.kind(left.place) is not None
     if _valid(left.place, run_id, disk) or (standing and not _valid(left.path, run_id, disk)):
         return _remove(left, run_id, disk)
@@ -69,7 +52,7 @@ def _replaced(left: _Leftover, run_id: str | None, disk: Disk) -> list[str]:
     return [f"{left.name} was put back"]
 
 
-def _remove(left: _Leftover, run_id: str | None, disk: Disk) -> list[str]:
+def _remove(left: Leftover, run_id: str | None, disk: Disk) -> list[str]:
     disk.remove_tree(left.path)
     return [] if left.role == "trash" else [f"an unfinished {left.name} was removed"]
 

@@ -4,13 +4,18 @@ import ast
 import importlib.metadata
 import os
 import sys
-from collections.abc import Iterable, Sequence
+import traceback
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import redirect_stdout, suppress
+from itertools import pairwise
 from pathlib import Path
-from typing import TextIO, cast
+from types import TracebackType
+from typing import Any, TextIO, cast
 
 from cyclopts import App, CycloptsError
 
+from smolora_core.config.secrets import Mask
+from smolora_core.config.syntax import read_document
 from smolora_core.errors import SmoLoRAError
 from smolora_core.plugins.loading import describe
 from smolora_core.report.stream import LastingStream
@@ -124,27 +129,43 @@ def _run(given: list[str], debug: bool) -> int:
     try:
         return int(make_app()(given, exit_on_error=False, print_error=False) or 0)
     except CycloptsError as error:
-        print(str(error).strip(), file=sys.stderr)
-        if "generate" in (error.command_chain or ()) and any(argument.startswith("-") for argument in given):
-            print(_PROMPT_HINT, file=sys.stderr)
-        return _USAGE
-    except SmoLoRAError as error:
+        hinted = "generate" in (error.command_chain or ()) and any(argument.startswith("-") for argument in given)
+        return _report([str(error).strip(), *hinted * [_PROMPT_HINT]], _USAGE, given)
+    except (Exception, KeyboardInterrupt) as error:
         if debug:
+            sys.excepthook = _shown_by(_mask(given))
             raise
-        return _report(error.problems, error, error.exit_code)
-    except KeyboardInterrupt as error:
-        if debug:
-            raise
-        return _report([str(error) or "interrupted"], error, getattr(error, "exit_code", _INTERRUPTED))
-    except Exception as error:
-        if debug:
-            raise
-        status = _report([f"error: {describe(error)}"], error, _FAILED)
-        print("run again with --debug for the traceback", file=sys.stderr)
-        return status
+        notes = getattr(error, "__notes__", ())
+        if isinstance(error, SmoLoRAError):
+            return _report([*error.problems, *notes], error.exit_code, given)
+        if isinstance(error, KeyboardInterrupt):
+            return _report([str(error) or "interrupted", *notes], getattr(error, "exit_code", _INTERRUPTED), given)
+        lines = [f"error: {describe(error)}", *notes, "run again with --debug for the traceback"]
+        return _report(lines, _FAILED, given)
 
 
-def _report(lines: Iterable[object], error: BaseException, status: int) -> int:
-    for line in (*lines, *getattr(error, "__notes__", ())):
-        print(line, file=sys.stderr)
+def _report(lines: Iterable[object], status: int, given: Sequence[str]) -> int:
+    mask = _mask(given)
+    for line in lines:
+        print(mask(str(line)), file=sys.stderr)
     return status
+
+
+def _shown_by(mask: Mask) -> Callable[[type[BaseException], BaseException, TracebackType | None], None]:
+    def show(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        print(mask("".join(traceback.format_exception(kind, error, trace))), file=sys.stderr, end="")
+
+    return show
+
+
+def _mask(given: Sequence[str]) -> Mask:
+    """Collect the secrets of the environment, of flags and of config files, so that what ends a command tells none."""
+    found: list[Any] = []
+    for argument, following in pairwise([*given, ""]):
+        flag, has_value, text = argument.partition("=")
+        if flag.startswith("--"):
+            found.append({flag.rpartition(".")[2].removeprefix("--"): text if has_value else following})
+        elif argument.endswith((".yaml", ".yml", ".toml")):
+            with suppress(SmoLoRAError):
+                found.append(read_document(Path(argument)).values)
+    return Mask.of(found)

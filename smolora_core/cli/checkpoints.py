@@ -61,7 +61,8 @@ def verify_checkpoints(run: Path, *, json: Json = False) -> int:
         try:
             manifest = verify(place)
         except CheckpointError as error:
-            problems += error.problems
+            # A run that goes on may have removed it meanwhile.
+            problems += error.problems if place.exists() else ()
         else:
             valid.append(str(place))
             surplus_files += [str(place / name) for name in surplus(place, manifest)]

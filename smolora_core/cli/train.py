@@ -32,8 +32,8 @@ def train(
     from smolora_core.run import execute
 
     # Of the processes that torchrun starts the first one speaks.
-    quiet = quiet or os.environ.get("RANK", "0") != "0" or resolved.config.debug.log_level in ("WARNING", "ERROR")
-    with Terminal(quiet=quiet) as terminal:
+    quiet = quiet or os.environ.get("RANK", "0") != "0"
+    with Terminal(quiet=quiet, level=resolved.config.debug.log_level) as terminal:
         outcome = execute(resolved, manager, terminal, resume=resume, overrides=override)
         assert outcome.adapter is not None
         terminal.line("report", str(outcome.adapter.with_name("report.html")))

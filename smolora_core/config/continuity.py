@@ -10,6 +10,8 @@ from typing import Any, Literal
 
 import attrs
 
+from smolora_core.config.secrets import same
+
 __all__ = ["Change", "Continuity", "changes", "continuity_of"]
 
 Continuity = Literal["exact", "content", "schedule", "free"]
@@ -82,24 +84,29 @@ def continuity_of(key: str) -> Continuity:
     Raises:
         KeyError: no entry speaks for it.
     """
-    known = key
-    while known not in _KEYS and "." in known:
-        known = known.rpartition(".")[0]
-    return _KEYS[known]
+    return _KEYS[_entry(key)]
 
 
 def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Change]:
     """Compare two configs as plain values, key by key.
 
     Args:
-        old: of the run to continue.
+        old: of the run to continue; what another version had besides is free.
         new: of the run that continues it.
     """
     before, after = dict(_leaves(old)), dict(_leaves(new))
-    keys = dict.fromkeys((*before, *after))
+    changed = [key for key in dict.fromkeys((*before, *after)) if not same(key, before.get(key), after.get(key))]
     return [
-        Change(key, before.get(key), after.get(key), continuity_of(key)) for key in keys if before.get(key) != after.get(key)
+        Change(key, before.get(key), after.get(key), continuity_of(key) if key in after else _KEYS.get(_entry(key), "free"))
+        for key in changed
     ]
+
+
+def _entry(key: str) -> str:
+    """Find the entry that speaks for a key, or else the section it is in."""
+    while key not in _KEYS and "." in key:
+        key = key.rpartition(".")[0]
+    return key
 
 
 def _leaves(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

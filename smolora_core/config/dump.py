@@ -9,7 +9,7 @@ import yaml
 
 from smolora_core.config.load import Resolved
 from smolora_core.config.model import Selection
-from smolora_core.config.secrets import REDACTED, is_secret
+from smolora_core.config.secrets import Mask, addresses
 
 __all__ = ["dump", "plain"]
 
@@ -24,31 +24,42 @@ _Dumper.add_representer(str, lambda dumper, text: dumper.represent_scalar("tag:y
 _ONE_LINE: dict[str, Any] = {"default_flow_style": True, "allow_unicode": True, "sort_keys": False, "width": sys.maxsize}
 
 
-def dump(resolved: Resolved) -> str:
-    """Spell a config so that reading it again gives the same config."""
-    return "\n".join(_lines(resolved.config, "", resolved.sources)) + "\n"
+_BY_NAME = Mask()
 
 
-def plain(value: Any) -> Any:
-    """Turn sections and selections into dicts, lists and scalars; a bare selection becomes its name, a secret a word."""
+def dump(resolved: Resolved, mask: Mask = _BY_NAME) -> str:
+    """Spell a config so that reading it again gives the same config, but for secrets: a mark stands for each."""
+    return "\n".join(_lines(resolved.config, "", resolved.sources, mask)) + "\n"
+
+
+def plain(value: Any, mask: Mask = _BY_NAME, key: str = "") -> Any:
+    """Turn sections and selections into dicts, lists and scalars that may be written; a bare selection becomes its name.
+
+    Args:
+        value: a config, or what stands in it.
+        mask: knows the secrets; in what has a place of its own in the config, only addresses hold any.
+        key: where the value stands.
+    """
     if isinstance(value, Selection):
-        return {"name": value.name, **plain(value.options)} if value.options else value.name
+        return {"name": value.name, **mask.option(key, value.options)} if value.options else value.name
     if attrs.has(type(value)):
-        return {field.name: plain(getattr(value, field.name)) for field in attrs.fields(type(value))}
+        return {name: plain(getattr(value, name), mask, f"{key}.{name}".lstrip(".")) for name in attrs.fields_dict(type(value))}
     if isinstance(value, Mapping):
-        return {key: REDACTED if is_secret(str(key)) and inner is not None else plain(inner) for key, inner in value.items()}
-    return [plain(inner) for inner in value] if isinstance(value, list | tuple) else value
+        return mask.option(key, value)
+    if isinstance(value, list | tuple):
+        return [plain(inner, mask, f"{key}.{index}") for index, inner in enumerate(value)]
+    return addresses(value) if isinstance(value, str) else value
 
 
-def _lines(section: Any, prefix: str, sources: Mapping[str, str]) -> Iterator[str]:
+def _lines(section: Any, prefix: str, sources: Mapping[str, str], mask: Mask) -> Iterator[str]:
     indent = "  " * prefix.count(".")
     for field in attrs.fields(type(section)):
         value, path = getattr(section, field.name), f"{prefix}{field.name}"
         if attrs.has(type(value)) and not isinstance(value, Selection):
             yield f"{indent}{field.name}:"
-            yield from _lines(value, f"{path}.", sources)
+            yield from _lines(value, f"{path}.", sources, mask)
         else:
             # In a list, because a document of one scalar is written with an end mark.
-            text = yaml.dump([plain(value)], Dumper=_Dumper, **_ONE_LINE)
+            text = yaml.dump([plain(value, mask, path)], Dumper=_Dumper, **_ONE_LINE)
             where = dict.fromkeys(source for known, source in sources.items() if f"{known}.".startswith(f"{path}."))
             yield f"{indent}{field.name}: {text.strip()[1:-1]}  # {', '.join(where) or 'default'}"

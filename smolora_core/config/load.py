@@ -8,6 +8,7 @@ import attrs
 
 from smolora_core.config.convert import convert, nearest_source
 from smolora_core.config.model import RunConfig, Selection
+from smolora_core.config.secrets import left_out
 from smolora_core.config.syntax import Document, parse_scalar, read_document
 from smolora_core.errors import ConfigError, Problem, did_you_mean
 
@@ -74,6 +75,9 @@ def resolve(document: Document, settings: Iterable[Setting] = ()) -> Resolved:
         config = convert(values, RunConfig, sources)
     except ConfigError as error:
         problems.extend(error.problems)
+    for path, flag in left_out(values):
+        what, where = f"{path} was left out when the file was written, because it is secret", nearest_source(path, sources)
+        problems.append(Problem(what, where=where, hint=f"give it again with {flag} VALUE"))
     if problems:
         raise ConfigError.of(problems)
     return Resolved(config, sources)

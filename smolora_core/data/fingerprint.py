@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -11,8 +12,19 @@ from smolora_core.data.sources import Source
 from smolora_core.plugins import Registered
 from smolora_core.plugins.code import code_of, environment, package_digest
 
-__all__ = ["component_digest", "fingerprint", "sequences_digest", "source_digest", "text_digest", "tokenizer_digest"]
+__all__ = [
+    "component_digest",
+    "fingerprint",
+    "sampled_digest",
+    "sequences_digest",
+    "source_digest",
+    "text_digest",
+    "tokenizer_digest",
+]
 
+_WHOLE = 64 * 2**20
+_SAMPLES = 1024
+_BLOCK = 64 * 2**10
 _exact = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
 
 
@@ -47,8 +59,27 @@ def text_digest(text: str | None) -> str:
     return hashlib.blake2b((text or "").encode("utf-8", "surrogatepass"), digest_size=20).hexdigest()
 
 
+def sampled_digest(files: Iterable[Path]) -> str:
+    """Digest files by name and content, of any size in a moment.
+
+    Up to 64 MiB a file counts whole; of a larger one its size and 1,024 blocks of 64 KiB spread over it count.
+    """
+    digest = hashlib.sha256()
+    for file in files:
+        size = file.stat().st_size
+        digest.update(f"{file.name} {size}\n".encode("utf-8", "surrogateescape"))
+        with file.open("rb") as stream:
+            if size <= _WHOLE:
+                digest.update(hashlib.file_digest(stream, "sha256").digest())
+                continue
+            for number in range(_SAMPLES):
+                stream.seek(number * (size - _BLOCK) // (_SAMPLES - 1))
+                digest.update(stream.read(_BLOCK))
+    return digest.hexdigest()
+
+
 def sequences_digest(dataset: Any) -> str | None:
-    """Digest the token sequences of a `datasets.Dataset`, or None for rows that are streamed."""
+    """Digest the token sequences of a `datasets.Dataset`; None for rows that are streamed, which nobody has seen."""
     if not hasattr(dataset, "data"):
         return None
     digest = hashlib.blake2b(str(dataset.features).encode(), digest_size=20)

@@ -13,7 +13,14 @@ from smolora_core.components import Task
 from smolora_core.config import Resolved
 from smolora_core.data.cache import cache_folder
 from smolora_core.data.chat.templates import choose_template
-from smolora_core.data.fingerprint import components_digest, fingerprint, source_digest, tokenizer_digest
+from smolora_core.data.fingerprint import (
+    components_digest,
+    fingerprint,
+    sampled_digest,
+    sequences_digest,
+    source_digest,
+    tokenizer_digest,
+)
 from smolora_core.data.pipeline import Prepared, Recipe, prepare
 from smolora_core.data.sources import Source
 from smolora_core.data.splits import Reader, open_splits
@@ -32,10 +39,23 @@ _SECONDS_BETWEEN_REPORTS = 2.0
 
 @attrs.frozen
 class Sides:
-    """The rows to train on, and those to evaluate on."""
+    """The rows to train on, and those to evaluate on.
+
+    Attributes:
+        train: the former.
+        held_out: the latter.
+        streamed: the files of rows that are prepared while training.
+    """
 
     train: Prepared
     held_out: Prepared | None
+    streamed: tuple[Path, ...] = ()
+
+    @property
+    def fingerprints(self) -> dict[str, str | None]:
+        """Name what is trained and evaluated on, by the config key that it comes by."""
+        train = sampled_digest(self.streamed) if self.streamed else sequences_digest(self.train.dataset)
+        return {"data.train": train, "data.eval": sequences_digest(self.held_out.dataset) if self.held_out else None}
 
     def ledgers(self) -> dict[str, Any]:
         """The account of each side, as plain values."""
@@ -84,20 +104,21 @@ def prepare_sides(resolved: Resolved, choices: Choices, tokenizer: Any, vocab_si
         train = stream(splits.train, make_recipe, processes=processes)
     else:
         train = side(splits.train, splits.sources[0], "data.train", places.get("data.train"))
+    streamed = tuple(splits.sources[0].files or ()) if config.streaming else ()
     for text in chat_notes(tokenizer, train.shape):
         emit("note", text=text)
     if _OFTEN * train.ledger.truncated > train.ledger.kept:
         cut = f"{train.ledger.truncated} of {train.ledger.kept} rows are longer than data.max_seq_length"
         emit("warning", text=f"{cut} {config.max_seq_length} and lose their end")
     if splits.held_out is None:
-        return Sides(train, None)
+        return Sides(train, None, streamed)
     held_out = side(splits.held_out, splits.sources[-1], "data.eval", places.get("data.eval"))
     if config.streaming:
         emit("note", text="rows that are streamed are not compared with those held out")
     elif shared := int(np.isin(held_out.digests, train.digests).sum()):
         count = len(held_out.digests)
         emit("warning", text=f"{shared} of {count} rows held out are also trained on, so their loss says less than it seems")
-    return Sides(train, held_out)
+    return Sides(train, held_out, streamed)
 
 
 def set_template(tokenizer: Any, resolved: Resolved) -> tuple[str, ...]:

@@ -70,6 +70,8 @@ def _derived(kind: Any, may_be: Callable[[Any], bool], formula: Callable[[Any, T
 def _is_proved(module: Any, formula: Callable[[Any, Tensor], Tensor], width: int) -> bool:
     """Compare the formula with the module, with its own weights and in its own dtype."""
     weight = next(module.parameters())
+    if not weight.is_floating_point():
+        return False
     generator = torch.Generator().manual_seed(0)
     hidden, given = (torch.randn(1, 7, width, generator=generator).to(weight.device, weight.dtype) for _ in range(2))
     hidden.requires_grad_()

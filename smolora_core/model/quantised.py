@@ -16,11 +16,9 @@ __all__ = ["is_quantised", "leave_out", "unquantisable", "with_plain_weights"]
 
 
 def is_quantised(module: nn.Module) -> bool:
-    """Whether the weight of a layer is quantised: packed into integers, or a tensor of torchao's."""
-    weight = getattr(module, "weight", None)
-    if not isinstance(module, nn.Linear) or not isinstance(weight, torch.Tensor):
-        return False
-    return not weight.is_floating_point() or type(weight).__module__.startswith("torchao.")
+    """Whether a layer is a quantised one: of bitsandbytes, or with a weight of torchao's."""
+    homes = (type(module).__module__, type(getattr(module, "weight", None)).__module__)
+    return isinstance(module, nn.Linear) and any(home.startswith(("bitsandbytes.", "torchao.")) for home in homes)
 
 
 def unquantisable(auto: Any, config: Any) -> str:

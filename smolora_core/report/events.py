@@ -2,18 +2,21 @@
 
 import json
 import math
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import attrs
 
-from smolora_core.errors import DatasetError
+from smolora_core.errors import ConfigError, DatasetError
 
 __all__ = ["Event", "EventLog", "read_events", "without_repeats"]
 
 _STEPS = ("log", "eval", "checkpoint")
+_FLAGS = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+_BLOCK = 1 << 16
 
 
 @attrs.frozen
@@ -35,27 +38,47 @@ class EventLog:
     def __init__(
         self, path: Path, listener: Callable[[Event], None], mask: Callable[[Any], Any] = lambda values: values
     ) -> None:
-        """Open a log; a last line that a crash tore is cut off, so that no event is appended to it.
+        """Open a log; a last line that a crash tore is cut off before an event is written.
 
         Args:
             path: events.jsonl of the run.
             listener: shows events to a person.
             mask: takes secrets out of what is written and shown.
+
+        Raises:
+            ConfigError: a link stands in its place.
         """
+        if path.is_symlink():
+            raise ConfigError("is a link, and would be written to", where=str(path), hint="remove it")
         self._path = path
         self._listener = listener
         self._mask = mask
-        if path.is_file() and not (held := path.read_bytes()).endswith(b"\n"):
-            path.write_bytes(held[: held.rfind(b"\n") + 1])
+        self._torn, self._refused = True, False
 
     def emit(self, kind: str, **values: Any) -> None:
-        """Write an event and show it; numbers that JSON does not know are written as `"NaN"` and `"Infinity"`."""
+        """Write an event and show it; numbers that JSON does not know are written as `"NaN"` and `"Infinity"`.
+
+        What cannot be written is shown all the same, and that it is not written is said once.
+        """
         values = self._mask(values)
         line = json.dumps({"time": round(time.time(), 3), "event": kind, **_spelt(values)}, ensure_ascii=False, allow_nan=False)
         # Half a surrogate, as in the name of a file that is not UTF-8, becomes the escape that JSON has for it.
-        with self._path.open("a", encoding="utf-8", errors="backslashreplace") as stream:
-            stream.write(line + "\n")
+        try:
+            self._append(f"{line}\n".encode(errors="backslashreplace"))
+        except OSError as error:
+            self._torn = True
+            if not self._refused:
+                self._refused = True
+                text = f"{self._path} is not written to ({error.strerror or error}): events are only shown until it can be"
+                self._listener(Event("warning", {"text": text}))
         self._listener(Event(kind, values))
+
+    def _append(self, line: bytes) -> None:
+        with os.fdopen(os.open(self._path, _FLAGS, 0o600), "r+b") as stream:
+            if self._torn:
+                _cut_torn_line(stream)
+            stream.write(line)
+        self._torn = False
 
 
 def read_events(path: Path) -> list[Event]:
@@ -85,6 +108,19 @@ def without_repeats(events: Sequence[Event]) -> list[Event]:
             kept = [each for each in kept if each.kind not in _STEPS or each.values["step"] <= step]
         kept.append(event)
     return kept
+
+
+def _cut_torn_line(stream: BinaryIO) -> None:
+    """Cut off what stands behind the last line feed."""
+    end = stream.seek(0, os.SEEK_END)
+    while end:
+        begin = max(0, end - _BLOCK)
+        stream.seek(begin)
+        if (found := stream.read(end - begin).rfind(b"\n")) >= 0:
+            end = begin + found + 1
+            break
+        end = begin
+    stream.truncate(end)
 
 
 def _spelt(value: Any) -> Any:

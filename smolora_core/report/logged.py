@@ -8,7 +8,6 @@ from smolora_core.report.events import Event
 __all__ = ["logged"]
 
 
-
 def logged(level: str) -> Callable[[Event], None]:
     """Make a listener that logs events as `smolora`: warnings as such, all others as info.
 

@@ -14,6 +14,8 @@ import attrs
 import jinja2
 import yaml
 
+from smolora_core.checkpoints.disk import DISK
+from smolora_core.checkpoints.index import replace_file
 from smolora_core.errors import ConfigError, nearest
 from smolora_core.report.chart import draw
 from smolora_core.report.events import Event, read_events, without_repeats
@@ -59,13 +61,8 @@ def write_page(run: Path) -> Path:
         hint = _nearby(run) if isinstance(error, FileNotFoundError) else ""
         raise ConfigError(f"no run in {str(run)!r} ({_EVENTS}: {error.strerror})", hint=hint) from error
     page = run / "report.html"
-    staging = run / f".staging-{page.name}"
-    try:
-        # Half a surrogate, as in the name of a file that is not UTF-8, is shown as the escape it has in events.jsonl.
-        staging.write_bytes(_render(run, events).encode("utf-8", errors="backslashreplace"))
-        staging.replace(page)
-    finally:
-        staging.unlink(missing_ok=True)
+    # Half a surrogate, as in the name of a file that is not UTF-8, is shown as the escape it has in events.jsonl.
+    replace_file(page, _render(run, events).encode("utf-8", errors="backslashreplace"), DISK)
     return page
 
 

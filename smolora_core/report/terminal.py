@@ -58,7 +58,7 @@ class Terminal:
         if show is not None:
             show(**event.values)
         elif self._level == "DEBUG":
-            self.line(event.kind, " · ".join(f"{name} {value}" for name, value in event.values.items()))
+            self.line("event", " · ".join([event.kind, *(f"{name} {value}" for name, value in event.values.items())]))
 
     def line(self, topic: str, text: str) -> None:
         """Print one line."""

@@ -113,10 +113,15 @@ def unknown_arguments(extra: Mapping[str, Any], where: str) -> list[Problem]:
 
 
 def endless(config: RunConfig, where: str) -> list[Problem]:
-    """Refuse a run that nobody could tell the length of."""
-    if not config.data.streaming or config.training.max_steps > 0:
-        return []
-    return [Problem("rows that are streamed are not counted beforehand", where=where, hint="set training.max_steps")]
+    """Refuse a run of streamed rows that nobody could tell the length of, or the order."""
+    problems = []
+    if config.data.streaming and config.training.max_steps <= 0:
+        what = "rows that are streamed are not counted beforehand"
+        problems.append(Problem(what, where=where, hint="set training.max_steps"))
+    if config.data.streaming and config.training.extra.get("dataloader_num_workers"):
+        what = "rows that are streamed cannot be shared among dataloader workers, which would change their order"
+        problems.append(Problem(what, where=where, hint="set data.num_proc instead"))
+    return problems
 
 
 def _known() -> frozenset[str]:

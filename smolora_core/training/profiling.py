@@ -77,6 +77,8 @@ def _traced(file: Path) -> Iterator[None]:
 @contextmanager
 def profile_run(file: Path, emit: Callable[..., None]) -> Iterator[None]:
     """Profile a run's training, and say what cost most."""
+    # A link would be followed.
+    file.unlink(missing_ok=True)
     with profile_code(file):
         yield
     emit("profile", file=str(file), costs=[attrs.asdict(cost) for cost in costs(file)])

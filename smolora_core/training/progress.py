@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ class Progress:
     Attributes:
         epoch: that the next micro-batch is of, or the pass over streamed rows.
         batches: of that epoch that have been trained.
+        unit: optimizer steps of an epoch and micro-batches of a step, which `epoch` and `batches` are counted in.
         tokens: that each rank has computed, without padding.
         skipped: optimizer steps in a row that were not taken, up to now.
         metrics: of the last evaluation.
@@ -42,6 +43,7 @@ class Progress:
 
     epoch: int
     batches: int
+    unit: Sequence[int]
     tokens: list[int]
     skipped: int
     metrics: dict[str, float]

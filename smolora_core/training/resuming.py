@@ -23,6 +23,7 @@ from smolora_core.checkpoints.state import (
     refuse_non_finite,
     write_optimizer,
 )
+from smolora_core.errors import CheckpointError
 from smolora_core.training.progress import Progress, continue_callbacks, read_progress, write_progress
 from smolora_core.training.signals import STOPPING, Caught, catch_signals, without_signals
 
@@ -71,6 +72,7 @@ class ResumableTrainer(transformers.Trainer):
         self._evaluated_at = self._saved_at = -1
         self._evaluation_due = False
         self._skipped = self._epoch = self._batches = 0
+        self._unit = (0, 0)
         self._batches_in_epoch: float = 0
         self._seconds, self._started = 0.0, time.time()
         self._epoch_rng: RngState = {}
@@ -102,11 +104,18 @@ class ResumableTrainer(transformers.Trainer):
             named: likewise.
 
         Raises:
-            CheckpointError: the checkpoint cannot be read, or is of other parameters; nothing was loaded.
+            CheckpointError: the checkpoint cannot be read, or is of other parameters or of another number of processes; nothing
+                was loaded.
         """
         if resume_from is not None:
             assert self.model is not None
             progress, callbacks = read_progress(resume_from)
+            if (ranks := len(progress.tokens)) != self.args.world_size:
+                raise CheckpointError(
+                    f"was trained by {ranks} processes, and this run has {self.args.world_size}",
+                    where=str(resume_from),
+                    hint=f"resume with {ranks}: torchrun --nproc_per_node {ranks}" if ranks > 1 else "resume without torchrun",
+                )
             rng = read_rng(resume_from, self.args.process_index)
             self._resumed = _Resumed(read_tensors(resume_from, self.model), progress, callbacks, rng)
             # A sampler takes its seed from torch's generator.
@@ -120,10 +129,15 @@ class ResumableTrainer(transformers.Trainer):
         assert self._resumed is not None and self.model is not None
         load_adapter(self._resumed.tensors, self.model)
 
-    def _init_training_state(self, max_steps: int, *arguments: Any) -> tuple[int, int]:
-        first: tuple[int, int] = super()._init_training_state(max_steps, *arguments)
+    def _init_training_state(self, max_steps: int, steps_in_epoch: int, *arguments: Any) -> tuple[int, int]:
+        first: tuple[int, int] = super()._init_training_state(max_steps, steps_in_epoch, *arguments)
+        self._unit = (steps_in_epoch, self.args.gradient_accumulation_steps) if has_length(self.train_dataset) else (0, 0)
         if self._resumed is None:
             return first
+        if tuple(self._resumed.progress.unit) != self._unit:
+            # Other batches were allowed: so many steps are so much of an epoch of these.
+            counted = attrs.evolve(self._resumed.progress, epoch=first[0], batches=first[1])
+            self._resumed = attrs.evolve(self._resumed, progress=counted)
         # How often to log, evaluate and save says this run's config.
         self.state.compute_steps(self.args, max_steps)
         progress = self._resumed.progress
@@ -191,6 +205,16 @@ class ResumableTrainer(transformers.Trainer):
         if self._evaluation_due and self.eval_dataset is not None:
             self._evaluate(None, None)
 
+    def _evaluate(self, trial: Any, ignore_keys_for_eval: Any, skip_scheduler: bool = False) -> dict[str, float]:
+        try:
+            metrics: dict[str, float] = super()._evaluate(trial, ignore_keys_for_eval, skip_scheduler)
+        except KeyError:
+            # A scheduler looks for a loss, and a signal has cut the evaluation short; it is made again when the run goes on.
+            if self._evaluation_due:
+                return {}
+            raise
+        return metrics
+
     def _finalize_training(self, trial: Any, num_train_samples: Any, start_time: float) -> Any:
         if self._resumed is not None:
             self._continue_sums(self._resumed.progress)
@@ -227,8 +251,11 @@ class ResumableTrainer(transformers.Trainer):
         if self.args.world_size > 1:
             torch.distributed.all_gather_object(ranks, mine)
         if self.is_world_process_zero():
-            metrics = {**self._last_logged(), **self._latest}
+            evaluated = self._latest if self._evaluated_at == self.state.global_step else {}
+            metrics = {**self._last_logged(), **evaluated}
             self._commit(self.state.global_step, metrics, functools.partial(self._write_state, ranks))
+        # What a writer has drawn must not make the run another one than it is when it goes on from here.
+        restore(mine[0]["now"])
         self._saved_at = self.state.global_step
         self.accelerator.wait_for_everyone()
 
@@ -240,6 +267,7 @@ class ResumableTrainer(transformers.Trainer):
         progress = Progress(
             epoch=self._epoch + ended,
             batches=0 if ended else self._batches,
+            unit=self._unit,
             tokens=[tokens for _, tokens in ranks],
             skipped=self._skipped,
             metrics=self._latest,

@@ -4,6 +4,7 @@ import functools
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -15,6 +16,9 @@ __all__ = ["STOPPING", "Caught", "Interrupted", "catch_signals", "without_signal
 
 STOPPING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name))
 """The signals that stop a run; Windows has no SIGHUP."""
+
+# What runs a process for somebody, as `timeout` does, often signals it and its group.
+_ECHO = 0.5
 
 
 class Interrupted(KeyboardInterrupt):
@@ -41,14 +45,18 @@ class Caught:
 
     Attributes:
         first: the signal that came first.
+        when: it came, on the monotonic clock.
     """
 
     first: signal.Signals | None = None
+    when: float = 0.0
 
 
 @contextmanager
 def catch_signals() -> Iterator[Caught]:
     """Note the first signal instead of dying of it; the second one ends the process as it would have without us.
+
+    The same signal again within half a second is taken for an echo of the first.
 
     Handlers that others have set are called as well, and what they raise is raised at the end. A signal that is ignored,
     as SIGHUP is under nohup, stays ignored. Only the main thread can set handlers; in another one nothing is caught.
@@ -62,12 +70,14 @@ def catch_signals() -> Iterator[Caught]:
 
     def handle(number: int, frame: FrameType | None) -> None:
         theirs = earlier[number]
+        if caught.first == number and time.monotonic() - caught.when < _ECHO:
+            return
         if caught.first is not None:
             restore()
             if callable(theirs):
                 theirs(number, frame)
             os._exit(128 + number)
-        caught.first = signal.Signals(number)
+        caught.first, caught.when = signal.Signals(number), time.monotonic()
         if callable(theirs) and theirs is not signal.default_int_handler:
             try:
                 theirs(number, frame)

@@ -17,7 +17,7 @@ class CheckpointLayers:
     def model_ready(self, model: Any, run: Any) -> None:
         """Switch checkpointing on; random numbers are drawn as before, so that gradients are the same."""
         base = model.get_base_model()
-        if base.is_gradient_checkpointing:
+        if base.is_activation_checkpointing:
             hint = "choose one of activation-checkpointing and offload-activations"
             raise ConfigError("the layers are checkpointed already", where="memory:", hint=hint)
         try:

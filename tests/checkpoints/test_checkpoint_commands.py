@@ -1,12 +1,16 @@
 """`smolora checkpoints`: what is there, whether it is whole, and what may go."""
 
+import errno
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from smolora_core.checkpoints.disk import Disk
 from smolora_core.checkpoints.lock import hold
 from smolora_core.checkpoints.store import Store
 from smolora_core.cli import main
@@ -145,3 +149,42 @@ def test_torch_is_not_imported(run):
         "assert not {'torch', 'transformers', 'peft', 'numpy'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=60)
+
+
+def test_what_the_run_removes_meanwhile_is_not_missed(run, smolora, monkeypatch):
+    digest = Disk.digest
+
+    def removing(disk, path):
+        shutil.rmtree(run / "checkpoint-1", ignore_errors=True)
+        return digest(disk, path)
+
+    monkeypatch.setattr(Disk, "digest", removing)
+    assert smolora("verify", "out")[:2] == (
+        0,
+        "valid    out/checkpoint-2\nvalid    out/checkpoint-3\nvalid    out/adapter\nnext     smolora checkpoints list out\n",
+    )
+
+
+def test_what_the_run_removes_while_it_is_listed_is_not_missed(run, smolora, monkeypatch):
+    read = Disk.read
+
+    def removing(disk, path):
+        shutil.rmtree(run / "checkpoint-2", ignore_errors=True)
+        return read(disk, path)
+
+    monkeypatch.setattr(Disk, "read", removing)
+    status, out, err = smolora("list", "out")
+    assert (status, err, [line.split()[1] for line in out.splitlines()]) == (0, "", ["1", "3", "smolora"])
+
+
+def test_old_ones_can_be_removed_from_a_full_disk(run, smolora, monkeypatch):
+    with hold(run) as held:
+        commit(Store(folder=run, run_id=held.run_id), 4, eval_loss=0.7)
+
+    def full(disk, path, content):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    monkeypatch.setattr(Disk, "write", full)
+    status, out, err = smolora("prune", "out", "--keep", "2")
+    assert (status, out) == (0, "removed  out/checkpoint-2\nnext     smolora checkpoints list out\n")
+    assert "run.json does not name this process (No space left on device)" in err

@@ -1,5 +1,7 @@
 """Nothing that happens to a checkpoint on the disk goes unnoticed: an older one is taken, and the reason said."""
 
+import hashlib
+import json
 import os
 from random import Random
 
@@ -156,7 +158,7 @@ def test_without_a_valid_one_there_is_none(run):
 
 
 @pytest.mark.parametrize(
-    "name", ["../out.txt", "/tmp/out.txt", "a/../../out.txt", "C:out.txt", "a\\..\\out.txt", "", ".", "a//b"]
+    "name", ["../out.txt", "/tmp/out.txt", "a/../../out.txt", "C:out.txt", "a\\..\\out.txt", "", ".", "a//b", "a\0b", "\ud800"]
 )
 def test_a_name_that_leads_outside_is_damage(run, name):
     """Even in a manifest that is otherwise in order."""
@@ -194,3 +196,70 @@ def test_a_manifest_says_its_own_keys_itself(tmp_path):
     with pytest.raises(ValueError, match="a manifest says 'seq' itself"):
         store(tmp_path).commit(forged, [("one", writing(FILES))])
     assert not list(tmp_path.iterdir())
+
+
+WRONG = {
+    "run_id": 1,
+    "step": "2",
+    "seq": "x",
+    "created_utc": None,
+    "files": [],
+    "metrics": [],
+    "config": [1],
+    "versions": [1],
+    "fingerprints": "x",
+    "overrides": 3,
+}
+
+
+def forge(folder, **values):
+    """Write other values into a manifest, with a digest that is right."""
+    file = folder / MANIFEST
+    said = {**json.loads(file.read_text()), **values}
+    del said["sha256"]
+
+    def canonical():
+        return (json.dumps(said, indent=1, sort_keys=True) + "\n").encode()
+
+    said["sha256"] = hashlib.sha256(canonical()).hexdigest()
+    file.write_bytes(canonical())
+
+
+@pytest.mark.parametrize("key", WRONG)
+def test_a_value_of_another_kind_is_damage(run, key):
+    forge(run / "checkpoint-2", **{key: WRONG[key]})
+    assert reasons(run) == ["/manifest.json is damaged"]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"seq": True},
+        {"seq": -1},
+        {"seq": 10**30},
+        {"metrics": {"eval_loss": "0.5"}},
+        {"metrics": {"eval_loss": 10**400}},
+        {"overrides": [1]},
+        {"files": {"a": 1}},
+        {"files": {"a": {"size": "1", "sha256": "x"}}},
+        {"files": {"a": {"size": 1, "sha256": 1}}},
+    ],
+    ids=str,
+)
+def test_so_is_one_further_inside(run, values):
+    forge(run / "checkpoint-2", **values)
+    assert reasons(run) == ["/manifest.json is damaged"]
+
+
+def test_a_forgery_of_the_same_values_is_none(run):
+    """Or the two above would prove nothing."""
+    forge(run / "checkpoint-2", versions={"torch": "2"}, overrides=["seed"])
+    assert store(run).newest_valid().skipped == ()
+
+
+def test_numbers_of_another_library_come_back(tmp_path):
+    import numpy
+
+    store(tmp_path).commit(checkpoint(numpy.int64(1), loss=numpy.float32(0.5)), [("one", writing(FILES))])
+    manifest = verify(tmp_path / "checkpoint-1")
+    assert (manifest.step, manifest.metrics) == (1, {"loss": 0.5})

@@ -13,7 +13,7 @@ import pytest
 
 from smolora_core.checkpoints.lock import LOCK, RUN, hold, run_id_of
 from smolora_core.errors import CheckpointError, ConfigError
-from tests.checkpoints.disks import names
+from tests.checkpoints.disks import HookedDisk, commit, names, store
 
 HOLDING = """
     import os, sys, time
@@ -118,3 +118,49 @@ def test_a_file_system_without_locks_is_said(tmp_path, monkeypatch):
         f"the file system cannot lock {tmp_path / LOCK} ([Errno {errno.ENOTSUP}] {os.strerror(errno.ENOTSUP)}): "
         "let no second run write in its folder"
     ]
+
+
+@pytest.mark.parametrize("content", [None, "torn", "{}", '{"run_id": 5}', '{"run_id": ""}', "[" * 100_000])
+def test_a_run_whose_record_is_lost_is_that_of_its_newest_valid_checkpoint(tmp_path, content):
+    for step in (1, 2):
+        commit(store(tmp_path), step)
+    (tmp_path / "checkpoint-2" / "weights.bin").write_bytes(b"")
+    if content is not None:
+        (tmp_path / RUN).write_text(content)
+    said = []
+    with hold(tmp_path, said.append) as held:
+        assert held.run_id == run_id_of(tmp_path) == "run-1"
+    assert said == ["run.json is missing or damaged: the run is taken for the one of checkpoint-1"]
+
+
+@pytest.mark.parametrize("make", [lambda path: path.mkdir(), lambda path: path.symlink_to("elsewhere")], ids=["folder", "link"])
+def test_a_record_that_cannot_be_read_is_no_new_run(tmp_path, make):
+    make(tmp_path / RUN)
+    with pytest.raises(CheckpointError, match=r"cannot be locked \(\[Errno"):
+        hold(tmp_path)
+    with pytest.raises(CheckpointError, match=r"run\.json cannot be read \("):
+        run_id_of(tmp_path)
+    assert names(tmp_path) == {LOCK, RUN}
+
+
+def full(operation, arguments, perform):
+    if operation == "write":
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    return perform()
+
+
+def test_a_run_that_is_known_can_be_held_on_a_full_disk(tmp_path):
+    with hold(tmp_path) as first:
+        run_id = first.run_id
+    said = []
+    with hold(tmp_path, said.append, HookedDisk(full)) as held:
+        assert held.run_id == run_id
+        with pytest.raises(CheckpointError, match=r"run\.json cannot be written \(No space left on device\)"):
+            held.begin_anew()
+    assert said == ["run.json does not name this process (No space left on device)"]
+
+
+def test_a_run_cannot_begin_on_a_full_disk(tmp_path):
+    with pytest.raises(CheckpointError, match=r"cannot be locked \(\[Errno 28\] No space left on device\)"):
+        hold(tmp_path, disk=HookedDisk(full))
+    hold(tmp_path).release()

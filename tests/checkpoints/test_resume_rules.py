@@ -2,7 +2,7 @@
 
 import pytest
 
-from smolora_core.checkpoints.resume import compare_config, compare_content
+from smolora_core.checkpoints.resume import check_overrides, compare_config, compare_content
 from smolora_core.errors import ConfigError
 
 SAVED = {
@@ -66,6 +66,48 @@ def test_an_override_of_no_key_is_refused():
     with pytest.raises(ConfigError) as error:
         compared(changed("lora", r=16), "lora.rr")
     assert str(error.value) == "--override no key is called 'lora.rr'; did you mean 'lora.r'?"
+
+
+def test_an_override_that_is_near_no_key_is_told_the_sections():
+    with pytest.raises(ConfigError) as error:
+        compared(SAVED, "nonsense", "also nothing")
+    assert str(error.value) == (
+        "--override no key is called 'also nothing'; sections: lora, loss, model, seed, training\n"
+        "--override no key is called 'nonsense'; sections: lora, loss, model, seed, training"
+    )
+
+
+def test_an_override_may_name_what_only_the_checkpoint_has():
+    said = compare_config({**SAVED, "lora": {**SAVED["lora"], "old": 1}}, SAVED, ("lora.old",), str)
+    assert said == ["lora.old was 1 and is not set; the new value holds from here on"]
+
+
+@pytest.mark.parametrize(
+    "key", ["seed", "lora", "lora.r", "loss", "loss.gamma", "training.extra.weight_decay", "lora.rank_pattern.q_proj", "data"]
+)
+def test_without_a_checkpoint_an_override_must_be_one_that_a_config_can_have(key):
+    check_overrides((key,))
+
+
+@pytest.mark.parametrize(
+    ("key", "hint"),
+    [
+        ("lora.rr", "did you mean 'lora.r'?"),
+        ("lora.r.x", "did you mean 'lora.r'?"),
+        (
+            "nonsense",
+            "sections: checkpoints, data, debug, lora, loss, memory, model, output_dir, plugins, seed, task, training",
+        ),
+    ],
+)
+def test_without_a_checkpoint_any_other_override_is_refused(key, hint):
+    with pytest.raises(ConfigError) as error:
+        check_overrides((key,))
+    assert str(error.value) == f"--override no key is called {key!r}; {hint}"
+
+
+def test_a_key_that_only_another_version_knows_goes_on_without_a_word():
+    assert compare_config({**SAVED, "weather": "fine"}, SAVED, (), str) == []
 
 
 def test_a_schedule_may_change_and_it_is_said():

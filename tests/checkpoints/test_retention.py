@@ -23,7 +23,7 @@ RULES = {
     "no fewer than two stay": ((3, 2, 1), Keep(latest=1), {1}),
     "more stay if asked": ((3, 2, 1), Keep(latest=3), set()),
     "the best stays": ((1, 2, 3, 4), Keep(), {2}),
-    "of equals the later is the best": ((1, 1, 3, 4), Keep(), {1}),
+    "of equals the earlier is the best": ((1, 1, 3, 4), Keep(), {2}),
     "what is not finite is not the best": ((None, 5, float("nan"), float("-inf"), 7, 8), Keep(), {1, 3, 4}),
     "the best may be the greatest": ((1, 9, 3, 4), Keep(greater=True), {1}),
     "no best": ((1, 2, 3, 4), Keep(metric=None), {1, 2}),
@@ -58,3 +58,9 @@ def test_only_those_that_decide_are_read_back():
 def test_the_best_is_found():
     assert best(committed(3, 1, 2), Keep()).manifest.seq == 2
     assert best(committed(None), Keep()) is None
+
+
+def test_what_was_not_evaluated_is_not_the_best():
+    evaluated, others = committed(2, 1), committed(None, None, 0, 0, 0, metric="loss")[2:]
+    assert best([*evaluated, *others], Keep()).manifest.seq == 2
+    assert [each.manifest.seq for each in expendable([*evaluated, *others], Keep(), lambda each: True)] == [1, 3]

@@ -330,3 +330,13 @@ def test_a_commit_clears_away_what_a_failed_one_left(tmp_path):
     (tmp_path / ".staging-checkpoint-1-0123abcd").mkdir()
     committed(tmp_path / "checkpoint-2", 2)
     assert names(tmp_path) == {"checkpoint-2", INDEX}
+
+
+def test_a_writer_that_exits_is_a_writer_that_failed(tmp_path):
+    def leaving(checkpoint, directory):
+        raise SystemExit(3)
+
+    with pytest.raises(CheckpointError) as error:
+        commit(checkpoint(3), tmp_path / "checkpoint-3", [("mine", leaving)])
+    assert str(error.value) == "checkpoint writer 'mine' raised SystemExit(3) at step 3"
+    assert names(tmp_path) == set()

@@ -7,6 +7,7 @@ import pytest
 
 from smolora_core.config import RunConfig, Selection
 from smolora_core.config.continuity import changes, continuity_of
+from smolora_core.config.dump import plain
 
 EXACT = {
     "model.dtype",
@@ -79,3 +80,28 @@ def test_what_was_not_given_is_a_change_too():
     assert [str(change) for change in changes({"seed": 1}, {"seed": 1, "memory": "none"})] == [
         "memory was not set and is 'none'"
     ]
+
+
+def test_a_key_of_another_version_is_free():
+    (change,) = changes({"seed": 1, "weather": {"wind": 3}}, {"seed": 1})
+    assert (change.key, change.continuity) == ("weather.wind", "free")
+
+
+def test_a_key_of_this_version_that_nothing_speaks_for_is_noticed():
+    with pytest.raises(KeyError):
+        changes({"seed": 1}, {"seed": 1, "weather": "fine"})
+
+
+def test_a_secret_that_was_written_as_a_mark_is_compared_with_it():
+    marked, other = (plain(Selection(name="mine", options={"api_key": value}), key="loss") for value in ("one-1", "two-2"))
+    assert changes({"loss": marked}, {"loss": {"name": "mine", "api_key": "one-1"}}) == []
+    (change,) = changes({"loss": marked}, {"loss": other})
+    assert (change.key, change.continuity) == ("loss.api_key", "exact")
+    assert "one-1" not in str(change)
+
+
+def test_a_secret_in_a_list_of_components_is_compared_too():
+    chosen = (Selection(name="far", options={"token": "one-1"}),)
+    marked = {"data": {"preprocessors": plain(chosen, key="data.preprocessors")}}
+    assert changes(marked, {"data": {"preprocessors": [{"name": "far", "token": "one-1"}]}}) == []
+    assert len(changes(marked, {"data": {"preprocessors": [{"name": "far", "token": "two-2"}]}})) == 1

@@ -39,6 +39,8 @@ def main() -> None:
         *(given.model, given.rows, given.folder),
         training={"max_steps": 1_000_000, "gradient_accumulation_steps": 1, "eval_steps": 500_000},
         checkpoints={"save_steps": 1},
+        # What takes longest before the first step has nothing to do with checkpoints.
+        data={"eval": None, "cache": False},
     )
     draw = random.Random(given.seed)
     acknowledged, lost, begun = 0, list[str](), time.monotonic()
@@ -46,11 +48,13 @@ def main() -> None:
         process = start(config, given.folder.with_name("output.txt"))
         # Some die while they are set up, most of them while they train.
         awaited, seen = draw.choice(["", *3 * ['"event": "targets"']]), content(given.folder)
-        while not news(given.folder, seen, awaited) and os.waitpid(process, os.WNOHANG) == (0, 0):
-            time.sleep(0.005)
-        time.sleep(draw.uniform(0, LONGEST))
-        if os.waitpid(process, os.WNOHANG) != (0, 0):
-            sys.exit(f"run {kill} ended by itself:\n{given.folder.with_name('output.txt').read_text()[-3000:]}")
+        until, lifetime = float("inf"), draw.uniform(0, LONGEST)
+        while time.monotonic() < until:
+            if until == float("inf") and news(given.folder, seen, awaited):
+                until = time.monotonic() + lifetime
+            if os.waitpid(process, os.WNOHANG) != (0, 0):
+                sys.exit(f"run {kill} ended by itself:\n{given.folder.with_name('output.txt').read_text()[-3000:]}")
+            time.sleep(0.01)
         os.kill(process, signal.SIGKILL)
         os.waitpid(process, 0)
         happened = read_events(given.folder / "events.jsonl")

@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from smolora_core.errors import DatasetError
+from smolora_core.errors import ConfigError, DatasetError
 from smolora_core.report.events import Event, EventLog, read_events
 
 
@@ -67,3 +67,61 @@ def test_any_other_line_that_is_no_event_is_an_error(path, line):
     with pytest.raises(DatasetError) as error:
         read_events(path)
     assert str(error.value) == f"{path}:2 is no event; remove the line"
+
+
+def test_a_torn_line_of_any_length_is_cut_in_place(path):
+    log(path).emit("log", step=1)
+    whole, node = path.read_bytes(), path.stat().st_ino
+    path.write_bytes(whole + b"x" * 200_000)
+    log(path).emit("log", step=2)
+    assert path.read_bytes().startswith(whole)
+    assert len(read_events(path)) == 2
+    assert path.stat().st_ino == node
+
+
+@pytest.fixture
+def limit():
+    """Let no file grow beyond a size, as a full disk would: what still fits is written."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_what_cannot_be_written_is_shown_and_said_once(path, limit):
+    shown = []
+    events = log(path, shown)
+    events.emit("log", step=1)
+    limit(path.stat().st_size + 10)
+    for step in (2, 3):
+        events.emit("log", step=step)
+    text = f"{path} is not written to (File too large): events are only shown until it can be"
+    assert [(each.kind, each.values.get("step", each.values.get("text"))) for each in shown] == [
+        ("log", 1),
+        ("warning", text),
+        ("log", 2),
+        ("log", 3),
+    ]
+
+
+def test_once_there_is_room_it_is_written_behind_the_last_whole_line(path, limit):
+    events = log(path)
+    events.emit("log", step=1)
+    limit(path.stat().st_size + 10)
+    events.emit("log", step=2)
+    assert not path.read_bytes().endswith(b"\n")
+    limit(1 << 20)
+    events.emit("log", step=3)
+    assert [event.values["step"] for event in read_events(path)] == [1, 3]
+
+
+def test_a_link_is_not_written_through(path):
+    target = path.with_name("precious")
+    target.write_text("mine")
+    events = log(path)
+    path.symlink_to(target)
+    with pytest.raises(ConfigError) as error:
+        log(path)
+    assert str(error.value) == f"{path} is a link, and would be written to; remove it"
+    events.emit("log", step=1)
+    assert target.read_text() == "mine"

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 
 import pytest
 import torch
@@ -145,6 +146,7 @@ def test_the_second_interrupt_raises():
     def work():
         with catch_signals():
             os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.6)
             os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
@@ -155,16 +157,24 @@ def test_the_second_interrupt_raises():
 @pytest.mark.parametrize(("kind", "code"), [("SIGTERM", 143), ("SIGHUP", 129)])
 def test_the_second_signal_ends_the_process(kind, code):
     program = f"""
-        import os, signal
+        import os, signal, time
         from smolora_core.training.signals import catch_signals
         try:
             with catch_signals():
                 os.kill(os.getpid(), signal.{kind})
+                time.sleep(0.6)
                 os.kill(os.getpid(), signal.{kind})
         finally:
             os._exit(1)
     """
     assert subprocess.run([sys.executable, "-c", textwrap.dedent(program)], timeout=60).returncode == code
+
+
+def test_the_same_signal_at_once_is_an_echo():
+    with catch_signals() as caught:
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert caught.first is signal.SIGTERM
 
 
 def test_another_thread_catches_nothing():

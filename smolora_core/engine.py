@@ -1,0 +1,112 @@
+"""The trainer of a run, put together from what the stages before it have made."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import attrs
+from transformers import PrinterCallback, TrainerCallback, TrainingArguments
+
+from smolora_core.checkpoints.continuation import Continuation
+from smolora_core.checkpoints.saving import Saver
+from smolora_core.checkpoints.store import Checkpoint
+from smolora_core.components import CheckpointWriter
+from smolora_core.data.sides import Sides
+from smolora_core.errors import PluginError
+from smolora_core.model.adapter import Adapted
+from smolora_core.plugins import build
+from smolora_core.run_context import Run
+from smolora_core.run_folder import Opened
+from smolora_core.settle import Settled
+from smolora_core.stages import task_of
+from smolora_core.training.callbacks import LogEvents, StepCallback
+from smolora_core.training.collator import Collator
+from smolora_core.training.guards import LearningGuard
+from smolora_core.training.memory import Strategies
+from smolora_core.training.objective import make_objective
+from smolora_core.training.ranks import Ranks
+from smolora_core.training.speed import Speed, make_fast
+from smolora_core.training.trainer import SmoLoRATrainer
+
+__all__ = ["Prepared", "make_saver", "make_trainer"]
+
+
+@attrs.frozen(kw_only=True)
+class Prepared:
+    """A run that has its rows."""
+
+    settled: Settled
+    run: Run
+    opened: Opened
+    continuation: Continuation
+    arguments: TrainingArguments
+    tokenizer: Any
+    sides: Sides
+    collator: Collator
+    strategies: Strategies
+    ranks: Ranks
+
+
+def make_saver(prepared: Prepared, adapted: Adapted) -> Saver:
+    """Make what commits the checkpoints of a run."""
+    run, config = prepared.run, prepared.run.config
+    # An adapter is written whatever else is: runs go on from it, and the final folder is one.
+    adapter_writer = build(run.plugins.registry.resolve(CheckpointWriter, "adapter"))
+    chosen = {each.name: each.build() for each in prepared.settled.choices.writers}
+    values, facts = prepared.continuation.values, prepared.continuation.facts
+
+    def checkpoint(step: int, metrics: Mapping[str, float]) -> Checkpoint:
+        return Checkpoint(
+            step=step, model=adapted.model, tokenizer=prepared.tokenizer, metrics=metrics, config=values, facts=facts
+        )
+
+    writers = {"adapter": adapter_writer, **chosen}
+    return Saver(prepared.opened.store, writers, checkpoint, config.checkpoints.save_failure, run.emit)
+
+
+def make_trainer(prepared: Prepared, adapted: Adapted, save: Saver) -> tuple[SmoLoRATrainer, Speed]:
+    """Make the trainer, and the model fast that it trains; what was done to the model is to be undone afterwards."""
+    run, sides, collator, loss = prepared.run, prepared.sides, prepared.collator, prepared.settled.choices.loss
+    training = run.config.training
+    wanted = "padded" if run.config.data.streaming and training.batching == "auto" else training.batching
+    kind = getattr(loss.registered.component, "kind", "")
+    speed = make_fast(adapted.model, collator.task, kind, batching=wanted, kernels=training.fast_kernels)
+    for text in speed.describe():
+        run.emit("note", text=text)
+    if speed.batching.name == "grouped" and "train_sampling_strategy" not in training.extra:
+        prepared.arguments.train_sampling_strategy = "group_by_length"
+    observe = getattr(collator.task, "observe", None)
+    trainer = SmoLoRATrainer(
+        objective=make_objective(
+            loss.registered,
+            loss.build(),
+            adapted.model,
+            predicts=task_of(prepared.settled).predicts,
+            weight_field=run.config.data.weight_field,
+            observe=observe,
+        ),
+        save=save,
+        summarise=getattr(collator.task, "metrics", None),
+        # An evaluation counts its rows by the micro-batches' first dimension.
+        eval_collator=attrs.evolve(collator, epoch=None),
+        warn=run.warn,
+        model=adapted.model,
+        args=prepared.arguments,
+        train_dataset=sides.train.dataset,
+        eval_dataset=sides.held_out.dataset if sides.held_out else None,
+        data_collator=attrs.evolve(collator, concatenate=speed.batching.collate),
+        callbacks=[StepCallback(prepared.strategies), LearningGuard(run.warn), *_callbacks(run)],
+    )
+    trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(LogEvents(run.emit, lambda: trainer.tokens_seen * prepared.ranks.size))
+    return trainer, speed
+
+
+def _callbacks(run: Run) -> list[TrainerCallback]:
+    callbacks = []
+    for origin, offered in run.plugins.tell("smolora_callbacks", run=run):
+        for callback in offered if isinstance(offered, Iterable) else [offered]:
+            if not isinstance(callback, TrainerCallback):
+                what = f"smolora_callbacks gave {type(callback).__name__}"
+                raise PluginError(what, where=f"{origin.title}:", hint="it gives transformers.TrainerCallback objects")
+            callbacks.append(callback)
+    return callbacks
