@@ -73,7 +73,7 @@ def _files(module: str) -> set[Path]:
         for path in _files_of(name) - found:
             found.add(path)
             if path.suffix == ".py" and _SITES.isdisjoint(path.parts):
-                names += _imports(path) - seen
+                names += _imports(path, seen)
     return found
 
 
@@ -97,13 +97,12 @@ def _places(name: str) -> tuple[list[Path], Path | None]:
     return [Path(folder) for folder in folders or ()], Path(origin) if origin else None
 
 
-def _imports(path: Path) -> set[str]:
-    """Name the modules of the user's own that a file imports anywhere, in functions too."""
+def _imports(path: Path, seen: set[str]) -> set[str]:
+    """Name the modules of the user's own that a file imports anywhere, in functions too, but for those that were seen."""
     content = path.read_bytes()
-    # Most files import nothing of the user's, which is seen much faster than their syntax; a comment too many does no harm.
-    if b"\\\n" not in content and not _foreign(
-        {name.decode() for line in _IMPORT.findall(content) for name in _NAME.findall(line)}
-    ):
+    # Most files import no others, which is found out much faster than their syntax; a comment too many does no harm.
+    mentioned = {name.decode() for line in _IMPORT.findall(content) for name in _NAME.findall(line)}
+    if b"\\\n" not in content and not _foreign(mentioned - seen):
         return set()
     try:
         tree = ast.parse(content)
@@ -111,7 +110,7 @@ def _imports(path: Path) -> set[str]:
         return set()
     names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     names |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module and not node.level}
-    return _foreign({name.partition(".")[0] for name in names})
+    return _foreign({name.partition(".")[0] for name in names} - seen)
 
 
 def _foreign(modules: set[str]) -> set[str]:

@@ -22,8 +22,9 @@ HOLDING = """
 
     held = hold(Path(sys.argv[1]))
     worker = os.fork() if sys.argv[2] == "with a worker" else None
-    if worker != 0:
-        print(worker or os.getpid(), flush=True)
+    # Only a process that has begun has let go of what it was forked with.
+    if not worker:
+        print(os.getpid(), flush=True)
     time.sleep(60)
 """
 

@@ -7,6 +7,7 @@ training. What a run has acknowledged are the checkpoints that its events tell o
 """
 
 import argparse
+import importlib
 import json
 import os
 import random
@@ -15,13 +16,16 @@ import sys
 import time
 from pathlib import Path
 
+import transformers
+
 import smolora_core
 from smolora_core.checkpoints.lock import run_id_of
 from smolora_core.checkpoints.store import Store
+from smolora_core.plugins import PluginManager
 from smolora_core.report.events import read_events
 from tests.continuing.conftest import config_of
 
-LONGEST = 0.6
+LONGEST = 0.8
 """Seconds that a run lives at most, counted from an event."""
 
 
@@ -33,8 +37,11 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=500)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
-    # Imported here, so that no fork does it.
-
+    # Here, so that no fork does it again.
+    for module in ("smolora_core.run", "transformers.models.llama.modeling_llama"):
+        importlib.import_module(module)
+    PluginManager.create()
+    transformers.AutoModelForCausalLM.from_pretrained(given.model)
     config = config_of(
         *(given.model, given.rows, given.folder),
         training={"max_steps": 1_000_000, "gradient_accumulation_steps": 1, "eval_steps": 500_000},
