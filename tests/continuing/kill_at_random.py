@@ -25,7 +25,7 @@ from smolora_core.plugins import PluginManager
 from smolora_core.report.events import read_events
 from tests.continuing.conftest import config_of
 
-LONGEST = 0.8
+LONGEST = 0.5
 """Seconds that a run lives at most, counted from an event."""
 
 

@@ -112,13 +112,11 @@ def test_what_changes_the_rows_prepares_them_anew_and_nothing_else_does(project:
 
     (package / "rows.py").write_text(ROWS.replace("* times", "* times + '?'"))
     assert runs(project), "a changed function body"
-    assert not runs(project)
 
     (package / "helper.py").write_text("def louder(text):\n    return text + '!!'\n")
     assert runs(project), "a changed function of another module of the package"
 
     assert runs(project, times=2), "a changed option"
-    assert not runs(project, times=2)
     assert not runs(project), "what was kept before is still there"
 
     install(project, "1.1")
