@@ -10,11 +10,10 @@ from typing import Any
 
 import attrs
 
-from smolora_core.checkpoints.disk import DISK
-from smolora_core.checkpoints.index import replace_file
+from smolora_core.checkpoints.placing import replace_file
 from smolora_core.checkpoints.store import Store
 from smolora_core.errors import ConfigError, SmoLoRAError
-from smolora_core.plugins.loading import describe
+from smolora_core.plugins.loading import describe_whole
 from smolora_core.report.page import write_page
 from smolora_core.run_context import Outcome, Run
 
@@ -37,7 +36,7 @@ def close_failed(run: Run, error: BaseException, store: Store) -> None:
     if not run.leads:
         afterwards(run, error, lambda: run.plugins.tell("smolora_run_finished", run=run, outcome=outcome))
         return
-    text = " ".join([describe(error), *getattr(error, "__notes__", ())])
+    text = describe_whole(error)
     committed = []
     with suppress(OSError):
         committed = store.found()
@@ -54,7 +53,7 @@ def close_failed(run: Run, error: BaseException, store: Store) -> None:
     }
     content = json.dumps(run.mask(kept), indent=1).encode()
     if not refused:
-        afterwards(run, error, lambda: replace_file(run.folder / ERROR_FILE, content, DISK))
+        afterwards(run, error, lambda: replace_file(run.folder / ERROR_FILE, content))
     afterwards(run, error, lambda: run.emit(status, text=text))
     afterwards(run, error, lambda: run.plugins.tell("smolora_run_finished", run=run, outcome=outcome))
     afterwards(run, error, lambda: write_page(run.folder))
@@ -73,7 +72,7 @@ def afterwards(run: Run, error: BaseException | None, action: Callable[[], objec
     try:
         action()
     except Exception as late:
-        text = " ".join([describe(late), *getattr(late, "__notes__", ())])
+        text = describe_whole(late)
         if error is not None:
             error.add_note(f"after that came {text}")
         else:

@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from smolora_core.checkpoints.continuation import Continuation
-from smolora_core.checkpoints.disk import DISK
-from smolora_core.checkpoints.index import replace_file
+from smolora_core.checkpoints.placing import replace_file
 from smolora_core.checkpoints.resume import check_overrides
 from smolora_core.checkpoints.saving import Saver
 from smolora_core.config import Resolved
@@ -68,8 +67,7 @@ def execute(
     config = settled.resolved.config
     device = pick_device(config.model.device, settled.resolved.where("model.device"))
     folder = locate(settled.resolved)
-    if resume == "never":
-        check_overrides(overrides)
+    check_overrides(overrides)
     mask = Mask.of(config)
     ranks = Ranks.join(device)
     with _opened(folder, resume, config.checkpoints.keep, ranks) as opened:
@@ -99,7 +97,7 @@ def execute(
 def _describe(run: Run, resolved: Resolved) -> None:
     """Write down what the run is made from."""
     if run.leads:
-        replace_file(run.folder / "run.yaml", dump(resolved, run.mask).encode(), DISK)
+        replace_file(run.folder / "run.yaml", dump(resolved, run.mask).encode())
         (run.folder / ERROR_FILE).unlink(missing_ok=True)
 
 

@@ -7,23 +7,21 @@ from typing import Any
 import attrs
 import torch
 
-from smolora_core.checkpoints.disk import DISK
-from smolora_core.checkpoints.index import replace_file
+from smolora_core.checkpoints.placing import replace_file
 from smolora_core.components import Task, TaskSetup
 from smolora_core.data.audit import audit_labels
 from smolora_core.data.pipeline import Prepared
 from smolora_core.data.sides import Sides
 from smolora_core.errors import TrainingError
 from smolora_core.model.adapter import Adapted, adaptable_modules, attach, trainable_names
-from smolora_core.model.device import choose_dtype
-from smolora_core.model.load import load_base, source_of
+from smolora_core.model.load import load_base, precision_of, source_of
 from smolora_core.model.options import targets_of
 from smolora_core.run_context import Run
 from smolora_core.settle import Settled
 from smolora_core.training.collator import Collator
 from smolora_core.training.memory import Strategies
 
-__all__ = ["account", "adapt", "audit", "configure", "task_of"]
+__all__ = ["account", "adapt", "audit", "configure", "measured_dtype", "task_of"]
 
 _AUDITED = 1024
 
@@ -34,7 +32,7 @@ def account(run: Run, sides: Sides) -> None:
         return
     ledger, train = sides.ledgers(), sides.train
     content = json.dumps(ledger, indent=1, ensure_ascii=False).encode("utf-8", "backslashreplace")
-    replace_file(run.folder / "ledger.json", content, DISK)
+    replace_file(run.folder / "ledger.json", content)
     run.emit("data", shape=train.shape, columns=train.columns, cached=train.cached, **ledger)
     if run.config.debug.save_intermediate and not run.config.data.streaming:
         train.dataset.save_to_disk(str(run.folder / "prepared"))
@@ -107,10 +105,7 @@ def adapt(settled: Settled, run: Run, changes: Mapping[str, Any], strategies: St
 
 def measured_dtype(settled: Settled, run: Run) -> str:
     """Choose the format of the base once for all processes; each would measure, and they might not agree."""
-    text = settled.base_config.get_text_config()
-    hidden = getattr(text, "hidden_size", None) or 512
-    inner = getattr(text, "intermediate_size", None) or 4 * hidden
-    return str(choose_dtype(run.config.model.dtype, run.device, hidden, inner).dtype).removeprefix("torch.")
+    return str(precision_of(run.config.model, run.device, settled.base_config).dtype).removeprefix("torch.")
 
 
 def audit(run: Run, settled: Settled, train: Prepared, collate: Collator, tokenizer: Any) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import attrs
 
 from smolora_core.checkpoints.facts import config_hash, parameters_of, version_changes, versions_of
-from smolora_core.checkpoints.resume import check_overrides, compare_config, compare_content
+from smolora_core.checkpoints.resume import compare_config, compare_content
 from smolora_core.checkpoints.retention import Committed
 
 __all__ = ["Continuation"]
@@ -38,13 +38,11 @@ class Continuation:
         """Take the config as plain values that may be written, as `plain` makes them, and the versions of everything.
 
         Raises:
-            ConfigError: a key that decides what is learned is not what it was, or an override names no key.
+            ConfigError: a key that decides what is learned is not what it was, or an override names no key of it.
         """
         self.values = config
         self.facts |= {"config_hash": config_hash(config), "versions": versions_of(plugins), _CONTENT: {}}
-        if self.checkpoint is None:
-            check_overrides(self.overrides)
-        else:
+        if self.checkpoint is not None:
             manifest = self.checkpoint.manifest
             self.said += compare_config(manifest.config, config, self.overrides, self.where)
             self.said += version_changes(manifest.facts.get("versions", {}), self.facts["versions"])

@@ -7,7 +7,7 @@ import platform
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from smolora_core.config.continuity import continuity_of
+from smolora_core.config.continuity import continuity_of, leaves
 
 __all__ = ["config_hash", "parameters_of", "version_changes", "versions_of"]
 
@@ -43,12 +43,5 @@ def parameters_of(model: Any) -> list[list[Any]]:
 
 def config_hash(config: Mapping[str, Any]) -> str:
     """Digest the keys of a config, as plain values, that decide what is learned."""
-    exact = {name: value for name, value in _leaves(config).items() if continuity_of(name) == "exact"}
+    exact = {name: value for name, value in leaves(config) if continuity_of(name) == "exact"}
     return hashlib.sha256(json.dumps(exact, sort_keys=True).encode()).hexdigest()
-
-
-def _leaves(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, inner in value.items():
-        found |= _leaves(inner, f"{prefix}{name}.") if isinstance(inner, Mapping) else {f"{prefix}{name}": inner}
-    return found

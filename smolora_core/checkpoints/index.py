@@ -2,14 +2,13 @@
 
 import json
 from collections.abc import Iterable
-from contextlib import suppress
 from pathlib import Path
 
 from smolora_core.checkpoints.disk import Disk
-from smolora_core.checkpoints.placing import beside
+from smolora_core.checkpoints.placing import replace_file
 from smolora_core.checkpoints.retention import Committed
 
-__all__ = ["INDEX", "replace_file", "write_index"]
+__all__ = ["INDEX", "write_index"]
 
 INDEX = "checkpoint_metadata.json"
 
@@ -36,21 +35,3 @@ def write_index(folder: Path, found: Iterable[Committed], disk: Disk) -> None:
     if (kind is None and not checkpoints) or (kind == "file" and disk.read(place) == content):
         return
     replace_file(place, content, disk)
-
-
-def replace_file(place: Path, content: bytes, disk: Disk) -> None:
-    """Write a file so that its name always stands for the whole old or the whole new content.
-
-    Raises:
-        OSError: the file system refused; the old content is there.
-    """
-    staging = beside(place, "staging")
-    try:
-        disk.write(staging, content)
-        disk.sync_file(staging)
-        disk.rename(staging, place)
-        disk.sync_folder(place.parent)
-    except OSError:
-        with suppress(OSError):
-            disk.remove_tree(staging)
-        raise

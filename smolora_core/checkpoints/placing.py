@@ -13,11 +13,11 @@ from typing import Literal
 
 import attrs
 
-from smolora_core.checkpoints.disk import Disk, Entry
+from smolora_core.checkpoints.disk import DISK, Disk, Entry
 from smolora_core.checkpoints.manifest import Manifest, read, surplus
 from smolora_core.errors import CheckpointError
 
-__all__ = ["Leftover", "beside", "discard", "is_ours", "left_behind", "name_of", "publish", "step_of"]
+__all__ = ["Leftover", "beside", "discard", "is_ours", "left_behind", "name_of", "publish", "replace_file", "step_of"]
 
 _CHECKPOINT = re.compile(r"checkpoint-(0|[1-9][0-9]*)")
 # What a run commits may be put back; of a file of its own only an unfinished new content can be left.
@@ -133,3 +133,21 @@ def discard(places: list[Path], disk: Disk) -> None:
         disk.sync_folder(trash[0].parent)
     for name in trash:
         disk.remove_tree(name)
+
+
+def replace_file(place: Path, content: bytes, disk: Disk = DISK) -> None:
+    """Write a file so that its name always stands for the whole old or the whole new content.
+
+    Raises:
+        OSError: the file system refused; the old content is there.
+    """
+    staging = beside(place, "staging")
+    try:
+        disk.write(staging, content)
+        disk.sync_file(staging)
+        disk.rename(staging, place)
+        disk.sync_folder(place.parent)
+    except OSError:
+        with suppress(OSError):
+            disk.remove_tree(staging)
+        raise

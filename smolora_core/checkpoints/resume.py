@@ -5,7 +5,7 @@ from typing import Any, get_args, get_origin
 
 import attrs
 
-from smolora_core.config.continuity import Change, changes
+from smolora_core.config.continuity import Change, changes, leaves
 from smolora_core.config.model import RunConfig, Selection
 from smolora_core.errors import ConfigError, Problem, nearest
 
@@ -53,8 +53,10 @@ def compare_config(
         ConfigError: a key that decides what is learned has another value, or an override names no key.
     """
     found = changes(saved, config)
-    known = {change.key for change in found} | set(_keys(config))
-    _refuse_unknown((key for key in overrides if not any(_covers(key, name) for name in known)), known)
+    known = {change.key for change in found} | dict(leaves(config)).keys()
+    # One that holds nothing is a key all the same.
+    named = (key for key in overrides if key in dict(_declared(RunConfig)) or any(_covers(key, name) for name in known))
+    _refuse_unknown({*overrides} - {*named}, known)
     refused = [each for each in found if each.continuity == "exact" and not any(_covers(key, each.key) for key in overrides)]
     if refused:
         raise ConfigError.of(_refusal(change, where(change.key)) for change in refused)
@@ -115,10 +117,3 @@ def _declared(section: type, prefix: str = "") -> Iterator[tuple[str, bool]]:
 
 def _covers(key: str, name: str) -> bool:
     return name == key or name.startswith(f"{key}.")
-
-
-def _keys(config: Mapping[str, Any], prefix: str = "") -> list[str]:
-    found = []
-    for name, value in config.items():
-        found += _keys(value, f"{prefix}{name}.") if isinstance(value, Mapping) and value else [f"{prefix}{name}"]
-    return found

@@ -11,7 +11,7 @@ from smolora_core.checkpoints.staging import Checkpoint
 from smolora_core.checkpoints.store import Store
 from smolora_core.components import Writer
 from smolora_core.errors import CheckpointError
-from smolora_core.plugins.loading import describe
+from smolora_core.plugins.loading import describe_whole
 
 __all__ = ["Saver"]
 
@@ -53,7 +53,7 @@ class Saver:
             self._failed += 1
             if self.rule == "stop" or self._failed == _FAILED_IN_A_ROW:
                 raise
-            text = " ".join([describe(error), *getattr(error, "__notes__", ())])
+            text = describe_whole(error)
             self.emit("warning", text=f"{text}; training goes on, and stops if the next checkpoint cannot be written either")
             return
         self._failed = 0

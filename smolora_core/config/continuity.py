@@ -12,7 +12,7 @@ import attrs
 
 from smolora_core.config.secrets import same
 
-__all__ = ["Change", "Continuity", "changes", "continuity_of"]
+__all__ = ["Change", "Continuity", "changes", "continuity_of", "leaves"]
 
 Continuity = Literal["exact", "content", "schedule", "free"]
 
@@ -94,7 +94,7 @@ def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Change]:
         old: of the run to continue; what another version had besides is free.
         new: of the run that continues it.
     """
-    before, after = dict(_leaves(old)), dict(_leaves(new))
+    before, after = dict(leaves(old)), dict(leaves(new))
     changed = [key for key in dict.fromkeys((*before, *after)) if not same(key, before.get(key), after.get(key))]
     return [
         Change(key, before.get(key), after.get(key), continuity_of(key) if key in after else _KEYS.get(_entry(key), "free"))
@@ -109,10 +109,11 @@ def _entry(key: str) -> str:
     return key
 
 
-def _leaves(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def leaves(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the keys and values of nested mappings, a key as its path; a mapping that is empty has none."""
     for name, inner in value.items():
         if isinstance(inner, Mapping):
-            yield from _leaves(inner, f"{prefix}{name}.")
+            yield from leaves(inner, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", list(inner) if isinstance(inner, Sequence) and not isinstance(inner, str) else inner
 

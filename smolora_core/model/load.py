@@ -17,7 +17,7 @@ from smolora_core.model.device import Precision, choose_dtype
 from smolora_core.model.header import is_folder
 from smolora_core.model.quantised import leave_out, unquantisable
 
-__all__ = ["Base", "load_base", "load_tokenizer", "padding_id", "read_config", "source_of"]
+__all__ = ["Base", "load_base", "load_tokenizer", "padding_id", "precision_of", "read_config", "source_of"]
 
 
 @attrs.frozen
@@ -63,6 +63,14 @@ def padding_id(tokenizer: Any) -> int:
     return next(int(token) for token in known if token is not None)
 
 
+def precision_of(model: ModelConfig, device: torch.device, config: Any) -> Precision:
+    """Choose the number format of a base by the shapes that its transformers config names."""
+    text = config.get_text_config()
+    hidden = getattr(text, "hidden_size", None) or 512
+    inner = getattr(text, "intermediate_size", None) or 4 * hidden
+    return choose_dtype(model.dtype, device, hidden, inner)
+
+
 def load_base(
     model: ModelConfig,
     task: Task,
@@ -86,10 +94,7 @@ def load_base(
     Raises:
         ModelLoadError: the weights cannot be loaded, or some of them are missing.
     """
-    text = config.get_text_config()
-    hidden = getattr(text, "hidden_size", None) or 512
-    inner = getattr(text, "intermediate_size", None) or 4 * hidden
-    precision = choose_dtype(model.dtype, device, hidden, inner)
+    precision = precision_of(model, device, config)
     auto = getattr(transformers, task.model_class)
     arguments = {"dtype": precision.dtype, "output_loading_info": True, **(changes or {}), **(extra or {})}
     if task.new_head:

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from smolora_core.config import LoRAConfig
-from smolora_core.config.foreign import declared_fields
-from smolora_core.errors import ConfigError, Problem, SmoLoRAError, nearest
+from smolora_core.config.foreign import unknown_fields
+from smolora_core.errors import ConfigError, Problem, SmoLoRAError
 from smolora_core.model.targets import TargetChoice, choose_targets, is_name, matched, not_found
 from smolora_core.plugins import Registry
 
@@ -106,19 +106,8 @@ def peft_arguments(lora: LoRAConfig) -> dict[str, Any]:
 
 def unknown_options(extra: Mapping[str, Any], where: str) -> list[Problem]:
     """Check `lora.extra` without importing PEFT: names must exist, have an effect here, and no key of their own."""
-    problems = []
-    for name in extra:
-        if name in _OWN_KEYS:
-            problems.append(Problem(f"{name!r} has a key of its own", where=where, hint=f"set {_OWN_KEYS[name]}"))
-        elif name in _NO_EFFECT:
-            problems.append(Problem(f"{name!r} cannot be used here", where=where, hint=_NO_EFFECT[name]))
-        elif name not in _known():
-            problems.append(Problem(f"peft.LoraConfig has no {name!r}", where=where, hint=nearest(name, _known())))
-    return problems
-
-
-def _known() -> frozenset[str]:
-    return declared_fields("peft", "tuners/lora/config.py", "LoraConfig")
+    unusable = {name: ("cannot be used here", hint) for name, hint in _NO_EFFECT.items()}
+    return unknown_fields(extra, where, "peft", "tuners/lora/config.py", "LoraConfig", own=_OWN_KEYS, unusable=unusable)
 
 
 def _in_layers(lora: LoRAConfig, modules: tuple[str, ...], where: str) -> list[str]:

@@ -62,6 +62,11 @@ def describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
+def describe_whole(error: BaseException) -> str:
+    """Say an exception as `describe` does, with its notes."""
+    return " ".join([describe(error), *getattr(error, "__notes__", ())])
+
+
 def build(chosen: Registered, options: Any = None) -> Any:
     """Import a component's implementation and bind its options.
 

@@ -14,8 +14,7 @@ import attrs
 import jinja2
 import yaml
 
-from smolora_core.checkpoints.disk import DISK
-from smolora_core.checkpoints.index import replace_file
+from smolora_core.checkpoints.placing import replace_file
 from smolora_core.errors import ConfigError, nearest
 from smolora_core.report.chart import draw
 from smolora_core.report.events import Event, read_events, without_repeats
@@ -62,7 +61,7 @@ def write_page(run: Path) -> Path:
         raise ConfigError(f"no run in {str(run)!r} ({_EVENTS}: {error.strerror})", hint=hint) from error
     page = run / "report.html"
     # Half a surrogate, as in the name of a file that is not UTF-8, is shown as the escape it has in events.jsonl.
-    replace_file(page, _render(run, events).encode("utf-8", errors="backslashreplace"), DISK)
+    replace_file(page, _render(run, events).encode("utf-8", errors="backslashreplace"))
     return page
 
 

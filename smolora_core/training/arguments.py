@@ -7,8 +7,8 @@ from typing import Any
 import attrs
 
 from smolora_core.config import RunConfig, TrainingSection
-from smolora_core.config.foreign import declared_fields
-from smolora_core.errors import ConfigError, Problem, nearest
+from smolora_core.config.foreign import unknown_fields
+from smolora_core.errors import ConfigError, Problem
 
 __all__ = ["endless", "make_arguments", "unknown_arguments"]
 
@@ -100,16 +100,9 @@ def make_arguments(config: RunConfig, folder: Path, device: Any, *, evaluates: b
 
 def unknown_arguments(extra: Mapping[str, Any], where: str) -> list[Problem]:
     """Check `training.extra` without importing transformers: names must exist, have an effect here, and no key of their own."""
-    problems = []
-    for name in extra:
-        if name in _OWN_KEYS:
-            problems.append(Problem(f"{name!r} has a key of its own", where=where, hint=f"set {_OWN_KEYS[name]}"))
-        elif name in _NO_EFFECT:
-            problems.append(Problem(f"{name!r} has no effect here", where=where, hint=_NO_EFFECT[name]))
-        elif name not in _known():
-            hint = _RENAMED.get(name) or nearest(name, _known())
-            problems.append(Problem(f"transformers.TrainingArguments has no {name!r}", where=where, hint=hint))
-    return problems
+    unusable = {name: ("has no effect here", hint) for name, hint in _NO_EFFECT.items()}
+    source = ("transformers", "training_args.py", "TrainingArguments")
+    return unknown_fields(extra, where, *source, own=_OWN_KEYS, unusable=unusable, renamed=_RENAMED)
 
 
 def endless(config: RunConfig, where: str) -> list[Problem]:
@@ -122,7 +115,3 @@ def endless(config: RunConfig, where: str) -> list[Problem]:
         what = "rows that are streamed cannot be shared among dataloader workers, which would change their order"
         problems.append(Problem(what, where=where, hint="set data.num_proc instead"))
     return problems
-
-
-def _known() -> frozenset[str]:
-    return declared_fields("transformers", "training_args.py", "TrainingArguments")
