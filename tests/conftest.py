@@ -1,6 +1,8 @@
 """What every test gets: no network, and nothing of the settings of the machine it runs on."""
 
 import os
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,16 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 def _no_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     monkeypatch.delenv("SMOLORA_DISABLE_PLUGINS", raising=False)
     monkeypatch.setenv("SMOLORA_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture(autouse=True)
+def _signals_as_a_person_has_them() -> Iterator[None]:
+    """A suite in a shell's background ignores SIGINT, one under nohup SIGHUP, and their children would too."""
+    defaults = {signal.SIGINT: signal.default_int_handler, signal.SIGHUP: signal.SIG_DFL}
+    before = {each: signal.signal(each, default) for each, default in defaults.items()}
+    yield
+    for each, handler in before.items():
+        signal.signal(each, handler)
 
 
 @pytest.fixture(scope="session")

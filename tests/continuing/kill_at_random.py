@@ -7,16 +7,19 @@ training. What a run has acknowledged are the checkpoints that its events tell o
 """
 
 import argparse
+import faulthandler
 import importlib
 import json
 import os
 import random
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 
 import transformers
+from tqdm import tqdm
 
 import smolora_core
 from smolora_core.checkpoints.lock import run_id_of
@@ -25,8 +28,10 @@ from smolora_core.plugins import PluginManager
 from smolora_core.report.events import read_events
 from tests.continuing.conftest import config_of
 
-LONGEST = 0.5
+LONGEST = 0.3
 """Seconds that a run lives at most, counted from an event."""
+PATIENCE = 120
+"""Seconds within which that event comes."""
 
 
 def main() -> None:
@@ -54,11 +59,13 @@ def main() -> None:
     for kill in range(given.kills):
         process = start(config, given.folder.with_name("output.txt"))
         # Some die while they are set up, most of them while they train.
-        awaited, seen = draw.choice(["", *3 * ['"event": "targets"']]), content(given.folder)
-        until, lifetime = float("inf"), draw.uniform(0, LONGEST)
+        awaited, seen = draw.choice(["", '"event": "targets"', *2 * ['"event": "checkpoint"']]), content(given.folder)
+        lifetime, until, given_up = draw.uniform(0, LONGEST), float("inf"), time.monotonic() + PATIENCE
         while time.monotonic() < until:
             if until == float("inf") and news(given.folder, seen, awaited):
                 until = time.monotonic() + lifetime
+            elif until == float("inf") and time.monotonic() > given_up:
+                os.kill(process, signal.SIGABRT)
             if os.waitpid(process, os.WNOHANG) != (0, 0):
                 sys.exit(f"run {kill} ended by itself:\n{given.folder.with_name('output.txt').read_text()[-3000:]}")
             time.sleep(0.01)
@@ -95,6 +102,10 @@ def start(config: dict[str, object], output: Path) -> int:
             with output.open("w") as stream:
                 os.dup2(stream.fileno(), 1)
                 os.dup2(stream.fileno(), 2)
+                # A process that gets stuck says where.
+                faulthandler.enable()
+                # The lock of progress bars is one for all forks, and would stay taken when one is killed with it.
+                tqdm.set_lock(threading.RLock())
                 smolora_core.train(config, resume="auto")
                 status = 0
         except BaseException:
