@@ -1,8 +1,8 @@
 """Attention of documents that lie one behind the other in a row, each to itself.
 
 A row without padding holds the sequences of a micro-batch end to end. Its attention is computed document by document, as
-plain products of small matrices: on a processor that is several times as fast as the fused kernel, whose backward pass is
-slow on short documents. It enters a model through transformers' registry of attention functions, and a model that has it
+plain products of small matrices: on a processor that is two to four times as fast as the fused kernel, whose backward pass is
+slow. It enters a model through transformers' registry of attention functions, and a model that has it
 still computes every other input as before.
 """
 
@@ -11,6 +11,7 @@ from contextvars import ContextVar
 from itertools import pairwise
 from typing import Any, cast
 
+import attrs
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -21,8 +22,10 @@ from transformers.masking_utils import sdpa_mask
 __all__ = ["document_attention", "use_document_attention"]
 
 _NAME = "smolora_documents"
-# Beyond this the fused kernel wins, whose memory does not grow with the square of the length.
-_LONG = 320
+# Tokens of a document whose queries are one block, and of a block of a longer one.
+_WHOLE, _BLOCK = 240, 128
+# Tokens of a document whose probabilities, the square of its length, are kept for the way back.
+_KEPT = 512
 _REFUSED = ("softcap", "s_aux", "position_bias", "cache")
 
 _apart: ContextVar[bool] = ContextVar("_apart", default=False)
@@ -95,34 +98,18 @@ def _attention(
         raise NotImplementedError("attention to later tokens")
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
     bounds = cu_seq_lens_q.tolist()
-    plain = query.device.type == "cpu" and not dropout
+    longest = max(after - before for before, after in pairwise(bounds))
+    window = sliding_window if sliding_window is not None and sliding_window < longest else None
+    if query.device.type == "cpu" and not dropout:
+        return document_attention(query[0], key[0], value[0], bounds, scaling, window)[None], None
+    options: dict[str, Any] = {"dropout_p": dropout, "scale": scaling, "enable_gqa": key.shape[1] != query.shape[1]}
     parts = []
-    for start, end, short in _runs(bounds, _LONG if plain else 0):
-        part = bounds[start : end + 1]
-        q, k, v = (each[0, :, part[0] : part[-1]] for each in (query, key, value))
-        longest = max(after - before for before, after in pairwise(part))
-        window = sliding_window if sliding_window is not None and sliding_window < longest else None
-        if short:
-            parts.append(document_attention(q, k, v, [each - part[0] for each in part], scaling, window))
-        else:
-            mask = None if window is None else ~_hidden(longest, window, query.device)
-            options: dict[str, Any] = {"dropout_p": dropout, "scale": scaling, "enable_gqa": len(k) != len(q)}
-            fused = F.scaled_dot_product_attention(q[None], k[None], v[None], attn_mask=mask, is_causal=mask is None, **options)
-            parts.append(fused[0].transpose(0, 1))
-    return (parts[0] if len(parts) == 1 else torch.cat(parts))[None], None
-
-
-def _runs(bounds: Sequence[int], limit: int) -> Iterator[tuple[int, int, bool]]:
-    """Part documents into runs of short ones and single long ones: the first, the one after the last, and which it is."""
-    start = 0
-    for at, (begin, end) in enumerate(pairwise(bounds)):
-        if end - begin > limit:
-            if at > start:
-                yield start, at, True
-            yield at, at + 1, False
-            start = at + 1
-    if start < len(bounds) - 1:
-        yield start, len(bounds) - 1, True
+    for start, end in pairwise(bounds):
+        q, k, v = (each[:, :, start:end] for each in (query, key, value))
+        mask = None if window is None else _seen(end - start, window, query.device)
+        fused = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None, **options)
+        parts.append(fused.transpose(1, 2))
+    return torch.cat(parts, 1), None
 
 
 def _mask(*arguments: Any, **named: Any) -> Any:
@@ -138,54 +125,101 @@ def _end(*arguments: Any) -> None:
     _apart.set(False)
 
 
-def _hidden(length: int, window: int | None, device: torch.device) -> Tensor:
-    """Say which tokens (columns) a token (row) does not see."""
-    hidden = torch.ones(length, length, dtype=torch.bool, device=device).triu(1)
-    if window is not None:
-        hidden |= torch.ones(length, length, dtype=torch.bool, device=device).tril(-window)
-    return hidden
+def _seen(length: int, window: int, device: torch.device) -> Tensor:
+    """Say which tokens (columns) a token (row) sees."""
+    before = torch.arange(length, device=device)[:, None] - torch.arange(length, device=device)
+    return (before >= 0) & (before < window)
 
 
 class _Documents(torch.autograd.Function):
-    """Grouped-query attention by batched products: the queries of a group are rows of one matrix."""
+    """Grouped-query attention by batched products, a block of queries at a time: those of a group are rows of one matrix."""
 
     @staticmethod
     def forward(
         ctx: Any, query: Tensor, key: Tensor, value: Tensor, bounds: tuple[int, ...], scaling: float, window: int | None
     ) -> Tensor:
-        hidden = _biases(query.device, bounds, window)
+        blocks = list(_blocks(bounds, window))
+        bias = _bias(blocks, window, query.device)
         output = query.new_empty(query.shape[1], query.shape[0], value.shape[-1])
         kept = []
-        for part in _spans(bounds):
-            weights = _probabilities(query[:, part], key[:, part], hidden, scaling)
-            seen = torch.bmm(_grouped(weights, len(key)), value[:, part])
-            output[part] = seen.view(len(query), -1, value.shape[-1]).transpose(0, 1)
-            kept.append(weights)
-        ctx.save_for_backward(query, key, value, *kept)
-        ctx.bounds, ctx.scaling = bounds, scaling
+        for block in blocks:
+            weights = _probabilities(query, key, block, bias, scaling)
+            seen = torch.bmm(weights, value[:, block.seen])
+            output[block.rows] = _ungrouped(seen, len(query)).transpose(0, 1)
+            if block.keep:
+                kept.append(weights)
+        ctx.save_for_backward(query, key, value, bias, *kept)
+        ctx.blocks, ctx.scaling = blocks, scaling
         return output
 
     @staticmethod
     def backward(ctx: Any, *outputs: Tensor) -> tuple[Tensor | None, ...]:
-        query, key, value, *kept = ctx.saved_tensors
-        given, groups, scaling = outputs[0], len(key), ctx.scaling
-        # Laid out as the projections' outputs were, so that what follows needs no copy.
-        d_query, d_key, d_value = (each.new_empty(each.shape[1], each.shape[0], each.shape[2]) for each in (query, key, value))
-        for part, weights in zip(_spans(ctx.bounds), kept, strict=True):
-            q, k, v = query[:, part], key[:, part], value[:, part]
-            above = _grouped(given[part].transpose(0, 1), groups)
-            d_value[part] = torch.bmm(_grouped(weights, groups).transpose(1, 2), above).transpose(0, 1)
-            d_weights = torch.bmm(above, v.transpose(1, 2)).view_as(weights)
+        query, key, value, bias, *saved = ctx.saved_tensors
+        given, groups, scaling, kept = outputs[0], len(key), ctx.scaling, iter(saved)
+        d_query = _as_projected(query, torch.Tensor.new_empty)
+        # A key is seen from several blocks, whose shares are added up.
+        d_key, d_value = (_as_projected(each, torch.Tensor.new_zeros) for each in (key, value))
+        for block in ctx.blocks:
+            weights = next(kept) if block.keep else _probabilities(query, key, block, bias, scaling)
+            q, k, v = _grouped(query[:, block.rows], groups), key[:, block.seen], value[:, block.seen]
+            above = _grouped(given[block.rows].transpose(0, 1), groups)
+            d_value[:, block.seen] += torch.bmm(weights.transpose(1, 2), above)
+            d_weights = torch.bmm(above, v.transpose(1, 2))
             d_scores = torch._softmax_backward_data(d_weights, weights, -1, weights.dtype).mul_(scaling)
-            d_scores = _grouped(d_scores, groups)
-            d_query[part] = torch.bmm(d_scores, k).view(len(query), -1, query.shape[-1]).transpose(0, 1)
-            d_key[part] = torch.bmm(d_scores.transpose(1, 2), _grouped(q, groups)).transpose(0, 1)
-        gradients = (each.transpose(0, 1) for each in (d_query, d_key, d_value))
-        return (*gradients, None, None, None)
+            d_query[:, block.rows] = _ungrouped(torch.bmm(d_scores, k), len(query))
+            d_key[:, block.seen] += torch.bmm(d_scores.transpose(1, 2), q)
+        return d_query, d_key, d_value, None, None, None
 
 
-def _spans(bounds: Sequence[int]) -> Iterator[slice]:
-    return (slice(start, end) for start, end in pairwise(bounds) if end > start)
+@attrs.frozen
+class _Block:
+    """Queries that are computed together.
+
+    Attributes:
+        rows: the queries.
+        seen: the keys up to the last of them, from the first that any of them sees.
+        keep: whether their probabilities are kept for the way back, or computed again.
+    """
+
+    rows: slice
+    seen: slice
+    keep: bool
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.rows.stop - self.rows.start, self.seen.stop - self.seen.start
+
+
+def _blocks(bounds: Sequence[int], window: int | None) -> Iterator[_Block]:
+    """Part documents into blocks of queries: half of a long one's products would be with keys that are not seen."""
+    for start, end in pairwise(bounds):
+        size = end - start if end - start <= _WHOLE else _BLOCK
+        for begin in range(start, end, size):
+            stop = min(begin + size, end)
+            first = start if window is None else max(start, begin + 1 - window)
+            yield _Block(slice(begin, stop), slice(first, stop), end - start <= _KEPT)
+
+
+def _bias(blocks: Sequence[_Block], window: int | None, device: torch.device) -> Tensor:
+    """Make what is added to scores: 0 or minus infinity, for the tallest and the widest block; others take a part.
+
+    A row sees one column more than the row above it, so that the part of `[b, n]` has its last column where the last of `b`
+    rows sees it.
+    """
+    tall, wide = (max((each.shape[side] for each in blocks), default=0) for side in (0, 1))
+    last = torch.arange(wide, wide + tall, device=device)[:, None]
+    column = torch.arange(wide + tall, device=device)
+    hidden = column > last if window is None else (column > last) | (column <= last - window)
+    return torch.zeros(hidden.shape, device=device).masked_fill_(hidden, -torch.inf)
+
+
+def _probabilities(query: Tensor, key: Tensor, block: _Block, bias: Tensor, scaling: float) -> Tensor:
+    """Compute `[K, H / K * b, n]` in the dtype of the query, by a softmax in at least float32."""
+    height, width = block.shape
+    end = bias.shape[1] - bias.shape[0] + height
+    scores = torch.bmm(_grouped(query[:, block.rows], len(key)), key[:, block.seen].transpose(1, 2))
+    wide = torch.add(bias[:height, end - width : end], _ungrouped(scores, len(query)), alpha=scaling)
+    return _grouped(torch.softmax(wide, -1).to(query.dtype), len(key))
 
 
 def _grouped(heads: Tensor, groups: int) -> Tensor:
@@ -193,15 +227,10 @@ def _grouped(heads: Tensor, groups: int) -> Tensor:
     return heads.reshape(groups, -1, heads.shape[-1])
 
 
-def _biases(device: torch.device, bounds: Sequence[int], window: int | None) -> Tensor:
-    """Make what is added to scores, for the longest document; a shorter one takes the corner."""
-    longest = max(end - start for start, end in pairwise(bounds))
-    return torch.zeros(longest, longest, device=device).masked_fill_(_hidden(longest, window, device), -torch.inf)
+def _ungrouped(stacked: Tensor, heads: int) -> Tensor:
+    return stacked.view(heads, -1, stacked.shape[-1])
 
 
-def _probabilities(query: Tensor, key: Tensor, hidden: Tensor, scaling: float) -> Tensor:
-    """Compute `[H, L, L]` in the dtype of the query, by a softmax in at least float32."""
-    length = query.shape[1]
-    scores = torch.bmm(_grouped(query, len(key)), key.transpose(1, 2)).view(len(query), length, length)
-    scores = torch.add(hidden[:length, :length], scores, alpha=scaling)
-    return torch.softmax(scores, -1).to(query.dtype)
+def _as_projected(heads: Tensor, new: Callable[..., Tensor]) -> Tensor:
+    """Make a gradient laid out as the projections' outputs were, so that what follows needs no copy."""
+    return new(heads, (heads.shape[1], heads.shape[0], heads.shape[2])).transpose(0, 1)
