@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 
 import transformers
-from tqdm import tqdm
+from tqdm.auto import tqdm as transformers_bar
 
 import smolora_core
 from smolora_core.checkpoints.lock import run_id_of
@@ -28,7 +28,7 @@ from smolora_core.plugins import PluginManager
 from smolora_core.report.events import read_events
 from tests.continuing.conftest import config_of
 
-LONGEST = 0.3
+LONGEST = 0.2
 """Seconds that a run lives at most, counted from an event."""
 PATIENCE = 120
 """Seconds within which that event comes."""
@@ -104,8 +104,9 @@ def start(config: dict[str, object], output: Path) -> int:
                 os.dup2(stream.fileno(), 2)
                 # A process that gets stuck says where.
                 faulthandler.enable()
-                # The lock of progress bars is one for all forks, and would stay taken when one is killed with it.
-                tqdm.set_lock(threading.RLock())
+                # A lock of progress bars is one for all forks, and would stay taken when one is killed with it.
+                for kind in (each for each in transformers_bar.__mro__ if hasattr(each, "set_lock")):
+                    kind.set_lock(threading.RLock())
                 smolora_core.train(config, resume="auto")
                 status = 0
         except BaseException:

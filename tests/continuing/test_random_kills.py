@@ -9,6 +9,8 @@ import pytest
 
 
 @pytest.mark.slow
+# It notices itself that a run gets stuck.
+@pytest.mark.timeout(1200)
 def test_a_hundred_kills_lose_nothing(llama, rows, tmp_path):
     kills = int(os.environ.get("SMOLORA_KILLS", "100"))
     command = [sys.executable, "-m", "tests.continuing.kill_at_random", llama, rows, tmp_path / "run", "--kills", str(kills)]

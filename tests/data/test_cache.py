@@ -18,14 +18,19 @@ from smolora_core.data.parts import Part
 from smolora_core.errors import DatasetError
 
 PROGRAM = """
-import json, sys
+import json, os, sys
 from smolora_core import train
 values = json.load(open("config.json"))
 if len(sys.argv) > 1:
     values["data"]["preprocessors"] = [dict(values["data"]["preprocessors"][0], **json.loads(sys.argv[1]))]
-said = {}
-train(values, listener=lambda event: said.update(event.values) if event.kind == "data" else None)
-print(json.dumps(said["cached"]))
+
+def listen(event):
+    if event.kind == "data":
+        print(json.dumps(event.values["cached"]), flush=True)
+        # The rows are there, and nothing else is of interest.
+        os._exit(0)
+
+train(values, listener=listen)
 """
 
 PLUGIN = """
