@@ -41,7 +41,10 @@ class TrainingConfig(TrainingSection):
 
         values = attrs.asdict(self, recurse=False)
         # TRL has nothing like them.
-        del values["batching"], values["fast_kernels"]
+        for name in ("batching", "fast_kernels", "effective_batch_size", "max_tokens_per_batch"):
+            del values[name]
+        if values["per_device_train_batch_size"] == "auto":
+            raise ConfigError("training.per_device_train_batch_size is auto, which TRL does not know", hint="set a number")
         further = {**values.pop("extra"), **extra}
         # TRL turns bfloat16 on by itself and then refuses machines without it.
         cpu = not (torch.cuda.is_available() or torch.backends.mps.is_available())

@@ -195,6 +195,9 @@ class MemoryStrategy(Component):
     Attributes:
         devices: device types it helps on: `cpu`, `cuda`, `mps`.
         default: whether `memory: auto` switches it on there.
+        lossy: whether what is learned is other than without it, as over quantised weights; a run that is continued must then
+            have it with the same options.
+        variants: options that stand for other trade-offs than the default ones, for `smolora plan` to try as well.
     """
 
     noun: ClassVar[str] = "memory strategy"
@@ -202,6 +205,8 @@ class MemoryStrategy(Component):
 
     devices: tuple[str, ...] = attrs.field(converter=_tuple, validator=_are_names)
     default: bool = False
+    lossy: bool = False
+    variants: tuple[Mapping[str, Any], ...] = attrs.field(default=(), converter=tuple, hash=False)
 
 
 @attrs.frozen(kw_only=True)

@@ -19,7 +19,7 @@ from smolora_core.model.options import targets_of, unknown_options
 from smolora_core.plugins import PluginManager
 from smolora_core.plugins.choosing import Choices, choose_components
 from smolora_core.run_folder import locate
-from smolora_core.training.arguments import endless, unknown_arguments
+from smolora_core.training.arguments import endless, sized_twice, unknown_arguments
 
 __all__ = ["preflight"]
 
@@ -62,6 +62,7 @@ def preflight(resolved: Resolved, plugins: PluginManager) -> dict[str, str]:
     problems += unknown_arguments(config.training.extra, resolved.where("training.extra"))
     problems += unknown_options(config.lora.extra, resolved.where("lora.extra"))
     problems += endless(config, resolved.where("data.streaming"))
+    problems += sized_twice(config, resolved.where("training.per_device_train_batch_size"))
     for origin, offered in plugins.tell("smolora_check_config", config=config):
         for problem in offered if isinstance(offered, Iterable) else [offered]:
             if isinstance(problem, Problem):

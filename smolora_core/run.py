@@ -31,7 +31,9 @@ from smolora_core.settle import Settled, settle
 from smolora_core.stages import account, adapt, audit, configure, measured_dtype
 from smolora_core.training.arguments import make_arguments
 from smolora_core.training.collator import Collator
+from smolora_core.training.failures import failing_at
 from smolora_core.training.memory import build_strategies
+from smolora_core.training.oom import is_out_of_memory, out_of_memory
 from smolora_core.training.profiling import profile_run
 from smolora_core.training.ranks import Ranks
 from smolora_core.training.signals import Interrupted
@@ -122,6 +124,7 @@ def _work(settled: Settled, run: Run, rows: Any, opened: Opened, continuation: C
     # What transformers or a strategy refuses is refused before any row is read.
     arguments = make_arguments(config, run.folder, run.device, evaluates=config.data.eval is not None)
     strategies = build_strategies(choices.memory, run, resolved.where)
+    continuation.content("memory", strategies.lossy)
     tokenizer = load_tokenizer(config.model, resolved.where("model.path"))
     continuation.content("model.path", model_digest(config.model.path, settled.base_config))
     with ranks.leader_first():
@@ -161,6 +164,8 @@ def _work(settled: Settled, run: Run, rows: Any, opened: Opened, continuation: C
         outcome = _train(prepared, adapted)
     except BaseException as error:
         afterwards(run, error, strategies.run_finished)
+        if is_out_of_memory(error) and not isinstance(error, SmoLoRAError):
+            raise out_of_memory("outside of a micro-batch", strategies.remedies(smaller_batch=False)) from error
         raise
     afterwards(run, None, strategies.run_finished)
     return outcome
@@ -187,7 +192,8 @@ def _run(prepared: Prepared, adapted: Adapted, save: Saver, trainer: SmoLoRATrai
             run.emit("note", text=text)
     elif sides.held_out:
         trainer.evaluate_now()
-    with profile_run(run.folder / "profile.pstats", run.emit) if config.debug.profile_training else nullcontext():
+    profiled = profile_run(run.folder / "profile.pstats", run.emit) if config.debug.profile_training else nullcontext()
+    with profiled, failing_at(lambda: trainer.state.global_step):
         result = trainer.train(resume_from=resumed_from.place if resumed_from else None)
     step = trainer.state.global_step
     if trainer.stopped_by is not None:

@@ -112,7 +112,10 @@ def audit(run: Run, settled: Settled, train: Prepared, collate: Collator, tokeni
     """Look at what the batches will train, before anything is trained: whether the model learns to write, and to stop."""
     if not task_of(settled).writes:
         return
-    size = run.config.training.per_device_train_batch_size
+    training = run.config.training
+    size = training.per_device_train_batch_size
+    # How many rows fit is not known before there is a model.
+    size = training.effective_batch_size if size == "auto" else size
     found = audit_labels(train.some(_AUDITED), collate, tokenizer, size, train.prompts)
     run.emit("labels", **attrs.asdict(found))
     for text in found.warnings():

@@ -77,6 +77,12 @@ class Continuation:
         found = self.checkpoint and self.checkpoint.manifest.facts.get("dtype")
         return str(found) if found else None
 
+    @property
+    def micro_batch(self) -> int | None:
+        """The rows that a micro-batch had where they were found by trying, which might now find another number."""
+        found = self.checkpoint and self.checkpoint.manifest.facts.get("micro_batch")
+        return int(found) if found else None
+
     def news(self) -> list[str]:
         """Give what was said since the last time."""
         said, self.said = self.said, []

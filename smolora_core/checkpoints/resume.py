@@ -18,6 +18,7 @@ _CONTENT = {
     "data.chat_template": "the chat template",
     "task": "the code of the task",
     "loss": "the code of the loss",
+    "memory": "what memory strategies make of the model",
 }
 
 

@@ -51,6 +51,12 @@ def make_app() -> App:
         help="Find every problem of a config in an instant.",
         help_epilogue=_SETTINGS,
     )
+    app.command(
+        "smolora_core.cli.plan:plan",
+        name="plan",
+        help="Say what would run and how much memory it takes.",
+        help_epilogue=_SETTINGS,
+    )
     app.command("smolora_core.cli.generate:generate", name="generate", help="Continue a prompt with a trained adapter.")
     app.command("smolora_core.cli.report:report", name="report", help="Write the page of a run anew.")
     app.command("smolora_core.cli.components:components", name="components", help="List what plugins offer.")

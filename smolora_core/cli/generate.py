@@ -5,6 +5,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from smolora_core.cli.heavy import heavy_imports
+
 __all__ = ["generate"]
 
 
@@ -39,9 +41,10 @@ def generate(
     check_options(max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, seed=seed)
     check_device(device)
     check_prompt(prompt)
-    from smolora_core.inference.generate import load_adapter
-    from smolora_core.inference.predict import predicts
-    from smolora_core.report.terminal import silence_libraries
+    with heavy_imports():
+        from smolora_core.inference.generate import load_adapter
+        from smolora_core.inference.predict import predicts
+        from smolora_core.report.terminal import silence_libraries
 
     silence_libraries()
     loaded = load_adapter(adapter, device)

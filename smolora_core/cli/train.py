@@ -6,6 +6,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from smolora_core.cli.heavy import heavy_imports
 from smolora_core.cli.options import PluginFlags, RunArguments, load_run
 from smolora_core.preflight import preflight
 
@@ -28,8 +29,9 @@ def train(
     resolved, manager = load_run((*run, *profile * ["--debug.profile_training=true"]), plugins)
     preflight(resolved, manager)
     # Everything that can be found out in an instant has been; from here on torch is needed.
-    from smolora_core.report.terminal import Terminal
-    from smolora_core.run import execute
+    with heavy_imports():
+        from smolora_core.report.terminal import Terminal
+        from smolora_core.run import execute
 
     # Of the processes that torchrun starts the first one speaks.
     quiet = quiet or os.environ.get("RANK", "0") != "0"

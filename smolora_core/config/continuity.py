@@ -37,6 +37,8 @@ _KEYS: Mapping[str, Continuity] = {
     "training.max_steps": "schedule",
     "training.learning_rate": "schedule",
     "training.per_device_train_batch_size": "exact",
+    "training.effective_batch_size": "exact",
+    "training.max_tokens_per_batch": "exact",
     "training.per_device_eval_batch_size": "free",
     "training.gradient_accumulation_steps": "exact",
     "training.logging_steps": "free",

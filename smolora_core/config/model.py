@@ -37,7 +37,7 @@ def _fraction(instance: object, attribute: "attrs.Attribute[Any]", value: Any) -
         raise ConfigError(f"{attribute.name} must lie between 0 and 1, is {value!r}")
 
 
-def _processes(instance: object, attribute: "attrs.Attribute[Any]", value: Any) -> None:
+def _auto_or_above_zero(instance: object, attribute: "attrs.Attribute[Any]", value: Any) -> None:
     if value != "auto" and value < 1:
         raise ConfigError(f"{attribute.name} must be auto, or above 0, is {value!r}")
 
@@ -154,7 +154,7 @@ class DataConfig:
     """Steps that rows go through, in this order."""
     streaming: bool = False
     """Whether rows are prepared while training, again in every epoch, for data that is larger than the disk."""
-    num_proc: Literal["auto"] | int = attrs.field(default="auto", validator=_processes)
+    num_proc: Literal["auto"] | int = attrs.field(default="auto", validator=_auto_or_above_zero)
     """Processes that prepare rows; auto takes one for a little data, and all processors for much."""
     cache: bool = True
     """Whether prepared rows are kept for the next run with the same data, code and settings."""
@@ -209,8 +209,12 @@ class TrainingSection:
     """Optimizer steps at most; -1 leaves it to the epochs."""
     learning_rate: float = attrs.field(default=2e-4, validator=_above(0))
     """Peak learning rate."""
-    per_device_train_batch_size: int = attrs.field(default=4, validator=_above(0))
-    """Rows in a micro-batch."""
+    per_device_train_batch_size: Literal["auto"] | int = attrs.field(default=4, validator=_auto_or_above_zero)
+    """Rows in a micro-batch; auto tries out how many fit in memory, and accumulates the rest of effective_batch_size."""
+    effective_batch_size: int = attrs.field(default=16, validator=_above(0))
+    """Rows in an optimizer step on all devices, where per_device_train_batch_size is auto."""
+    max_tokens_per_batch: int | None = attrs.field(default=None, validator=attrs.validators.optional(_above(0)))
+    """Tokens in a micro-batch at most, padding included, which then holds as many rows as fit."""
     per_device_eval_batch_size: int = attrs.field(default=8, validator=_above(0))
     """Rows in a batch when evaluating."""
     gradient_accumulation_steps: int = attrs.field(default=4, validator=_above(0))

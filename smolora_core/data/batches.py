@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["IGNORED", "concatenate", "pad", "row_of_each"]
+__all__ = ["IGNORED", "concatenate", "count_rows", "pad", "row_of_each", "split"]
 
 IGNORED = -100
 """The label of a token that nothing is learned from."""
@@ -74,3 +74,37 @@ def row_of_each(batch: Mapping[str, Tensor], positions: Tensor) -> Tensor:
     if "cu_seq_lens_q" not in batch:
         return positions[:, 0]
     return torch.searchsorted(batch["cu_seq_lens_q"][1:], positions[:, 1].to(torch.int32), right=True)
+
+
+def count_rows(batch: Mapping[str, Any]) -> int:
+    """Count the rows that were collated, padded or one behind the other."""
+    return len(batch["cu_seq_lens_q"]) - 1 if "cu_seq_lens_q" in batch else len(batch["input_ids"])
+
+
+def split(batch: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Part a micro-batch of several rows into one of its first half and one of the rest, as views."""
+    rows = count_rows(batch)
+    return _part(batch, rows, slice(0, rows // 2)), _part(batch, rows, slice(rows // 2, rows))
+
+
+def _part(batch: Mapping[str, Any], rows: int, part: slice) -> dict[str, Any]:
+    bounds = batch.get("cu_seq_lens_q")
+    if bounds is None:
+        return {name: each[part] if _has_rows(each, rows) else each for name, each in batch.items()}
+    within = bounds[part.start : part.stop + 1]
+    first, behind = int(within[0]), int(within[-1])
+    taken: dict[str, Any] = {}
+    for name, each in batch.items():
+        if name.startswith("cu_seq_lens"):
+            taken[name] = within - first
+        elif name.startswith("max_length"):
+            taken[name] = int(within.diff().max())
+        elif _has_rows(each, rows):
+            taken[name] = each[part]
+        else:
+            taken[name] = each[:, first:behind] if isinstance(each, Tensor) and each.dim() > 1 else each
+    return taken
+
+
+def _has_rows(value: Any, rows: int) -> bool:
+    return isinstance(value, Tensor) and value.dim() > 0 and len(value) == rows

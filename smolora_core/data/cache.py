@@ -17,6 +17,7 @@ import uuid
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any
 
@@ -44,12 +45,12 @@ class Kept:
 
     Attributes:
         dataset: token sequences, read from disk as they are needed.
-        digests: of each example, in order.
+        digests: of each example, in order, read from disk likewise.
         account: what was written beside them.
     """
 
     dataset: Dataset
-    digests: "array[int]"
+    digests: "memoryview[int]"
     account: Mapping[str, Any]
 
 
@@ -69,7 +70,8 @@ def read_entry(place: Path) -> Kept | None:
         # The last use, by which unused entries are told; an entry of somebody else's is used all the same.
         with suppress(OSError):
             os.utime(place)
-        digests = array("q", (place / _DIGESTS).read_bytes())
+        with (place / _DIGESTS).open("rb") as stream:
+            digests = memoryview(mmap(stream.fileno(), 0, access=ACCESS_READ)).cast("q")
         return Kept(Dataset.from_file(str(place / _ROWS)), digests, account)
     except (OSError, ValueError, LookupError, TypeError, ArrowException):
         return None
@@ -121,20 +123,18 @@ def _publish(staging: Path, place: Path) -> Kept | None:
 
 
 def _write_parts(staging: Path, parts: Iterable[Part], place: Path) -> None:
-    digests = array("q")
     with ExitStack() as stack:
         with _writing(place):
             sink = stack.enter_context(OSFile(str(staging / _ROWS), "wb"))
+            digests = stack.enter_context((staging / _DIGESTS).open("wb"))
         writer = None
         for part in parts:
-            digests.extend(part.digests)
-            if part.table is None:
-                continue
             with _writing(place):
-                writer = writer or stack.enter_context(new_stream(sink, part.table.schema))
-                writer.write_table(part.table)
-    with _writing(place):
-        (staging / _DIGESTS).write_bytes(digests.tobytes())
+                array("q", part.digests).tofile(digests)
+                digests.flush()
+                if part.table is not None:
+                    writer = writer or stack.enter_context(new_stream(sink, part.table.schema))
+                    writer.write_table(part.table)
 
 
 @contextmanager

@@ -9,12 +9,12 @@ from typing import Any
 
 import transformers
 from peft import PeftModel
-from safetensors import SafetensorError
 
 from smolora_core.checkpoints.store import MANIFEST
-from smolora_core.errors import ModelLoadError
+from smolora_core.errors import ModelLoadError, SmoLoRAError
 from smolora_core.inference.manifest import verify
 from smolora_core.model.header import base_of_adapter
+from smolora_core.model.load import first_line
 from smolora_core.model.whole import is_inside
 
 __all__ = ["load_folder"]
@@ -99,6 +99,7 @@ def _naming(path: str | Path) -> Iterator[None]:
     """Let errors of what is loaded name it."""
     try:
         yield
-    except (OSError, ValueError, KeyError, TypeError, ImportError, RuntimeError, SafetensorError) as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ModelLoadError(f"cannot load {str(path)!r} ({first})") from error
+    except (SmoLoRAError, MemoryError):
+        raise
+    except Exception as error:  # loading fails in many ways that share no base class
+        raise ModelLoadError(f"cannot load {str(path)!r} ({first_line(error)})") from error

@@ -44,7 +44,7 @@ def check_prompt(prompt: Any) -> None:
     try:
         prompt.encode()
     except UnicodeEncodeError as error:
-        raise ConfigError(f"a prompt is not UTF-8, at character {error.start + 1}", hint="give it as UTF-8") from None
+        raise ConfigError(f"a prompt is not UTF-8, at character {error.start + 1}", hint="give it as UTF-8") from error
 
 
 def _problems(max_new_tokens: Any, temperature: Any, top_p: Any, seed: Any) -> Iterator[Problem]:

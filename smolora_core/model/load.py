@@ -1,14 +1,13 @@
 """Load a base model and its tokenizer."""
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import attrs
 import torch
 import transformers
-from safetensors import SafetensorError
 
 from smolora_core.components import Task
 from smolora_core.config import ModelConfig
@@ -17,7 +16,17 @@ from smolora_core.model.device import Precision, choose_dtype
 from smolora_core.model.header import is_folder
 from smolora_core.model.quantised import leave_out, unquantisable
 
-__all__ = ["Base", "load_base", "load_tokenizer", "padding_id", "precision_of", "read_config", "source_of"]
+__all__ = [
+    "Base",
+    "first_line",
+    "heads_of",
+    "load_base",
+    "load_tokenizer",
+    "padding_id",
+    "precision_of",
+    "read_config",
+    "source_of",
+]
 
 
 @attrs.frozen
@@ -106,7 +115,7 @@ def load_base(
         if name := unquantisable(auto, config):
             raise ModelLoadError(f"the layers of {name} are Conv1D, which nothing quantises", hint="choose another base model")
     loaded, new = _load(model, auto, seed, arguments)
-    if quantisation and task.new_head and leave_out(quantisation, loaded, {*_owners(new), *_after_the_base(loaded)}):
+    if quantisation and task.new_head and leave_out(quantisation, loaded, {*_owners(new), *heads_of(loaded)}):
         loaded, new = _load(model, auto, seed, arguments)
     owners = _owners(new)
     if missing := sorted(key for key in new if not task.new_head or not _may_be_head(loaded, key.rpartition(".")[0])):
@@ -114,7 +123,7 @@ def load_base(
             f"{model.path} has no weights for {len(missing)} tensors, {missing[0]!r} among them",
             hint=f"is it a {task.name} model?",
         )
-    heads = tuple(sorted(owners.union(_after_the_base(loaded)))) if task.new_head else ()
+    heads = tuple(sorted(owners.union(heads_of(loaded)))) if task.new_head else ()
     loaded.requires_grad_(False)
     return Base(loaded if quantisation else loaded.to(device), precision, heads)
 
@@ -137,7 +146,7 @@ def _may_be_head(model: Any, module: str) -> bool:
     return not numbered and not isinstance(model.get_submodule(module), torch.nn.Embedding)
 
 
-def _after_the_base(model: Any) -> Iterable[str]:
+def heads_of(model: Any) -> Iterator[str]:
     """Name the modules with weights of their own that a task's model has besides the base."""
     trunk = f"{model.base_model_prefix}."
     for name, module in model.named_modules():
@@ -145,11 +154,18 @@ def _after_the_base(model: Any) -> Iterable[str]:
             yield name
 
 
+def first_line(error: Exception) -> str:
+    """Say what an error is about: its first line, and the second where the first only announces it."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return " ".join(lines[: 2 if lines[0].endswith(":") else 1])
+
+
 def _loading(model: ModelConfig, where: str, load: Any, **arguments: Any) -> Any:
     try:
         return load(source_of(model), revision=model.revision, trust_remote_code=model.trust_remote_code, **arguments)
-    except (OSError, ValueError, ImportError, KeyError, RuntimeError, SafetensorError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # loading fails in many ways that share no base class
         offline = " (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE") else ""
         hint = "check the folder" if is_folder(model.path) else f"a hub id needs the network{offline}"
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ModelLoadError(f"cannot load {model.path!r} ({first})", where=where, hint=hint) from error
+        raise ModelLoadError(f"cannot load {model.path!r} ({first_line(error)})", where=where, hint=hint) from error

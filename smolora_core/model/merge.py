@@ -29,6 +29,7 @@ def merge(model: Any, tokenizer: Any, folder: Path) -> Path:
     try:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Input and output embeddings are no longer tied", category=UserWarning)
+            warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
             quantised = getattr(model.get_base_model(), "is_quantized", False)
             merged = (with_plain_weights(model) if quantised else copy.deepcopy(model)).merge_and_unload(safe_merge=True)
     except ValueError as error:

@@ -61,6 +61,9 @@ def with_plain_weights(model: Any) -> Any:
     for name, module in list(base.named_modules()):
         if is_quantised(module):
             base.set_submodule(name, _plain(module, dtype))
+        elif hasattr(module, "dequantised"):
+            base.set_submodule(name, module.dequantised())
+    base.tie_weights()
     base.hf_quantizer.remove_quantization_config(base)
     made = peft.get_peft_model(base, copy.deepcopy(config))
     train_in_float32(made)

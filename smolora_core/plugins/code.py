@@ -48,9 +48,15 @@ def code_of(registered: Registered) -> str | None:
 
 @cache
 def environment() -> str:
-    """Digest what is installed: Python, and each distribution's name and version."""
-    installed = sorted(f"{each.name} {each.version}" for each in importlib.metadata.distributions())
-    return _digest([platform.python_version().encode(), *(line.encode() for line in installed)])
+    """Digest what is installed: Python, and what each distribution says of itself, its name and version among it."""
+    installed = sorted(map(_headers, importlib.metadata.distributions()))
+    return _digest([platform.python_version().encode(), *(text.encode() for text in installed)])
+
+
+def _headers(distribution: importlib.metadata.Distribution) -> str:
+    """Give the metadata as text, but for the description; to parse it for two of its lines takes many times as long."""
+    text = distribution.read_text("METADATA") or distribution.read_text("PKG-INFO") or ""
+    return text.partition("\n\n")[0]
 
 
 def package_digest(module: str) -> str:
@@ -72,7 +78,8 @@ def _files(module: str) -> set[Path]:
         seen.add(name)
         for path in _files_of(name) - found:
             found.add(path)
-            if path.suffix == ".py" and _SITES.isdisjoint(path.parts):
+            # The core imports nothing of the user's by name.
+            if path.suffix == ".py" and name != _CORE and _SITES.isdisjoint(path.parts):
                 names += _imports(path, seen)
     return found
 

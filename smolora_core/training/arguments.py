@@ -1,5 +1,6 @@
 """From a config to `transformers.TrainingArguments`."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from smolora_core.config import RunConfig, TrainingSection
 from smolora_core.config.foreign import unknown_fields
 from smolora_core.errors import ConfigError, Problem
 
-__all__ = ["endless", "make_arguments", "unknown_arguments"]
+__all__ = ["endless", "make_arguments", "sized_twice", "unknown_arguments"]
 
 _OWN_KEYS = {
     **{field.name: f"training.{field.name}" for field in attrs.fields(TrainingSection)},
@@ -49,6 +50,9 @@ _RENAMED = {
     "warmup_ratio": "write warmup_steps with a fraction below 1",
 }
 
+_NO_MODEL_YET = re.compile(r"pass a `?model")
+_QUANT = re.compile("bitsandbytes|torchao")
+
 
 def make_arguments(config: RunConfig, folder: Path, device: Any, *, evaluates: bool) -> Any:
     """Make the Trainer's arguments.
@@ -70,7 +74,8 @@ def make_arguments(config: RunConfig, folder: Path, device: Any, *, evaluates: b
         "num_train_epochs": training.num_train_epochs,
         "max_steps": training.max_steps,
         "learning_rate": training.learning_rate,
-        "per_device_train_batch_size": training.per_device_train_batch_size,
+        # One until it is known how many fit.
+        "per_device_train_batch_size": 1 if (rows := training.per_device_train_batch_size) == "auto" else rows,
         "per_device_eval_batch_size": training.per_device_eval_batch_size,
         "gradient_accumulation_steps": training.gradient_accumulation_steps,
         "logging_steps": training.logging_steps,
@@ -89,13 +94,39 @@ def make_arguments(config: RunConfig, folder: Path, device: Any, *, evaluates: b
         "report_to": "none",
         "log_level": "info" if config.debug.log_level == "DEBUG" else "error",
     }
-    if problems := [*unknown_arguments(training.extra, "training.extra:"), *endless(config, "data.streaming:")]:
+    problems = [*unknown_arguments(training.extra, "training.extra:"), *endless(config, "data.streaming:")]
+    if problems := [*problems, *sized_twice(config, "training.per_device_train_batch_size:")]:
         raise ConfigError.of(problems)
     try:
-        return transformers.TrainingArguments(**{**values, **training.extra})
+        made = transformers.TrainingArguments(**{**values, **training.extra})
     except (TypeError, ValueError, ImportError) as error:
         first = str(error).strip().splitlines()[0]
         raise ConfigError(f"transformers.TrainingArguments refuses it ({first})", where="training.extra:") from error
+    _check_optimizer(made)
+    return made
+
+
+def _check_optimizer(arguments: Any) -> None:
+    """Make an optimizer and a schedule for nothing, because Trainer would only find out when the model is loaded."""
+    import torch
+    import transformers
+
+    name = arguments.optim.value
+    try:
+        kind, options = transformers.Trainer.get_optimizer_cls_and_kwargs(arguments)
+        optimizer = kind([torch.nn.Parameter(torch.zeros(1))], **options)
+    except (ImportError, ValueError, TypeError) as error:
+        # A few look at the model too, which is not there yet.
+        if not _NO_MODEL_YET.search(str(error)):
+            hint = "pip install 'smolora[quant]'" if _QUANT.search(str(error)) else ""
+            raise ConfigError(f"the optimizer {name} cannot be made ({error})", where="training.extra:", hint=hint) from error
+        return
+    schedule, options = arguments.lr_scheduler_type, arguments.lr_scheduler_kwargs
+    try:
+        transformers.get_scheduler(schedule, optimizer, 1, 100, scheduler_specific_kwargs=options)
+    except (ValueError, TypeError) as error:
+        what = f"the schedule {getattr(schedule, 'value', schedule)} cannot be made ({error})"
+        raise ConfigError(what, where="training.extra:") from error
 
 
 def unknown_arguments(extra: Mapping[str, Any], where: str) -> list[Problem]:
@@ -105,12 +136,31 @@ def unknown_arguments(extra: Mapping[str, Any], where: str) -> list[Problem]:
     return unknown_fields(extra, where, *source, own=_OWN_KEYS, unusable=unusable, renamed=_RENAMED)
 
 
+def sized_twice(config: RunConfig, where: str) -> list[Problem]:
+    """Refuse to try out micro-batches whose size something else decides, or whose rows nobody knows beforehand."""
+    training, problems = config.training, []
+    if training.per_device_train_batch_size == "auto":
+        if training.max_tokens_per_batch is not None:
+            what = "is auto, and training.max_tokens_per_batch says how large a micro-batch is"
+            problems.append(Problem(what, where=where, hint="leave one of them out"))
+        if config.data.streaming:
+            what = "is auto, which tries the longest rows, and rows that are streamed are not known beforehand"
+            problems.append(Problem(what, where=where, hint="set a number"))
+    if training.max_tokens_per_batch is not None and (strategy := training.extra.get("train_sampling_strategy")):
+        what = f"max_tokens_per_batch says which rows come together, and so does train_sampling_strategy {strategy!r}"
+        problems.append(Problem(what, where=where, hint="leave one of them out"))
+    return problems
+
+
 def endless(config: RunConfig, where: str) -> list[Problem]:
     """Refuse a run of streamed rows that nobody could tell the length of, or the order."""
     problems = []
     if config.data.streaming and config.training.max_steps <= 0:
         what = "rows that are streamed are not counted beforehand"
         problems.append(Problem(what, where=where, hint="set training.max_steps"))
+    if config.data.streaming and config.training.max_tokens_per_batch is not None:
+        what = "rows that are streamed cannot be put together by their lengths"
+        problems.append(Problem(what, where=where, hint="leave training.max_tokens_per_batch out"))
     if config.data.streaming and config.training.extra.get("dataloader_num_workers"):
         what = "rows that are streamed cannot be shared among dataloader workers, which would change their order"
         problems.append(Problem(what, where=where, hint="set data.num_proc instead"))

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
@@ -83,8 +82,15 @@ class _LinearHeadSum(torch.autograd.Function):
     ) -> Tensor:
         gradient = torch.empty_like(hidden)
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
+        # One for all chunks: memory that is new to the process costs a processor time.
+        held = hidden.new_empty(min(rows, len(hidden)), len(weight))
         for start in range(0, len(hidden), rows):
-            logits = F.linear(hidden[start : start + rows].detach(), weight, bias)
+            part = hidden[start : start + rows].detach()
+            logits = held[: len(part)]
+            if bias is None:
+                torch.mm(part, weight.t(), out=logits)
+            else:
+                torch.addmm(bias, part, weight.t(), out=logits)
             for begin in range(0, len(logits), cached_rows):
                 some = logits[begin : begin + cached_rows]
                 wide = some.float().detach().requires_grad_()

@@ -14,6 +14,9 @@ import attrs
 import torch
 from torch import Tensor, nn
 
+from smolora_core.errors import TrainingError
+from smolora_core.plugins.loading import describe
+
 __all__ = ["Head", "find_head", "logits_of"]
 
 # The outermost are far beyond any cap, the inner ones on both sides of the usual ones.
@@ -99,7 +102,11 @@ def _run(model: nn.Module, inputs: Mapping[str, Tensor]) -> Any:
     base = getattr(model, "get_base_model", lambda: getattr(model, "module", model))()
     known = inspect.signature(getattr(base, "get_base_model", lambda: base)().forward).parameters
     caches = "use_cache" in known or any(each.kind is each.VAR_KEYWORD for each in known.values())
-    return model(**inputs, use_cache=False) if caches else model(**inputs)
+    try:
+        return model(**inputs, use_cache=False) if caches else model(**inputs)
+    except (RuntimeError, IndexError, TypeError, ValueError, AttributeError) as error:
+        shape = "x".join(map(str, inputs["input_ids"].shape))
+        raise TrainingError(f"the model fails on a batch of {shape} tokens ({describe(error)})") from error
 
 
 def _recognise(given: Tensor, found: Tensor) -> Callable[[Tensor], Tensor] | None:

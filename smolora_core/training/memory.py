@@ -1,6 +1,6 @@
 """Ask the chosen memory strategies; the engine knows no device trick itself."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import attrs
@@ -11,15 +11,24 @@ from smolora_core.plugins import Origin
 from smolora_core.plugins.choosing import Chosen, default_strategies
 from smolora_core.plugins.loading import noting
 
-__all__ = ["Strategies", "build_strategies"]
+__all__ = ["Strategies", "build_strategies", "spelt"]
 
 
 @attrs.frozen
 class Strategies:
-    """The strategies of a run, each with the methods it happens to have."""
+    """The strategies of a run, each with the methods it happens to have.
+
+    Attributes:
+        chosen: with where each is from.
+        run: that they are of.
+        lossy: those that change what is learned, and their options.
+        unused: others that would help on the run's device.
+    """
 
     chosen: tuple[tuple[Origin, Any], ...]
     run: Any
+    lossy: str = ""
+    unused: tuple[MemoryStrategy, ...] = ()
 
     def load_kwargs(self) -> dict[str, Any]:
         """Collect further arguments for loading the base model."""
@@ -33,9 +42,25 @@ class Strategies:
         """Tell that an optimizer step is done."""
         self._ask("step_finished", step, self.run)
 
+    def out_of_memory(self, error: BaseException) -> bool:
+        """Let them make room; whether any of them has something done that is worth another try."""
+        return any(self._ask("out_of_memory", error, self.run))
+
     def run_finished(self) -> None:
         """Tell that training is over, however it ended."""
         self._ask("run_finished", self.run)
+
+    def remedies(self, *, smaller_batch: bool) -> str:
+        """Say what to do against running out of memory, what changes nothing that is learned first.
+
+        Args:
+            smaller_batch: whether micro-batches can be smaller, and are not made so by themselves.
+        """
+        steps = ["lower training.per_device_train_batch_size"] * smaller_batch
+        steps += [f"add {each.name} to memory" for each in self.unused if not each.lossy]
+        steps += [f"lower data.max_seq_length from {self.run.config.data.max_seq_length}"]
+        steps += [f"add {each.name} to memory" for each in self.unused if each.lossy]
+        return f"in this order: {', '.join(steps)}" if len(steps) > 1 else steps[0]
 
     def _ask(self, method: str, *arguments: Any) -> list[Any]:
         answers = []
@@ -59,21 +84,36 @@ def build_strategies(chosen: Sequence[Chosen] | None, run: Any, where: Callable[
     """
     device = run.device.type
     used = default_strategies(run.plugins.registry, device) if chosen is None else chosen
-    problems = []
+    problems, lossy = [], []
     for index, each in enumerate(used):
         strategy = each.registered.component
         assert isinstance(strategy, MemoryStrategy)
+        lossy += [spelt(each)] * strategy.lossy
         if device not in strategy.devices:
             what = f"the memory strategy {each.title} is for {' and '.join(strategy.devices)}, and the run computes on {device}"
             problems.append(Problem(what, where=where(f"memory.{index}"), hint="leave it out"))
     if problems:
         raise ConfigError.of(problems)
     if used:
-        run.emit("memory", strategies=[_spelt(each) for each in used])
-    return Strategies(tuple((each.registered.origin, each.build()) for each in used), run)
+        run.emit("memory", strategies=[spelt(each) for each in used])
+    names = {each.registered.component.name for each in used}
+    return Strategies(
+        tuple((each.registered.origin, each.build()) for each in used),
+        run,
+        ", ".join(sorted(lossy)),
+        tuple(each for each in _that_help(run, device) if each.name not in names),
+    )
 
 
-def _spelt(chosen: Chosen) -> str:
+def _that_help(run: Any, device: str) -> Iterator[MemoryStrategy]:
+    registry = run.plugins.registry
+    for found in registry.of_kind(MemoryStrategy):
+        if device in found.component.devices and registry.holds_its_name(found):
+            yield found.component
+
+
+def spelt(chosen: Chosen) -> str:
+    """Write a strategy with its options."""
     kind = chosen.registered.component.options
     options = attrs.asdict(chosen.options or kind()) if kind else {}
     return " ".join([chosen.name, *(f"{name}={value}" for name, value in options.items())])

@@ -29,6 +29,8 @@ __all__ = ["Measured", "Objective", "Observe", "make_objective"]
 _CHUNK_BYTES = 64 * 2**20
 # Of float32 logits that autograd passes through again and again: what the cache of a core holds.
 _CACHED_BYTES = 2 * 2**20
+# Of logits on a processor: from fewer rows on, the head is read from memory too often, and more leave the last cache.
+_ROWS = 256
 
 Observe = Callable[[Tensor, Tensor], Tensor]
 
@@ -218,7 +220,9 @@ class _TokenObjective:
         autocast = torch.is_autocast_enabled(states.device.type)
         if head and head.linear and torch.is_grad_enabled() and states.dtype == head.module.weight.dtype and not autocast:
             rows = max(1, self.chunk_bytes // (states.element_size() * width))
-            cached = max(1, _CACHED_BYTES // (4 * width)) if states.device.type == "cpu" else rows
+            cached = rows
+            if states.device.type == "cpu":
+                rows, cached = min(rows, _ROWS), max(1, _CACHED_BYTES // (4 * width))
             loss_sum = lambda logits, start: loss_of(head.after(logits), start)  # noqa: E731
             return linear_head_sum(states, head.module.weight, head.module.bias, loss_sum, rows, cached)
         return chunked_sum(

@@ -24,6 +24,7 @@ from smolora_core.checkpoints.state import (
     write_optimizer,
 )
 from smolora_core.errors import CheckpointError
+from smolora_core.training.budget import BudgetSampler
 from smolora_core.training.progress import Progress, continue_callbacks, read_progress, write_progress
 from smolora_core.training.signals import STOPPING, Caught, catch_signals, without_signals
 
@@ -57,14 +58,16 @@ class ResumableTrainer(transformers.Trainer):
     read again after a resume, with the generators in another state.
     """
 
-    def __init__(self, *, save: Save, **arguments: Any) -> None:
+    def __init__(self, *, save: Save, train_sampler: BudgetSampler | None = None, **arguments: Any) -> None:
         """Make a trainer.
 
         Args:
             save: commits a checkpoint.
+            train_sampler: makes the micro-batches, in place of what the arguments say.
             arguments: of `transformers.Trainer`.
         """
         super().__init__(**arguments)
+        self.train_sampler = train_sampler
         self._commit = save
         self._tokens = torch.zeros((), dtype=torch.int64, device=self.args.device)
         self._latest: dict[str, float] = {}
@@ -287,6 +290,9 @@ class ResumableTrainer(transformers.Trainer):
     def _last_logged(self) -> dict[str, float]:
         logged = [entry for entry in self.state.log_history if "loss" in entry]
         return {"loss": logged[-1]["loss"]} if logged else {}
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        return self.train_sampler or super()._get_train_sampler(train_dataset)
 
     def _get_dataloader(self, *arguments: Any, **named: Any) -> Any:
         loader: Any = super()._get_dataloader(*arguments, **named)

@@ -10,7 +10,9 @@ from torch import Tensor, nn
 from smolora_core.checkpoints.rng import capture, restore
 from smolora_core.training.guards import skip_or_stop, strange_start
 from smolora_core.training.objective import Measured, Objective
-from smolora_core.training.resuming import ResumableTrainer, Save
+from smolora_core.training.oom import draws
+from smolora_core.training.recovering import RecoveringTrainer
+from smolora_core.training.resuming import Save
 from smolora_core.training.rows import rows_of_batches
 
 __all__ = ["SmoLoRATrainer", "Summarise"]
@@ -18,7 +20,7 @@ __all__ = ["SmoLoRATrainer", "Summarise"]
 Summarise = Callable[[Tensor, Tensor], Mapping[str, float]]
 
 
-class SmoLoRATrainer(ResumableTrainer):
+class SmoLoRATrainer(RecoveringTrainer):
     """A `transformers.Trainer` whose loss is an `Objective`, whatever the task.
 
     Stock Trainer scales the loss of most heads by the number of accumulation steps and ranks
@@ -49,7 +51,7 @@ class SmoLoRATrainer(ResumableTrainer):
             summarise: computes metrics of what the objective observed in an evaluation, and of the rows' numbers.
             eval_collator: makes micro-batches of an evaluation, where that is done otherwise than in training.
             warn: told of a first step that is strange, and of steps that are skipped.
-            arguments: of `transformers.Trainer`.
+            arguments: of `RecoveringTrainer` and `transformers.Trainer`.
         """
         uses_cache = getattr(arguments["model"].config, "use_cache", None)
         super().__init__(save=save, **arguments)
@@ -62,7 +64,7 @@ class SmoLoRATrainer(ResumableTrainer):
         self._summarise, self._warn = summarise, warn
         self._eval_collator = eval_collator or self.data_collator
         self._pending = self._nothing()
-        self._first_of_step, self._step_ended, self._skipping = 0, True, False
+        self._skipping = False
         self._losses_before = torch.zeros((), device=self.args.device)
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None) -> Tensor:
@@ -73,12 +75,8 @@ class SmoLoRATrainer(ResumableTrainer):
         """
         model.train()
         batch = self._prepare_inputs(inputs)
+        self._pending = _added(self._pending, self._learn(model, batch))
         self._tokens += batch["attention_mask"].sum() if "attention_mask" in batch else batch["input_ids"].numel()
-        measured = self._measure(model, batch)
-        self.accelerator.backward(measured.sum)
-        self._pending = _added(self._pending, measured)
-        if self._step_ended:
-            self._first_of_step, self._step_ended = self._batches, False
         self._batches += 1
         if not self.accelerator.sync_gradients:
             return torch.zeros((), device=self.args.device)
@@ -142,14 +140,14 @@ class SmoLoRATrainer(ResumableTrainer):
         training = model.training
         # One that a signal has cut short before is not cut short again.
         may_be_cut = self.is_in_train and not self._evaluation_due
-        rng = capture()
+        rng, self._draws_before = capture(), draws(self.args.device)
         model.eval()
         total, seen, count = self._nothing(), [], 0
         with torch.no_grad():
             for inputs in self.get_eval_dataloader(eval_dataset):
                 if may_be_cut and self._caught.first:
                     break
-                measured = self._measure(model, self._prepare_inputs(inputs))
+                measured = self._watch(model, self._prepare_inputs(inputs))
                 total = _added(total, measured)
                 if measured.observed is not None and measured.rows is not None:
                     seen.append((measured.observed.cpu(), measured.rows.cpu() + count))

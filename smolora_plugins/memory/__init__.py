@@ -37,6 +37,8 @@ class Quantised:
     """Number format of the frozen weights: nf4 and int8 of bitsandbytes, or torchao's int8."""
     double_quant: bool = True
     """Whether the scales of nf4 are quantised too."""
+    embeddings: bool = False
+    """Whether embeddings and the head are kept in 8 bits too, which are much of a small model."""
 
 
 @hookimpl
@@ -55,6 +57,7 @@ def smolora_memory_strategies() -> Iterable[MemoryStrategy]:
         summary="forget the activations of layers and compute them again on the way back",
         devices=("cpu", "cuda", "mps"),
         options=Checkpointing,
+        variants=({"every_n_layers": 2},),
         implementation="smolora_plugins.memory.activation_checkpointing:CheckpointLayers",
     )
     yield MemoryStrategy(
@@ -68,6 +71,7 @@ def smolora_memory_strategies() -> Iterable[MemoryStrategy]:
         name="quantised",
         summary="frozen weights in 4 or 8 bits (QLoRA); what is trained stays float32",
         devices=("cpu", "cuda"),
+        lossy=True,
         options=Quantised,
         implementation="smolora_plugins.memory.quantised:QuantisedBase",
     )

@@ -7,18 +7,19 @@ from typing import Any
 from transformers import BitsAndBytesConfig, TorchAoConfig
 
 from smolora_core import ConfigError
+from smolora_plugins.memory.embeddings import quantise_embeddings
 
 
 class QuantisedBase:
-    """Lets transformers quantise the weights while it loads them; heads and embeddings stay as they are."""
+    """Lets transformers quantise the weights while it loads them; new heads stay as they are."""
 
-    def __init__(self, *, format: str, double_quant: bool) -> None:  # noqa: A002 -- the option's name
+    def __init__(self, *, format: str, double_quant: bool, embeddings: bool) -> None:  # noqa: A002 -- the option's name
         """Choose the format.
 
         Raises:
             ConfigError: the package that quantises is not installed.
         """
-        self._format, self._double_quant = format, double_quant
+        self._format, self._double_quant, self._embeddings = format, double_quant, embeddings
         package = "torchao" if format == "torchao-int8" else "bitsandbytes"
         if find_spec(package) is None:
             hint = "pip install 'smolora[quant]'"
@@ -42,6 +43,8 @@ class QuantisedBase:
 
     def model_ready(self, model: Any, run: Any) -> None:
         """Let products with nf4 weights be computed in the format of everything else, and their gradients be right."""
+        if self._embeddings:
+            quantise_embeddings(model.get_base_model())
         for module in model.modules():
             if getattr(module, "compute_dtype", None) is not None:
                 module.compute_dtype = model.get_base_model().dtype

@@ -20,7 +20,15 @@ EXACT = {
     *(f"lora.{name}" for name in ("r", "alpha", "dropout", "target_modules", "exclude_modules", "layers_to_transform")),
     *(f"lora.{name}" for name in ("rank_pattern", "alpha_pattern", "use_rslora", "use_dora", "init", "bias")),
     *(f"lora.{name}" for name in ("modules_to_save", "extra")),
-    *(f"training.{name}" for name in ("per_device_train_batch_size", "gradient_accumulation_steps")),
+    *(
+        f"training.{name}"
+        for name in (
+            "per_device_train_batch_size",
+            "effective_batch_size",
+            "max_tokens_per_batch",
+            "gradient_accumulation_steps",
+        )
+    ),
     *(f"training.{name}" for name in ("batching", "fast_kernels", "extra")),
     "loss",
 }

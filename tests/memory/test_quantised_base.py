@@ -56,7 +56,7 @@ def quantised(kind: str, **options: object) -> list:
 def bytes_of(model: torch.nn.Module) -> int:
     """Count the bytes of all weights that are not trained, with the scales of quantised ones."""
     counted = 0
-    for parameter in model.parameters():
+    for parameter in (*model.parameters(), *model.buffers()):
         if parameter.requires_grad:
             continue
         inner = [getattr(parameter, name, None) for name in ("qdata", "scale", "CB", "SCB")]
@@ -82,6 +82,30 @@ def test_it_learns_as_much_in_less_memory(base, rows, tmp_path, kind, most):
     assert small.metrics["eval_loss"] == pytest.approx(plain.metrics["eval_loss"], rel=0.03)
     assert small.metrics["train_loss"] == pytest.approx(plain.metrics["train_loss"], rel=0.03)
     assert bytes_of(small.model) <= most * bytes_of(plain.model)
+
+
+@pytest.mark.parametrize(("kind", "most"), [("nf4", 0.35), ("int8", 0.6), ("torchao-int8", 0.6)])
+def test_embeddings_that_are_much_of_a_model_are_kept_in_8_bits_too(rows, tmp_path, kind, most):
+    # Shares of embeddings and layers as in a model of 135M parameters; the head is tied to the embeddings.
+    shape = {
+        "vocab_size": 2048,
+        "hidden_size": 128,
+        "intermediate_size": 512,
+        "num_hidden_layers": 4,
+        "tie_word_embeddings": True,
+    }
+    base = save_llama(tmp_path / "base", **shape)
+    steps = {"max_steps": 5}
+    plain = train(settings(base, rows, tmp_path / "plain", training=steps))
+    small = train(settings(base, rows, tmp_path / "small", quantised(kind, embeddings=True), training=steps))
+    assert small.metrics["train_loss"] == pytest.approx(plain.metrics["train_loss"], rel=0.03)
+    assert bytes_of(small.model) <= most * bytes_of(plain.model)
+    merged = transformers.AutoModelForCausalLM.from_pretrained(merge(small.model, small.tokenizer, tmp_path / "merged")).eval()
+    ids = torch.arange(5, 35)[None]
+    with torch.no_grad():
+        trained, found = (each.eval()(input_ids=ids).logits.float() for each in (small.model, merged))
+    assert (found - trained).norm() < 0.05 * trained.norm()
+    assert merged.get_output_embeddings().weight is merged.get_input_embeddings().weight
 
 
 @pytest.mark.parametrize("kind", FORMATS)

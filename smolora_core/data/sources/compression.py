@@ -75,4 +75,4 @@ def _explained(path: Path) -> Iterator[None]:
         # What a decompressor says is an OSError too, but one without a number.
         system = isinstance(error, OSError) and error.errno is not None
         what = f"cannot be read ({error.strerror})" if system else f"cannot be decompressed ({error})"  # type: ignore[union-attr]
-        raise DatasetError(what, where=path.as_posix()) from None
+        raise DatasetError(what, where=path.as_posix()) from error

@@ -76,7 +76,7 @@ def records(lines: Iterable[str], delimiter: str, name: str) -> Iterator[tuple[i
         kind = "TSV" if delimiter == "\t" else "CSV"
         unclosed = "end of data" in str(error) or "field limit" in str(error)
         hint = "a quote opens there and is never closed" if unclosed else ""
-        raise DatasetError(f"is not {kind} ({error})", where=f"{name}:{start}", hint=hint) from None
+        raise DatasetError(f"is not {kind} ({error})", where=f"{name}:{start}", hint=hint) from error
 
 
 @lru_cache(maxsize=4096)

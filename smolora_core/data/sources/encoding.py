@@ -50,10 +50,10 @@ def open_text(path: Path, encoding: str = "auto", newline: str | None = None) ->
     except UnicodeDecodeError as error:
         if encoding != "auto":
             hint = "data.encoding says it is; leave that out, or set it to what it is"
-            raise _refused(path, codec, encoding, hint) from None
+            raise _refused(path, codec, encoding, hint) from error
         guess = western([error.object]) if codec == "utf-8" else ""
         hint = f"set data.encoding to {guess}, or to what it is" if guess else _REMEDY
-        raise _refused(path, codec, _title(codec), hint) from None
+        raise _refused(path, codec, _title(codec), hint) from error
 
 
 def encoding_of(path: Path, encoding: str = "auto") -> Encoding:

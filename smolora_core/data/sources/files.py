@@ -120,7 +120,7 @@ def _in_folder(folder: Path, spec: str, where: str) -> list[Path]:
         files = sorted(file for file in _walk(folder) if _kind(file) and (file.is_file() or file.is_symlink()))
     except OSError as error:
         unreadable = Path(error.filename).as_posix()
-        raise DatasetError(f"{unreadable!r} cannot be read ({error.strerror})", where=where) from None
+        raise DatasetError(f"{unreadable!r} cannot be read ({error.strerror})", where=where) from error
     if broken := [file for file in files if not file.exists()]:
         raise DatasetError(f"{broken[0].as_posix()!r} is a link to nothing", where=where)
     # A read-me beside data files describes them.

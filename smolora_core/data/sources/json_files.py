@@ -164,9 +164,9 @@ class _Window:
                 offset = error.pos - self.at
                 cut = error.pos + _LONGEST_TOKEN > len(self._text) or error.msg.startswith("Unterminated")
                 if not (cut and self._more()):
-                    raise self.error(_reason(error), self.at + offset) from None
+                    raise self.error(_reason(error), self.at + offset) from error
             except (ValueError, RecursionError) as error:
-                raise self.error(_reason(error), self.at) from None
+                raise self.error(_reason(error), self.at) from error
             else:
                 if end < len(self._text) or not self._more():
                     return value, end

@@ -67,7 +67,7 @@ def read_parquet(path: Path, _: Reading, on_bad: OnBad) -> Iterator[Located]:
             for number, row in enumerate(rows, start=1):
                 yield Located(row, f"{name}:row {number}")
     except (FileNotFoundError, PermissionError) as error:
-        raise DatasetError(f"cannot be read ({error.strerror})", where=name) from None
+        raise DatasetError(f"cannot be read ({error.strerror})", where=name) from error
     # Arrow's own errors of reading are OSErrors too, and a text column need not hold UTF-8.
     except (ArrowException, OSError, UnicodeDecodeError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]

@@ -1,0 +1,71 @@
+"""Ways to take less memory: each of them rehearsed, those that cost least first."""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import attrs
+
+from smolora_core.components import MemoryStrategy
+from smolora_core.errors import SmoLoRAError
+from smolora_core.plugins.choosing import Chosen
+from smolora_core.run_context import Run
+from smolora_core.training.footprint import Footprint, Stand, footprint
+from smolora_core.training.memory import Strategies, build_strategies, spelt
+
+__all__ = ["Remedy", "further_strategies", "in_order", "smaller_micro_batches"]
+
+
+@attrs.frozen(kw_only=True)
+class Remedy:
+    """A way to take less memory.
+
+    Attributes:
+        setting: what to write into the config.
+        found: what the run then takes; None where it cannot be used here.
+        slower: how much more there is to compute for a row, by products of matrices: 0.3 is 30 %.
+        lossy: whether what is learned is other than without it.
+        problem: why it cannot be used.
+    """
+
+    setting: str
+    found: Footprint | None = None
+    slower: float = 0.0
+    lossy: bool = False
+    problem: str = ""
+
+
+def in_order(remedies: Iterable[Remedy], now: Footprint) -> tuple[Remedy, ...]:
+    """Leave out what saves nothing, and sort the rest by what it costs; what cannot be used comes last."""
+    saving = [each for each in remedies if each.found is None or each.found.peak < now.peak]
+    return tuple(sorted(saving, key=lambda each: (each.found is None, each.lossy, round(each.slower, 2))))
+
+
+def smaller_micro_batches(
+    stand: Stand, strategies: Strategies, rows: int, accumulation: int, free: int | None
+) -> Iterator[Remedy]:
+    """Halve the micro-batch until it fits, and down to one row, with as many rows in a step as before."""
+    sizes = [rows // 2**power for power in range(1, rows.bit_length())]
+    found = dict(zip(sizes, footprint(stand, strategies, sizes), strict=True)) if sizes else {}
+    fitting = next((size for size in sizes if free is not None and found[size].peak <= free), None)
+    for size in dict.fromkeys([fitting or sizes[0], 1] if sizes else ()):
+        micro_batches = -(-rows * accumulation // size)
+        setting = f"training: per_device_train_batch_size {size}, gradient_accumulation_steps {micro_batches}"
+        yield Remedy(setting=setting, found=found[size])
+
+
+def further_strategies(stand: Stand, chosen: Sequence[Chosen], run: Run, rows: int, now: Footprint) -> Iterator[Remedy]:
+    """Add each strategy of the device that is not chosen, in the variants that its record names, then as it is."""
+    used, registry = {each.registered for each in chosen}, run.plugins.registry
+    for found in registry.of_kind(MemoryStrategy):
+        component = found.component
+        assert isinstance(component, MemoryStrategy)
+        if found in used or run.device.type not in component.devices or not registry.holds_its_name(found):
+            continue
+        for options in (*component.variants, {}):
+            further = Chosen(found, component.options(**options) if component.options else None)
+            remedy = Remedy(setting=f"memory: {spelt(further)}", lossy=component.lossy)
+            try:
+                taken = footprint(stand, build_strategies([*chosen, further], run, stand.where), [rows])[0]
+                slower = taken.operations / now.operations - 1 if now.operations else 0.0
+                yield attrs.evolve(remedy, found=taken, slower=slower)
+            except SmoLoRAError as error:
+                yield attrs.evolve(remedy, problem=str(error.problems[0]))

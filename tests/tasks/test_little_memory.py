@@ -1,0 +1,117 @@
+"""Where memory has no room for a micro-batch, every task and every loss takes the step that it takes otherwise."""
+
+import pytest
+
+from smolora_core import MemoryStrategy, Task, TrainingError, hookimpl
+from tests.losses.losses_at_hand import BUILT_IN, REGISTRY
+from tests.tasks.small_tasks import CASES, Watch, run_of
+from tests.training.small_memory import ERRORS, Small
+from tests.training.small_run import difference
+
+
+class Seen(Watch):
+    """A plugin that makes memory small."""
+
+    def __init__(self, room):
+        super().__init__()
+        self.room, self.told = room, []
+
+    @hookimpl
+    def smolora_adapter_attached(self, model):
+        super().smolora_adapter_attached(model)
+        self.memory = Small(model, 99, training=None)
+
+    def on_train_begin(self, *arguments, **more):
+        self.memory.room = self.room
+
+    def events(self, kind):
+        return [event.values for event in self.told if event.kind == kind]
+
+
+def small_run(model_of, folder, name, room, **options):
+    case, seen = CASES[name], Seen(room)
+    options |= {"watch": seen, "listener": seen.told.append}
+    run = run_of(model_of(name), folder, case, case.some(0, 8), case.some(3, 8), **options)
+    return seen, run.train()
+
+
+OPTIONS = {"weighted-mse": {"weights": [1, 2, 0.5]}, "bce": {"pos_weight": [1, 2, 0.5]}}
+PAIRS = {
+    "causal-lm": ["focal"],
+    "seq2seq-lm": ["label-smoothing"],
+    "masked-lm": ["z-loss"],
+    "whole-word-masked-lm": ["cross-entropy"],
+    "sequence-classification": ["dft"],
+    "several labels": ["bce"],
+    "classes of a decoder": ["cross-entropy"],
+    "regression": ["mse", "weighted-mse", "huber"],
+    "token-classification": ["cross-entropy"],
+}
+
+
+def test_every_task_and_every_loss_is_here():
+    tasks = {found.component.name for found in REGISTRY.of_kind(Task)}
+    assert set(PAIRS) == set(CASES) >= tasks
+    assert {loss for losses in PAIRS.values() for loss in losses} == set(BUILT_IN)
+
+
+@pytest.mark.parametrize(
+    ("name", "loss"),
+    [
+        pytest.param(name, loss, marks=() if loss in ("focal", "mse") else pytest.mark.slow)
+        for name, losses in PAIRS.items()
+        for loss in losses
+    ],
+)
+def test_the_step_and_the_evaluation_are_those_of_whole_batches(tmp_path, model_of, name, loss):
+    found = []
+    for room in (8, 2):
+        chosen = {"name": loss, **OPTIONS.get(loss, {})}
+        weights = {"weight_field": "weight"}
+        found.append(small_run(model_of, tmp_path / str(room), name, room, loss=chosen, data=weights, max_steps=1))
+    (whole, expected), (parts, metrics) = found
+    assert not whole.events("out_of_memory")
+    assert parts.events("out_of_memory")
+    assert difference(parts.gradients[0], whole.gradients[0]) < 1e-5
+    assert metrics == pytest.approx(expected, rel=1e-2 if name == "regression" else 1e-4)
+
+
+def test_it_is_said_once_and_counted(tmp_path, model_of):
+    seen, _ = small_run(model_of, tmp_path, "causal-lm", 1, max_steps=1)
+    said = "out of memory at step 1 with a micro-batch of 8 rows: it is split, as are later ones of its size"
+    warnings = [each["text"] for each in seen.events("warning")]
+    assert [each for each in warnings if "memory" in each] == [f"{said}; the effective batch stays as it is"]
+    told = [(each["step"], each["rows"], each["rows_after"]) for each in seen.events("out_of_memory")]
+    assert told[:3] == [(1, 8, 4), (1, 4, 2), (1, 2, 1)]
+
+
+@pytest.mark.parametrize("helps", [True, False])
+def test_a_strategy_of_a_third_party_is_asked_first(tmp_path, model_of, helps):
+    asked = []
+
+    class Hoard:
+        def out_of_memory(self, error, run):
+            asked.append((str(error), error.__traceback__))
+            seen.memory.room = 8 if helps else 4
+            return helps
+
+    class Brings(Seen):
+        @hookimpl
+        def smolora_memory_strategies(self):
+            return [MemoryStrategy(name="hoard", summary="", devices=("cpu",), default=True, implementation=Hoard)]
+
+    seen, case = Brings(2), CASES["causal-lm"]
+    options = {"watch": seen, "listener": seen.told.append, "max_steps": 1}
+    run_of(model_of("causal-lm"), tmp_path, case, case.some(0, 8), **options).train()
+    assert asked == [(str(ERRORS[0]), None)]
+    told = [(each["rows"], each["rows_after"]) for each in seen.events("out_of_memory")]
+    assert told == ([(8, 8)] if helps else [(8, 4)])
+
+
+def test_where_one_row_does_not_fit_the_run_says_what_to_do(tmp_path, model_of):
+    with pytest.raises(TrainingError) as error:
+        small_run(model_of, tmp_path, "seq2seq-lm", 0, max_steps=2)
+    assert str(error.value) == (
+        "out of memory at step 1 with a micro-batch of one row; in this order: "
+        "add activation-checkpointing to memory, lower data.max_seq_length from 64, add quantised to memory"
+    )
