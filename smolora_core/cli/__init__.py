@@ -104,9 +104,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0, or 2 for a mistake in what the user gave, 1 for a run that failed, 130 after Ctrl-C, 143 after SIGTERM, 129 after
         SIGHUP.
     """
-    # Torch reads it when it is imported. Threads of OpenMP wait actively unless told otherwise, and then one other busy
-    # process makes training several times slower, because those that wait keep the processors from those that work.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    _wait_briefly()
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
     given = [argument for argument in given if argument != "--debug"]
@@ -129,6 +127,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return status
     print(f"error: the output was cut short ({stream.lost})", file=sys.stderr)
     return status or 1
+
+
+def _wait_briefly() -> None:
+    """Let OpenMP's threads sleep soon when they wait for others, unless somebody has said how they shall.
+
+    Torch reads it when it is imported. They wait actively otherwise, and then one other busy process makes training several
+    times slower, because those that wait keep the processors from those that work.
+    """
+    if "OMP_WAIT_POLICY" in os.environ:
+        return
+    if sys.platform == "linux":
+        os.environ.setdefault("GOMP_SPINCOUNT", "2000")
+    else:
+        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 
 
 def _run(given: list[str], debug: bool) -> int:

@@ -156,18 +156,19 @@ class _Documents(torch.autograd.Function):
     def backward(ctx: Any, *outputs: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, bias, *saved = ctx.saved_tensors
         given, groups, scaling, kept = outputs[0], len(key), ctx.scaling, iter(saved)
-        d_query = _as_projected(query, torch.Tensor.new_empty)
-        # A key is seen from several blocks, whose shares are added up.
-        d_key, d_value = (_as_projected(each, torch.Tensor.new_zeros) for each in (key, value))
+        d_query = _as_projected(query, Tensor.new_empty)
+        # A key that is seen from several blocks gets the sum of their shares.
+        whole = all(block.whole for block in ctx.blocks)
+        d_key, d_value = (_as_projected(each, Tensor.new_empty if whole else Tensor.new_zeros) for each in (key, value))
         for block in ctx.blocks:
             weights = next(kept) if block.keep else _probabilities(query, key, block, bias, scaling)
             q, k, v = _grouped(query[:, block.rows], groups), key[:, block.seen], value[:, block.seen]
             above = _grouped(given[block.rows].transpose(0, 1), groups)
-            d_value[:, block.seen] += torch.bmm(weights.transpose(1, 2), above)
+            block.give(d_value, torch.bmm(weights.transpose(1, 2), above))
             d_weights = torch.bmm(above, v.transpose(1, 2))
             d_scores = torch._softmax_backward_data(d_weights, weights, -1, weights.dtype).mul_(scaling)
             d_query[:, block.rows] = _ungrouped(torch.bmm(d_scores, k), len(query))
-            d_key[:, block.seen] += torch.bmm(d_scores.transpose(1, 2), q)
+            block.give(d_key, torch.bmm(d_scores.transpose(1, 2), q))
         return d_query, d_key, d_value, None, None, None
 
 
@@ -179,15 +180,25 @@ class _Block:
         rows: the queries.
         seen: the keys up to the last of them, from the first that any of them sees.
         keep: whether their probabilities are kept for the way back, or computed again.
+        whole: whether it is a document.
     """
 
     rows: slice
     seen: slice
     keep: bool
+    whole: bool
 
     @property
     def shape(self) -> tuple[int, int]:
         return self.rows.stop - self.rows.start, self.seen.stop - self.seen.start
+
+    def give(self, to: Tensor, gradient: Tensor) -> None:
+        """Give the keys `[K, N, D]` their share."""
+        part = to[:, self.seen]
+        if self.whole:
+            part.copy_(gradient)
+        else:
+            part.add_(gradient)
 
 
 def _blocks(bounds: Sequence[int], window: int | None) -> Iterator[_Block]:
@@ -197,7 +208,7 @@ def _blocks(bounds: Sequence[int], window: int | None) -> Iterator[_Block]:
         for begin in range(start, end, size):
             stop = min(begin + size, end)
             first = start if window is None else max(start, begin + 1 - window)
-            yield _Block(slice(begin, stop), slice(first, stop), end - start <= _KEPT)
+            yield _Block(slice(begin, stop), slice(first, stop), keep=end - start <= _KEPT, whole=size == end - start)
 
 
 def _bias(blocks: Sequence[_Block], window: int | None, device: torch.device) -> Tensor:

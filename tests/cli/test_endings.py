@@ -95,12 +95,20 @@ def test_an_old_encoding_replaces_characters(place: Path) -> None:
     assert done.stdout.splitlines()[-1] == b"ok       next: smolora train 'gr??er.yaml'"
 
 
-@pytest.mark.parametrize(("given", "taken"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
-def test_threads_wait_passively_unless_told_otherwise(
-    smolora, monkeypatch: pytest.MonkeyPatch, given: str | None, taken: str
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere OpenMP knows no such number")
+@pytest.mark.parametrize(
+    ("given", "taken"),
+    [({}, "2000"), ({"GOMP_SPINCOUNT": "9"}, "9"), ({"OMP_WAIT_POLICY": "ACTIVE"}, None)],
+    ids=["nothing said", "a number said", "a policy said"],
+)
+def test_threads_wait_briefly_unless_told_otherwise(
+    smolora, monkeypatch: pytest.MonkeyPatch, given: dict[str, str], taken: str | None
 ) -> None:
-    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
-    if given:
-        monkeypatch.setenv("OMP_WAIT_POLICY", given)
+    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
+        # So that it is taken away again too.
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
     smolora("--version")
-    assert os.environ["OMP_WAIT_POLICY"] == taken
+    assert os.environ.get("GOMP_SPINCOUNT") == taken
