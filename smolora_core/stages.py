@@ -73,7 +73,7 @@ def adapt(settled: Settled, run: Run, changes: Mapping[str, Any], strategies: St
         device=str(run.device),
         threads=torch.get_num_threads(),
         dtype=str(base.precision.dtype).removeprefix("torch."),
-        reason=base.precision.reason if model is config.model else "as before, or as in the first process",
+        reason=base.precision.reason if model.dtype == config.model.dtype else "as before, or as in the first process",
     )
     targets = targets_of(
         config.lora,

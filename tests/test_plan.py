@@ -124,6 +124,7 @@ def test_what_does_not_fit_is_told_what_costs_least_first(llama, tmp_path):
         "memory: activation-checkpointing every_n_layers=2",
         "memory: halving",
         "memory: activation-checkpointing every_n_layers=1",
+        "memory: low-precision",
     ]
     assert all(each.found.peak < found.found.peak for each in usable)
     assert usable[2].slower < usable[4].slower

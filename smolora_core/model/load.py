@@ -103,7 +103,8 @@ def load_base(
     Raises:
         ModelLoadError: the weights cannot be loaded, or some of them are missing.
     """
-    precision = precision_of(model, device, config)
+    chosen = (extra or {}).get("dtype")
+    precision = Precision(chosen, "chosen by a memory strategy") if chosen else precision_of(model, device, config)
     auto = getattr(transformers, task.model_class)
     arguments = {"dtype": precision.dtype, "output_loading_info": True, **(changes or {}), **(extra or {})}
     if task.new_head:

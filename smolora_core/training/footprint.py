@@ -180,7 +180,7 @@ def _model(stand: Stand, strategies: Strategies) -> tuple[Any, int]:
     for name, value in stand.changes.items():
         setattr(config, name, value)
     attention = {name: value for name, value in extra.items() if name == "attn_implementation"}
-    base = empty_model(stand.task.model_class, config, stand.dtype, **attention)
+    base = empty_model(stand.task.model_class, config, extra.get("dtype", stand.dtype), **attention)
     heads = tuple(sorted(heads_of(base))) if stand.task.new_head else ()
     saved = quantise(base, extra["quantization_config"], heads) if "quantization_config" in extra else 0
     targets = targets_of(

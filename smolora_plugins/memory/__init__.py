@@ -68,6 +68,13 @@ def smolora_memory_strategies() -> Iterable[MemoryStrategy]:
         implementation="smolora_plugins.memory.activation_checkpointing:OffloadLayers",
     )
     yield MemoryStrategy(
+        name="low-precision",
+        summary="frozen weights in 16 bits, also where 32 are faster or model.dtype names them",
+        devices=("cpu", "cuda", "mps"),
+        lossy=True,
+        implementation="smolora_plugins.memory.low_precision:LowPrecisionBase",
+    )
+    yield MemoryStrategy(
         name="quantised",
         summary="frozen weights in 4 or 8 bits (QLoRA); what is trained stays float32",
         devices=("cpu", "cuda"),
