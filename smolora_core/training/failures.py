@@ -5,11 +5,10 @@ from contextlib import contextmanager
 
 from smolora_core.errors import TrainingError
 from smolora_core.plugins.loading import describe
+from smolora_core.training.loaders import of_a_loader
 from smolora_core.training.oom import is_out_of_memory
 
 __all__ = ["failing_at"]
-
-_WORKER = "DataLoader worker"
 
 
 @contextmanager
@@ -24,5 +23,5 @@ def failing_at(step: Callable[[], int]) -> Iterator[None]:
     except RuntimeError as error:
         if getattr(error, "__notes__", ()) or is_out_of_memory(error):
             raise
-        hint = "set training.extra.dataloader_num_workers to 0" if _WORKER in str(error) else ""
+        hint = "set training.extra.dataloader_num_workers to 0" if of_a_loader(error) else ""
         raise TrainingError(f"training failed after step {step()} ({describe(error)})", hint=hint) from error

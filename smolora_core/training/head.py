@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from smolora_core.errors import TrainingError
 from smolora_core.plugins.loading import describe
+from smolora_core.training.loaders import of_a_loader
 
 __all__ = ["Head", "find_head", "logits_of"]
 
@@ -105,6 +106,8 @@ def _run(model: nn.Module, inputs: Mapping[str, Tensor]) -> Any:
     try:
         return model(**inputs, use_cache=False) if caches else model(**inputs)
     except (RuntimeError, IndexError, TypeError, ValueError, AttributeError) as error:
+        if of_a_loader(error):
+            raise
         shape = "x".join(map(str, inputs["input_ids"].shape))
         raise TrainingError(f"the model fails on a batch of {shape} tokens ({describe(error)})") from error
 

@@ -25,8 +25,9 @@ from smolora_core.checkpoints.state import (
 )
 from smolora_core.errors import CheckpointError
 from smolora_core.training.budget import BudgetSampler
+from smolora_core.training.loaders import without_signals
 from smolora_core.training.progress import Progress, continue_callbacks, read_progress, write_progress
-from smolora_core.training.signals import STOPPING, Caught, catch_signals, without_signals
+from smolora_core.training.signals import STOPPING, Caught, catch_signals
 
 __all__ = ["ResumableTrainer", "Save"]
 
@@ -67,8 +68,7 @@ class ResumableTrainer(transformers.Trainer):
             arguments: of `transformers.Trainer`.
         """
         super().__init__(**arguments)
-        self.train_sampler = train_sampler
-        self._commit = save
+        self.train_sampler, self._commit = train_sampler, save
         self._tokens = torch.zeros((), dtype=torch.int64, device=self.args.device)
         self._latest: dict[str, float] = {}
         self._before: dict[str, float] = {}

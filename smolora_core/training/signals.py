@@ -1,18 +1,17 @@
 """Signals that end a run: the first one after its optimizer step is committed, the second one at once."""
 
-import functools
 import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
 import attrs
 
-__all__ = ["STOPPING", "Caught", "Interrupted", "catch_signals", "without_signals"]
+__all__ = ["STOPPING", "Caught", "Interrupted", "catch_signals"]
 
 STOPPING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name))
 """The signals that stop a run; Windows has no SIGHUP."""
@@ -96,15 +95,3 @@ def catch_signals() -> Iterator[Caught]:
         restore()
     if raised:
         raise raised[0]
-
-
-def without_signals(start: Callable[[int], object] | None) -> Callable[[int], None]:
-    """Make what starts a worker of a DataLoader: it leaves signals to the process that it works for."""
-    return functools.partial(_start_worker, start)
-
-
-def _start_worker(start: Callable[[int], object] | None, number: int) -> None:
-    for each in STOPPING:
-        signal.signal(each, signal.SIG_IGN)
-    if start is not None:
-        start(number)

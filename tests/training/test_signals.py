@@ -207,3 +207,25 @@ def test_workers_leave_signals_to_the_run(llama, tmp_path):
     made.train_dataset = _Hit()
     made.train()
     assert (made.state.global_step, made.stopped_by) == (2, None)
+
+
+@pytest.mark.slow
+def test_a_run_that_fails_with_workers_ends(llama, tmp_path):
+    """Also while somebody holds on to the error, and by it to the workers."""
+    program = f"""
+        from pathlib import Path
+        from tests.training.injector import fail_at
+        from tests.training.resumed import make
+
+        made = make(Path({str(llama)!r}), Path({str(tmp_path)!r}), extra={{"dataloader_num_workers": 1}})
+        made.add_callback(fail_at(2, "on_step_end", "raise"))
+        try:
+            made.train()
+        except BaseException as error:
+            held = error
+            print("failed", flush=True)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, timeout=100, check=False
+    )
+    assert (done.stdout.splitlines()[-1], done.returncode) == ("failed", 0), done.stderr
