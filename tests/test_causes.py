@@ -154,8 +154,7 @@ def break_optimizer(optimizer, **more):
     [
         (
             kill_loaders,
-            r"training failed after step \d+ \(RuntimeError: DataLoader worker \(pid.*"
-            r"; set training\.extra\.dataloader_num_workers to 0$",
+            r"^training failed after step \d+ \(.*\); set training\.extra\.dataloader_num_workers to 0$",
         ),
         (
             break_optimizer,
@@ -175,7 +174,7 @@ def test_what_fails_in_torch_while_training(llama, tmp_path, action, message):
     made = SmoLoRA(str(llama), ROWS, output_dir=str(tmp_path / "run"), training=training, plugins=[_After(action)])
     with pytest.raises(TrainingError, match=message) as error:
         made.train()
-    assert isinstance(error.value.__cause__, RuntimeError)
+    assert isinstance(error.value.__cause__, RuntimeError | ConnectionError | EOFError)
 
 
 def test_a_saved_adapter_that_cannot_be_read_back(trained, tmp_path):

@@ -16,11 +16,11 @@ def failing_at(step: Callable[[], int]) -> Iterator[None]:
     """Name the step that torch fails in; what a plugin has raised stays as it is, and so does running out of memory.
 
     Raises:
-        TrainingError: in place of a RuntimeError.
+        TrainingError: in place of a RuntimeError, or of what breaks off when a process that loads batches dies.
     """
     try:
         yield
-    except RuntimeError as error:
+    except (RuntimeError, ConnectionError, EOFError) as error:
         if getattr(error, "__notes__", ()) or is_out_of_memory(error):
             raise
         hint = "set training.extra.dataloader_num_workers to 0" if of_a_loader(error) else ""

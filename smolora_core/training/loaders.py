@@ -12,8 +12,8 @@ __all__ = ["of_a_loader", "without_signals"]
 
 
 def of_a_loader(error: BaseException) -> bool:
-    """Whether it tells that one of them has died, which torch raises wherever the run is just then."""
-    return isinstance(error, RuntimeError) and "DataLoader worker" in str(error)
+    """Whether it tells that one of them has died: torch says so wherever the run is, unless it was being read from."""
+    return isinstance(error, ConnectionError | EOFError) or "DataLoader worker" in str(error)
 
 
 def without_signals(start: Callable[[int], object] | None) -> Callable[[int], None]:

@@ -113,5 +113,6 @@ def test_where_one_row_does_not_fit_the_run_says_what_to_do(tmp_path, model_of):
         small_run(model_of, tmp_path, "seq2seq-lm", 0, max_steps=2)
     assert str(error.value) == (
         "out of memory at step 1 with a micro-batch of one row; in this order: "
-        "add activation-checkpointing to memory, lower data.max_seq_length from 64, add quantised to memory"
+        "add activation-checkpointing to memory, lower data.max_seq_length from 64, "
+        "add low-precision to memory, add quantised to memory"
     )
