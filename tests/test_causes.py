@@ -154,7 +154,7 @@ def break_optimizer(optimizer, **more):
     [
         (
             kill_loaders,
-            r"^training failed after step \d+ \(.*\); set training\.extra\.dataloader_num_workers to 0$",
+            r"^training failed after step \d+ \(.*\); set training\.extra\.dataloader_num_workers to 0",
         ),
         (
             break_optimizer,
