@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-__all__ = ["free_memory", "resident_memory"]
+__all__ = ["forget_peak", "free_memory", "peak_memory", "resident_memory"]
 
 
 def free_memory(device: torch.device, root: Path = Path("/")) -> int | None:
@@ -41,6 +41,19 @@ def resident_memory() -> int:
         most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return most if sys.platform == "darwin" else 1024 * most
     return 0
+
+
+def forget_peak() -> bool:
+    """Begin to look for this process's peak anew, where that can be done."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+        return True
+    return False
+
+
+def peak_memory() -> int:
+    """Count the most bytes of this process that were in memory since `forget_peak`."""
+    return _kilobytes(Path("/proc/self/status"), "VmHWM:") or 0
 
 
 def _left_in_groups(root: Path) -> Iterator[int]:

@@ -2,9 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from heapq import nlargest
-from pathlib import Path
 from typing import Any
 
 import attrs
@@ -14,7 +12,7 @@ from pyarrow.types import is_nested
 from torch import Tensor, nn
 
 from smolora_core.errors import ConfigError
-from smolora_core.model.room import free_memory, resident_memory
+from smolora_core.model.room import forget_peak, free_memory, peak_memory, resident_memory
 from smolora_core.training.objective import Measured
 from smolora_core.training.oom import draws, is_out_of_memory, redraw
 
@@ -172,10 +170,7 @@ def _begin_peak(device: torch.device) -> bool:
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     elif device.type == "cpu":
-        with suppress(OSError):
-            Path("/proc/self/clear_refs").write_text("5")
-            return True
-        return False
+        return forget_peak()
     return True
 
 
@@ -183,8 +178,7 @@ def _peak(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     if device.type == "cpu":
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return next(1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
+        return peak_memory()
     return _in_use(device)
 
 

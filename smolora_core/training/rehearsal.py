@@ -16,6 +16,7 @@ from torch.utils.flop_counter import flop_registry
 
 from smolora_core.errors import TrainingError
 from smolora_core.model.hollow import replace_parameters
+from smolora_core.model.load import first_line
 from smolora_core.training.objective import Objective
 
 __all__ = ["Rehearsed", "rehearse", "without_numbers"]
@@ -65,8 +66,9 @@ def rehearse(model: nn.Module, objective: Objective, batch: Mapping[str, Any], *
             if trains:
                 measured.sum.backward()
     except (NotImplementedError, RuntimeError) as error:
-        first = str(error).strip().splitlines()[0]
-        raise TrainingError(f"the step cannot be rehearsed ({first})", hint="its memory is known when it runs") from error
+        raise TrainingError(
+            f"the step cannot be rehearsed ({first_line(error)})", hint="its memory is known when it runs"
+        ) from error
     finally:
         hook.remove()
         model.zero_grad()
