@@ -85,6 +85,7 @@ def make_trainer(prepared: Prepared, adapted: Adapted, save: Saver) -> tuple[Smo
         predicts=task_of(prepared.settled).predicts,
         weight_field=run.config.data.weight_field,
         observe=getattr(collator.task, "observe", None),
+        share=speed.sharing.share,
     )
     collate = attrs.evolve(collator, concatenate=speed.batching.collate)
     if training.per_device_train_batch_size == "auto":

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["IGNORED", "concatenate", "count_rows", "pad", "row_of_each", "split"]
+__all__ = ["IGNORED", "concatenate", "count_rows", "pad", "places_of", "row_of_each", "split", "take"]
 
 IGNORED = -100
 """The label of a token that nothing is learned from."""
@@ -82,29 +82,34 @@ def count_rows(batch: Mapping[str, Any]) -> int:
 
 
 def split(batch: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Part a micro-batch of several rows into one of its first half and one of the rest, as views."""
+    """Part a micro-batch of several rows into one of its first half and one of the rest."""
     rows = count_rows(batch)
-    return _part(batch, rows, slice(0, rows // 2)), _part(batch, rows, slice(rows // 2, rows))
+    return take(batch, range(rows // 2)), take(batch, range(rows // 2, rows))
 
 
-def _part(batch: Mapping[str, Any], rows: int, part: slice) -> dict[str, Any]:
+def take(batch: Mapping[str, Any], rows: Sequence[int]) -> dict[str, Any]:
+    """Make a micro-batch of some rows of another one, in the order given."""
+    count, chosen, places = count_rows(batch), torch.tensor(rows), places_of(batch, rows)
     bounds = batch.get("cu_seq_lens_q")
-    if bounds is None:
-        return {name: each[part] if _has_rows(each, rows) else each for name, each in batch.items()}
-    within = bounds[part.start : part.stop + 1]
-    first, behind = int(within[0]), int(within[-1])
-    taken: dict[str, Any] = {}
+    taken = {}
     for name, each in batch.items():
-        if name.startswith("cu_seq_lens"):
-            taken[name] = within - first
-        elif name.startswith("max_length"):
-            taken[name] = int(within.diff().max())
-        elif _has_rows(each, rows):
-            taken[name] = each[part]
+        if bounds is not None and name.startswith(("cu_seq_lens", "max_length")):
+            lengths = bounds.diff()[chosen]
+            ends = torch.cat([bounds[:1], lengths.cumsum(0, dtype=bounds.dtype)])
+            taken[name] = ends if name.startswith("cu_seq_lens") else int(lengths.max())
+        elif isinstance(each, Tensor) and each.dim() > 0 and len(each) == count:
+            taken[name] = each[chosen]
+        elif bounds is not None and isinstance(each, Tensor) and each.dim() > 1:
+            taken[name] = each[:, places]
         else:
-            taken[name] = each[:, first:behind] if isinstance(each, Tensor) and each.dim() > 1 else each
+            taken[name] = each
     return taken
 
 
-def _has_rows(value: Any, rows: int) -> bool:
-    return isinstance(value, Tensor) and value.dim() > 0 and len(value) == rows
+def places_of(batch: Mapping[str, Any], rows: Sequence[int]) -> Tensor:
+    """Say where rows are: their numbers or, where they lie one behind the other, their tokens' places, in the order given."""
+    bounds = batch.get("cu_seq_lens_q")
+    if bounds is None:
+        return torch.tensor(rows)
+    ends = bounds.tolist()
+    return torch.cat([torch.arange(ends[row], ends[row + 1]) for row in rows])

@@ -6,7 +6,9 @@ scale is folded into one of them, and the update is added by the product that ma
 gradients stay float32.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, cast
 
 import torch
@@ -14,7 +16,19 @@ import torch.nn.functional as F
 from peft.tuners import lora
 from torch import Tensor, nn
 
-__all__ = ["use_fast_lora"]
+__all__ = ["drawing", "use_fast_lora"]
+
+_drawn_by: ContextVar[torch.Generator | None] = ContextVar("_drawn_by", default=None)
+
+
+@contextmanager
+def drawing(generator: torch.Generator) -> Iterator[None]:
+    """Let a generator of its own say what is dropped, on a processor."""
+    token = _drawn_by.set(generator)
+    try:
+        yield
+    finally:
+        _drawn_by.reset(token)
 
 
 def use_fast_lora(model: nn.Module) -> tuple[int, Callable[[], None]]:
@@ -59,7 +73,7 @@ class _FastLinear(lora.Linear):
 def _draw(x: Tensor, p: float) -> tuple[Tensor, float]:
     """Draw what is dropped, and say which share of all that is: p to 16 bits, of which a processor draws four at a time."""
     limit = max(1, round(p * 2**16))
-    drawn = torch.empty(x.numel() // 4 + 1, dtype=torch.int64).random_(-(2**63), None)
+    drawn = torch.empty(x.numel() // 4 + 1, dtype=torch.int64).random_(-(2**63), None, generator=_drawn_by.get())
     return (drawn.view(torch.int16)[: x.numel()] < limit - 2**15).view(x.shape), limit / 2**16
 
 

@@ -8,6 +8,7 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
+from threading import local
 from typing import Any, cast
 
 import attrs
@@ -18,7 +19,7 @@ from smolora_core.errors import TrainingError
 from smolora_core.plugins.loading import describe
 from smolora_core.training.loaders import of_a_loader
 
-__all__ = ["Head", "find_head", "logits_of"]
+__all__ = ["Head", "few_tokens", "find_head", "logits_of"]
 
 # The outermost are far beyond any cap, the inner ones on both sides of the usual ones.
 _KNOWN = (-1e4, -100.0, -30.0, -10.0, -3.0, -1.0, -0.1, 0.1, 1.0, 3.0, 10.0, 30.0, 100.0, 1e4)
@@ -49,12 +50,22 @@ class Head:
         plain = type(self.module) is nn.Linear and "forward" not in vars(self.module) and not self.module._forward_hooks
         return plain and not self.trained
 
-    def hidden(self, model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
-        """Run a model up to its head: `[B, T, H]`."""
-        # One column for an answer, in the graph so that data parallelism finds what was used, and no view of the states.
-        with _answering(self.module, lambda hidden: hidden[..., :1].clone()) as given:
+    @contextmanager
+    def waiting(self) -> Iterator[Callable[[nn.Module, Mapping[str, Any]], Tensor]]:
+        """Give what runs a model up to its head: `[B, T, H]`; several threads may call it at a time."""
+        given = local()
+
+        def answer(hidden: Tensor) -> Tensor:
+            given.hidden = hidden
+            # One column, in the graph so that data parallelism finds what was used, and no view of the states.
+            return hidden[..., :1].clone()
+
+        def run(model: nn.Module, inputs: Mapping[str, Any]) -> Tensor:
             _run(model, inputs)
-        return given[0]
+            return cast(Tensor, given.__dict__.pop("hidden"))
+
+        with _answering(self.module, answer):
+            yield run
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Compute the logits `[n, V]` of chosen positions `[n, H]` in float32, as the model would have."""
@@ -66,15 +77,20 @@ def logits_of(model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
     return cast(Tensor, _run(model, inputs).logits)
 
 
+def few_tokens(model: nn.Module) -> dict[str, Tensor]:
+    """Make inputs to try a model on."""
+    ids = torch.arange(8, device=next(model.parameters()).device)[None] % 4
+    with_decoder = getattr(getattr(model, "config", None), "is_encoder_decoder", False)
+    return {"input_ids": ids} | ({"decoder_input_ids": ids} if with_decoder else {})
+
+
 def find_head(model: nn.Module) -> Head | None:
     """Find the head of a model, unless it cannot wait because nobody knows what the model does with its logits."""
     module = getattr(model, "get_output_embeddings", lambda: None)()
     if module is None:
         return None
-    ids = torch.arange(8, device=next(model.parameters()).device)[None] % 4
-    inputs = {"input_ids": ids}
-    if getattr(getattr(model, "config", None), "is_encoder_decoder", False):
-        inputs["decoder_input_ids"] = ids
+    inputs = few_tokens(model)
+    ids = inputs["input_ids"]
     project, asked = module.forward, []
 
     def answer(hidden: Tensor) -> Tensor:
@@ -134,18 +150,12 @@ def _capped(logits: Tensor, cap: float) -> Tensor:
 
 
 @contextmanager
-def _answering(head: Any, answer: Callable[[Tensor], Tensor]) -> Iterator[list[Tensor]]:
-    """Let the head keep what it is given, and answer something else than logits."""
-    given: list[Tensor] = []
-
-    def forward(hidden: Tensor) -> Tensor:
-        given.append(hidden)
-        return answer(hidden)
-
+def _answering(head: Any, answer: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    """Let the head answer something else than logits."""
     replaced = vars(head).get("forward")
-    head.forward = forward
+    head.forward = answer
     try:
-        yield given
+        yield
     finally:
         del head.forward
         if replaced is not None:

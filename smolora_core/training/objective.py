@@ -10,6 +10,7 @@ and the head and the loss are computed chunk by chunk. Classes are few, and thei
 
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from typing import Any, Protocol
 
 import attrs
@@ -23,6 +24,7 @@ from smolora_core.plugins import Registered
 from smolora_core.plugins.loading import noting
 from smolora_core.training.chunks import chunked_sum, linear_head_sum
 from smolora_core.training.head import Head, find_head, logits_of
+from smolora_core.training.sharing import Share, together
 
 __all__ = ["Measured", "Objective", "Observe", "make_objective"]
 
@@ -67,6 +69,7 @@ def make_objective(
     predicts: str = "next-token",
     weight_field: str | None = None,
     observe: Observe | None = None,
+    share: Share = together,
 ) -> Objective:
     """Wrap a loss implementation by its kind, for a model with its adapter attached.
 
@@ -78,6 +81,7 @@ def make_objective(
         predicts: what the logits stand beside, as the task's record says.
         weight_field: the column that says how much a row counts.
         observe: keeps what metrics are made of, as a task's implementation does.
+        share: runs the model on a micro-batch; a loss of kind `model` runs it itself.
     """
     component = chosen.component
     assert isinstance(component, Loss)
@@ -85,15 +89,15 @@ def make_objective(
         return _ModelObjective(chosen, loss)
     elementwise = _Elementwise(chosen, loss, component.columns, weight_field, observe)
     if component.kind == "prediction":
-        return _PredictionObjective(elementwise)
+        return _PredictionObjective(elementwise, share)
     if predicts == "row":
-        return _TokenObjective(elementwise, predicts, None, chunk_bytes)
+        return _TokenObjective(elementwise, predicts, None, chunk_bytes, share)
     head = find_head(model)
     base = getattr(model, "get_base_model", lambda: model)()
     if head is None and getattr(base, "get_output_embeddings", lambda: None)() is not None:
         message = f"it is not known what {type(base).__name__} does to its logits, so all of them are computed"
         warnings.warn(f"{message}, which takes memory", stacklevel=2)
-    return _TokenObjective(elementwise, predicts, head, chunk_bytes)
+    return _TokenObjective(elementwise, predicts, head, chunk_bytes, share)
 
 
 @attrs.frozen
@@ -176,6 +180,7 @@ class _TokenObjective:
     predicts: str
     head: Head | None
     chunk_bytes: int
+    share: Share
 
     def __call__(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Measured:
         elementwise, head = self.elementwise, self.head
@@ -190,7 +195,8 @@ class _TokenObjective:
         columns = {name: each[rows] for name, each in per_row.items()}
         weights = None if weights is None else weights[rows]
         inputs = elementwise.inputs(batch)
-        states = head.hidden(model, inputs) if head else logits_of(model, inputs)
+        with head.waiting() if head else nullcontext(logits_of) as compute:
+            states = self.share(compute, model, inputs)
         if states.shape[:-1] != targets.shape:
             what = f"{'hidden states' if head else 'logits'} {list(states.shape)} do not fit labels {list(targets.shape)}"
             raise PluginError(what, hint=f"the task says that it predicts {self.predicts!r}")
@@ -236,10 +242,11 @@ class _TokenObjective:
 @attrs.frozen
 class _PredictionObjective:
     elementwise: _Elementwise
+    share: Share
 
     def __call__(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Measured:
         elementwise, targets = self.elementwise, batch["labels"].float()
-        outputs = logits_of(model, elementwise.inputs(batch)).float()
+        outputs = self.share(logits_of, model, elementwise.inputs(batch)).float()
         if outputs.numel() != targets.numel() or outputs.shape[0] != targets.shape[0]:
             what = f"gets predictions {list(outputs.shape)} for labels {_described(batch['labels'])}"
             raise _wrong(elementwise.chosen, what, "choose a loss of kind token for classes")

@@ -9,6 +9,7 @@ from torch import nn
 from smolora_core.model.fast_lora import use_fast_lora
 from smolora_core.model.fused import use_fused_gates, use_fused_norms
 from smolora_core.training.packing import Batching, choose_batching
+from smolora_core.training.sharing import Sharing, choose_sharing
 
 __all__ = ["Speed", "make_fast"]
 
@@ -22,12 +23,14 @@ class Speed:
         layers: LoRA layers that are computed in fewer passes.
         norms: norms with a gradient of their own.
         gates: MLPs with one for their gate.
+        sharing: how the model is run on a micro-batch.
     """
 
     batching: Batching
     layers: int = 0
     norms: int = 0
     gates: int = 0
+    sharing: Sharing = attrs.field(factory=Sharing)
     _undo: tuple[Callable[[], None], ...] = ()
 
     def describe(self) -> Iterator[str]:
@@ -35,6 +38,8 @@ class Speed:
         yield f"micro-batches are {self.batching.name} ({self.batching.reason})"
         if self.layers or self.norms or self.gates:
             yield f"fast kernels: {self.layers} LoRA layers, {self.norms} norms, {self.gates} gated MLPs"
+        if self.sharing.problem:
+            yield f"threads share operations and not rows ({self.sharing.problem})"
 
     def undo(self) -> None:
         """Leave the model as it was."""
@@ -58,4 +63,5 @@ def make_fast(model: nn.Module, task: Any, loss_kind: str, *, batching: str = "a
     layers, undo_layers = use_fast_lora(model)
     norms, undo_norms = use_fused_norms(model)
     gates, undo_gates = use_fused_gates(model)
-    return Speed(chosen, layers, norms, gates, (undo_gates, undo_norms, undo_layers, chosen.undo))
+    sharing = choose_sharing(model)
+    return Speed(chosen, layers, norms, gates, sharing, (undo_gates, undo_norms, undo_layers, chosen.undo))

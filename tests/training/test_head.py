@@ -68,10 +68,16 @@ def test_what_follows_the_head_is_found_out(model_class, config, after, dtype):
     torch.testing.assert_close(head.after(some), after(some), rtol=1e-6, atol=0)
 
 
+def logits_by(head, model, inputs):
+    with head.waiting() as hidden:
+        states = hidden(model, inputs)
+    return head.logits(states)
+
+
 def test_hidden_states_become_the_logits_of_the_model(llama):
     model = load(llama)
     head, inputs = find_head(model), {name: batch(rows())[name] for name in ("input_ids", "attention_mask")}
-    assert torch.equal(head.logits(head.hidden(model, inputs)), model(**inputs).logits)
+    assert torch.equal(logits_by(head, model, inputs), model(**inputs).logits)
 
 
 def test_looking_for_the_head_changes_nothing(llama):
@@ -110,4 +116,4 @@ def test_heads_of_encoders_and_of_pairs_can_wait(name):
         inputs["decoder_input_ids"] = torch.arange(9, 19).reshape(2, 5)
     head = find_head(model)
     with torch.no_grad():
-        assert torch.equal(head.logits(head.hidden(model, inputs)), model(**inputs).logits)
+        assert torch.equal(logits_by(head, model, inputs), model(**inputs).logits)
