@@ -18,17 +18,17 @@ from smolora_core.plugins import build
 from smolora_core.run_context import Run
 from smolora_core.run_folder import Opened
 from smolora_core.settle import Settled
-from smolora_core.stages import task_of
 from smolora_core.training.batch_size import choose_rows, longest_rows, room_for_steps, sizes_of, try_micro_steps
 from smolora_core.training.budget import BudgetSampler, fill_micro_batches, token_counts
 from smolora_core.training.callbacks import LogEvents, StepCallback
 from smolora_core.training.collator import Collator
 from smolora_core.training.guards import LearningGuard
+from smolora_core.training.learning import make_learning
 from smolora_core.training.memory import Strategies
-from smolora_core.training.objective import Measured, Objective, make_objective
+from smolora_core.training.objective import Measured, Objective
 from smolora_core.training.oom import Recovery, out_of_memory
 from smolora_core.training.ranks import Ranks
-from smolora_core.training.speed import Speed, make_fast
+from smolora_core.training.speed import Speed
 from smolora_core.training.trainer import SmoLoRATrainer
 
 __all__ = ["Prepared", "make_saver", "make_trainer"]
@@ -69,24 +69,13 @@ def make_saver(prepared: Prepared, adapted: Adapted) -> Saver:
 
 def make_trainer(prepared: Prepared, adapted: Adapted, save: Saver) -> tuple[SmoLoRATrainer, Speed]:
     """Make the trainer, and the model fast that it trains; what was done to the model is to be undone afterwards."""
-    run, sides, collator, loss = prepared.run, prepared.sides, prepared.collator, prepared.settled.choices.loss
+    run, sides, collator = prepared.run, prepared.sides, prepared.collator
     training = run.config.training
-    wanted = "padded" if run.config.data.streaming and training.batching == "auto" else training.batching
-    kind = getattr(loss.registered.component, "kind", "")
-    speed = make_fast(adapted.model, collator.task, kind, batching=wanted, kernels=training.fast_kernels)
+    speed, objective = make_learning(adapted.model, prepared.settled.choices, collator.task, run.config)
     for text in speed.describe():
         run.emit("note", text=text)
     if speed.batching.name == "grouped" and "train_sampling_strategy" not in training.extra:
         prepared.arguments.train_sampling_strategy = "group_by_length"
-    objective = make_objective(
-        loss.registered,
-        loss.build(),
-        adapted.model,
-        predicts=task_of(prepared.settled).predicts,
-        weight_field=run.config.data.weight_field,
-        observe=getattr(collator.task, "observe", None),
-        share=speed.sharing.share,
-    )
     collate = attrs.evolve(collator, concatenate=speed.batching.collate)
     if training.per_device_train_batch_size == "auto":
         _size_micro_batches(prepared, adapted, objective, collate)

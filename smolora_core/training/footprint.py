@@ -7,7 +7,7 @@ from typing import Any
 import attrs
 import torch
 
-from smolora_core.components import Loss, Task
+from smolora_core.components import Task
 from smolora_core.config import RunConfig
 from smolora_core.model.adapter import adaptable_modules, attach
 from smolora_core.model.hollow import empty_model, fill, quantise
@@ -15,10 +15,9 @@ from smolora_core.model.load import heads_of, source_of
 from smolora_core.model.options import targets_of
 from smolora_core.plugins.choosing import Choices
 from smolora_core.training.collator import Collator
+from smolora_core.training.learning import make_learning
 from smolora_core.training.memory import Strategies
-from smolora_core.training.objective import make_objective
 from smolora_core.training.rehearsal import rehearse, without_numbers
-from smolora_core.training.speed import make_fast
 
 __all__ = ["Footprint", "Stand", "footprint"]
 
@@ -129,21 +128,10 @@ def footprint(stand: Stand, strategies: Strategies, sizes: Sequence[int]) -> lis
     Raises:
         SmoLoRAError: the model cannot be adapted, or its step not be rehearsed.
     """
-    config, training, loss = stand.config, stand.config.training, stand.choices.loss
+    training = stand.config.training
     model, weights = _model(stand, strategies)
-    component = loss.registered.component
-    assert isinstance(component, Loss)
-    wanted = "padded" if config.data.streaming and training.batching == "auto" else training.batching
-    speed = make_fast(model, stand.collator.task, component.kind, batching=wanted, kernels=training.fast_kernels)
+    speed, objective = make_learning(model, stand.choices, stand.collator.task, stand.config)
     try:
-        objective = make_objective(
-            loss.registered,
-            loss.build(),
-            model,
-            predicts=stand.task.predicts,
-            weight_field=config.data.weight_field,
-            observe=getattr(stand.collator.task, "observe", None),
-        )
         trained = [each for each in model.parameters() if each.requires_grad]
         adapter, parameters = sum(each.nbytes for each in trained), sum(each.numel() for each in trained)
         without_numbers(model, stand.device)

@@ -16,6 +16,7 @@ from typing import Any, cast
 import attrs
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from smolora_core.data.batches import places_of, take
 from smolora_core.model.fast_lora import drawing
@@ -129,6 +130,12 @@ def _watched(module: Any) -> bool:
     return any(getattr(hook, "__module__", "").partition(".")[0] != ours for hook in hooks)
 
 
+def _bound() -> bool:
+    """Whether this thread has what others would not: a profiler, autocast, tensors without numbers."""
+    profiled = sys.getprofile() is not None or torch._C._autograd._profiler_enabled()
+    return profiled or torch.is_autocast_enabled("cpu") or _get_current_dispatch_mode() is not None
+
+
 class _Threads:
     """Threads that wait for rows."""
 
@@ -140,9 +147,7 @@ class _Threads:
         lengths = [ids.shape[1]] * len(ids) if bounds is None else bounds.diff().tolist()
         width = model.get_input_embeddings().weight.shape[-1]  # type: ignore[operator]
         groups = share_out(lengths, threads, self._least / width)
-        # A profiler sees one thread, and autocast is switched on in one.
-        profiled = sys.getprofile() is not None or torch._C._autograd._profiler_enabled()
-        if len(groups) == 1 or profiled or torch.is_autocast_enabled("cpu"):
+        if len(groups) == 1 or _bound():
             return compute(model, inputs)
         # Which thread is the first must not change what is dropped.
         seeds = torch.randint(2**62, (len(groups),)).tolist() if model.training else [None] * len(groups)

@@ -1,16 +1,17 @@
 """What a quantised base saves and costs, beside the same base in bfloat16.
 
 Bytes are those of all weights that are not trained, with their scales; a model has a few layers here, and is counted as if it
-had all of them. Losses are of the same rows after the same steps. It needs the extra `quant`.
+had all of them. Losses are of the same rows after the same steps, from several seeds: with one, what a small base learns in few
+steps differs by more than what rounding costs. It needs the extra `quant`.
 """
 
 import argparse
 import gc
 import json
+import statistics
 import tempfile
 import time
 import warnings
-from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -124,32 +125,39 @@ def sizes(shape: str, layers: int, folder: Path) -> None:
         )
 
 
-def losses(base: Path | str, name: str, steps: int, formats: Collection[str], folder: Path) -> None:
+def losses(base: Path | str, name: str, given: argparse.Namespace, folder: Path) -> None:
     """Print what each format learns, and whether it goes on, merges and loads again."""
-    options = {"learning_rate": 2e-3, "per_device_train_batch_size": 4, "logging_steps": 10}
-    expected = 0.0
-    for kind in dict.fromkeys(("bfloat16", *formats)):
-        memory = FORMATS[kind]
-        start = time.perf_counter()
-        config = settings(base, folder / f"{name}-{kind}", memory, steps, **options)
-        outcome = train(config)
-        took = time.perf_counter() - start
-        loss, before = outcome.metrics["eval_loss"], outcome.metrics["eval_loss_before"]
-        expected = expected or loss
-        longer = {**config, "training": {**config["training"], "max_steps": steps + 1}}
-        resumed = train(longer, resume="auto").steps == steps + 1
-        merged = merge(outcome.model, outcome.tokenizer, folder / f"{name}-{kind}-merged")
-        ids = torch.arange(5, 69)[None]
-        with torch.no_grad():
-            trained = outcome.model.eval()(input_ids=ids).logits.float()
-            of_merged = transformers.AutoModelForCausalLM.from_pretrained(merged).eval()(input_ids=ids).logits.float()
-            of_adapter = load(outcome.adapter).model.eval()(input_ids=ids).logits.float()
-        apart = [((each - trained).norm() / trained.norm()).item() for each in (of_merged, of_adapter)]
+    options = {"learning_rate": given.rate, "per_device_train_batch_size": 4, "logging_steps": 10}
+    expected: list[float] = []
+    for kind in dict.fromkeys(("bfloat16", *given.formats)):
+        found, start = [], time.perf_counter()
+        for seed in range(42, 42 + given.seeds):
+            config = settings(base, folder / f"{name}-{kind}-{seed}", FORMATS[kind], given.steps, **options) | {"seed": seed}
+            outcome = train(config)
+            found.append(outcome.metrics["eval_loss"])
+        took, before = (time.perf_counter() - start) / given.seeds, outcome.metrics["eval_loss_before"]
+        expected = expected or found
+        apart = [one / other - 1 for one, other in zip(found, expected, strict=True)]
+        spread = statistics.stdev(apart) / given.seeds**0.5 if given.seeds > 1 else float("nan")
+        checks = continues_and_merges(outcome, config, given.steps, folder / f"{name}-{kind}-merged")
         print(
-            f"{name:>6} {kind:>15} loss {before:.4f} -> {loss:.4f} ({loss / expected - 1:+.1%})  {took:4.0f} s  "
-            f"resumes {resumed}  merged differs by {apart[0]:.3f}, the adapter on the plain base by {apart[1]:.3f}",
+            f"{name:>6} {kind:>15} loss {before:.4f} -> {statistics.mean(found):.4f} ({statistics.mean(apart):+.1%}, standard "
+            f"error {spread:.1%}, {min(apart):+.1%} to {max(apart):+.1%})  {took:4.0f} s  {checks}",
             flush=True,
         )
+
+
+def continues_and_merges(outcome: Any, config: dict[str, Any], steps: int, folder: Path) -> str:
+    """Take a further step, merge, and load the adapter on the plain base; say how far their logits are apart."""
+    resumed = train({**config, "training": {**config["training"], "max_steps": steps + 1}}, resume="auto").steps == steps + 1
+    merged = merge(outcome.model, outcome.tokenizer, folder)
+    ids = torch.arange(5, 69)[None]
+    with torch.no_grad():
+        trained = outcome.model.eval()(input_ids=ids).logits.float()
+        of_merged = transformers.AutoModelForCausalLM.from_pretrained(merged).eval()(input_ids=ids).logits.float()
+        of_adapter = load(outcome.adapter).model.eval()(input_ids=ids).logits.float()
+    apart = [((each - trained).norm() / trained.norm()).item() for each in (of_merged, of_adapter)]
+    return f"resumes {resumed}  merged differs by {apart[0]:.3f}, the adapter on the plain base by {apart[1]:.3f}"
 
 
 def main() -> None:
@@ -157,6 +165,8 @@ def main() -> None:
     parser.add_argument("--sizes", nargs="*", default=["135M", "0.5B"], choices=SHAPES)
     parser.add_argument("--layers", type=int, default=2)
     parser.add_argument("--steps", type=int, default=50)
+    parser.add_argument("--seeds", type=int, default=8, help="runs of each format")
+    parser.add_argument("--rate", type=float, default=2e-3, help="learning rate")
     parser.add_argument("--formats", nargs="*", default=[*FORMATS], choices=FORMATS, help="to learn in, beside bfloat16")
     parser.add_argument("--base", nargs="*", default=["demo"], help="demo, one of the shapes, or folders of models")
     given = parser.parse_args()
@@ -170,7 +180,7 @@ def main() -> None:
                 path = save(Path(folder) / "learning", base, given.layers)
             else:
                 path = Path(task.__file__).parent / "base" if base == "demo" else Path(base)
-            losses(path, base, given.steps, given.formats, Path(folder))
+            losses(path, path.name, given, Path(folder))
 
 
 if __name__ == "__main__":

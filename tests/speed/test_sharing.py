@@ -7,11 +7,13 @@ import attrs
 import pytest
 import torch
 import transformers
+from torch._subclasses import FakeTensorMode
 
 from smolora_core.data.batches import concatenate, pad, places_of, split, take
 from smolora_core.model.fast_lora import use_fast_lora
 from smolora_core.training.oom import Recovery
 from smolora_core.training.packing import choose_batching
+from smolora_core.training.profiling import profile_code
 from smolora_core.training.sharing import LEAST, choose_sharing, share_out, together
 from smolora_core.training.speed import make_fast
 from smolora_plugins.tasks.causal_lm import CausalLM
@@ -242,3 +244,22 @@ def test_a_part_of_a_micro_batch_is_what_would_be_collated_of_its_rows():
         assert torch.equal(concatenate(given)["input_ids"][:, places], expected["input_ids"])
     halves = split(pad(given, 0))
     assert torch.equal(torch.cat([each["input_ids"] for each in halves]), pad(given, 0)["input_ids"])
+
+
+def test_a_profiler_sees_all_of_it():
+    model, batch, seen = make("llama"), pad(rows(), 0), []
+
+    def compute(model, inputs):
+        seen.append(len(inputs["input_ids"]))
+        return inputs["input_ids"].float()
+
+    share = partial(shared(model), compute, model, {"input_ids": batch["input_ids"]})
+    with profile_code("/dev/null"):
+        share()
+    with torch.autocast("cpu"):
+        share()
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        share()
+    assert seen == 3 * [len(rows())]
+    share()
+    assert len(seen) == 5
