@@ -4,26 +4,24 @@
 
 The models are random Llamas in bfloat16 with adapters, of so few layers that the head is most of the work, and every token is
 supervised. `plain` is the model's own loss, of its full logits. A step is forward and backward; each is taken in a process of
-its own, after a warm-up of eight tokens, and its memory is the most that the process ever held, less what it held before the
-step. Steps are timed in turn in one process, as time of the processor, which others on the machine do not lengthen; the
-fastest counts. The target: a custom loss takes at most 1.15 times the memory and the time of cross-entropy.
+its own, after a warm-up of eight tokens, and its memory is the most that the process held in it, less what it held before.
+Steps are timed in turn in one process, as time of the processor, which others on the machine do not lengthen; the fastest
+counts. The target: a custom loss takes at most 1.15 times the memory and the time of cross-entropy.
 """
 
 import argparse
 import multiprocessing
-import resource
-import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import attrs
-import psutil
 import torch
 import torch.nn.functional as F
 import transformers
 from torch import Tensor
 
+from smolora_core.model.room import forget_peak, peak_memory, resident_memory
 from smolora_core.training.objective import make_objective
 from tests.training.small_run import adapted, registered
 
@@ -104,19 +102,14 @@ def step_of(way: str, model: Any) -> Callable[[int, int], None]:
     return step
 
 
-def peak() -> int:
-    """The most bytes that this process ever held."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
-
 def memory_of(way: str, case: Case) -> float:
     """Take one step; return its megabytes."""
     step = step_of(way, make(case))
     step(1, 8)
-    before, built = psutil.Process().memory_info().rss, peak()
+    assert forget_peak(), "only Linux begins to look for the peak anew, and making the model took memory too"
+    before = resident_memory()
     step(case.rows, LENGTH)
-    assert peak() > built, "making the model took more memory than the step"
-    return (peak() - before) / 2**20
+    return (peak_memory() - before) / 2**20
 
 
 def times_of(ways: Sequence[str], case: Case, rounds: int) -> dict[str, float]:
