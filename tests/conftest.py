@@ -10,6 +10,8 @@ import pytest
 os.environ.update(HF_HUB_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1", TOKENIZERS_PARALLELISM="false")
 # Tests share the processors, and tiny models gain nothing from more threads.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Those that are about threads must not keep the others waiting by waiting actively.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 @pytest.fixture(autouse=True)

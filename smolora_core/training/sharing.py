@@ -107,7 +107,7 @@ def _problem(model: Any) -> str:
     modules = list(model.modules())
     if any(getattr(each, "rope_type", None) in _BY_BATCH for each in modules):
         return "positions are encoded by the longest row"
-    if any(_watched(each) for each in modules):
+    if _watched(model):
         return "hooks look at its layers"
     before, modes = torch.get_rng_state(), [(each, each.training) for each in modules]
     model.train()
@@ -123,11 +123,14 @@ def _problem(model: Any) -> str:
             each.training = training
 
 
-def _watched(module: Any) -> bool:
-    """Whether somebody else has hooks on a module."""
-    hooks = (*module._forward_hooks.values(), *module._forward_pre_hooks.values(), *module._backward_hooks.values())
+def _watched(model: nn.Module) -> bool:
+    """Whether somebody else has hooks on layers, which would see parts of a micro-batch, from several threads."""
     ours = __name__.partition(".")[0]
-    return any(getattr(hook, "__module__", "").partition(".")[0] != ours for hook in hooks)
+    for each in model.modules():
+        for hooks in (each._forward_hooks, each._forward_pre_hooks, each._backward_hooks):
+            if any(getattr(hook, "__module__", "").partition(".")[0] != ours for hook in hooks.values()):
+                return True
+    return False
 
 
 def _bound() -> bool:
@@ -147,7 +150,7 @@ class _Threads:
         lengths = [ids.shape[1]] * len(ids) if bounds is None else bounds.diff().tolist()
         width = model.get_input_embeddings().weight.shape[-1]  # type: ignore[operator]
         groups = share_out(lengths, threads, self._least / width)
-        if len(groups) == 1 or _bound():
+        if len(groups) == 1 or _bound() or _watched(model):
             return compute(model, inputs)
         # Which thread is the first must not change what is dropped.
         seeds = torch.randint(2**62, (len(groups),)).tolist() if model.training else [None] * len(groups)

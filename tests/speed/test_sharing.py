@@ -246,7 +246,7 @@ def test_a_part_of_a_micro_batch_is_what_would_be_collated_of_its_rows():
     assert torch.equal(torch.cat([each["input_ids"] for each in halves]), pad(given, 0)["input_ids"])
 
 
-def test_a_profiler_sees_all_of_it():
+def test_a_profiler_and_late_hooks_see_all_of_it():
     model, batch, seen = make("llama"), pad(rows(), 0), []
 
     def compute(model, inputs):
@@ -260,6 +260,9 @@ def test_a_profiler_sees_all_of_it():
         share()
     with FakeTensorMode(allow_non_fake_inputs=True):
         share()
-    assert seen == 3 * [len(rows())]
+    hook = model.get_base_model().lm_head.register_forward_hook(lambda *given: None)
     share()
-    assert len(seen) == 5
+    assert seen == 4 * [len(rows())]
+    hook.remove()
+    share()
+    assert len(seen) == 6
