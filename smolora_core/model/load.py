@@ -14,7 +14,7 @@ from smolora_core.config import ModelConfig
 from smolora_core.errors import ModelLoadError
 from smolora_core.model.device import Precision, choose_dtype
 from smolora_core.model.header import is_folder
-from smolora_core.model.quantised import leave_out, unquantisable
+from smolora_core.model.quantised import leave_file, leave_out, unquantisable
 
 __all__ = [
     "Base",
@@ -126,6 +126,8 @@ def load_base(
         )
     heads = tuple(sorted(owners.union(heads_of(loaded)))) if task.new_head else ()
     loaded.requires_grad_(False)
+    if quantisation:
+        leave_file(loaded)
     return Base(loaded if quantisation else loaded.to(device), precision, heads)
 
 

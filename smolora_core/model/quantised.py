@@ -12,7 +12,7 @@ from transformers.pytorch_utils import Conv1D
 
 from smolora_core.model.whole import train_in_float32
 
-__all__ = ["is_quantised", "leave_out", "unquantisable", "with_plain_weights"]
+__all__ = ["is_quantised", "leave_file", "leave_out", "unquantisable", "with_plain_weights"]
 
 
 def is_quantised(module: nn.Module) -> bool:
@@ -49,6 +49,13 @@ def leave_out(quantisation: Any, model: Any, names: Iterable[str]) -> bool:
     if found:
         setattr(quantisation, key, [*model.hf_quantizer.modules_to_not_convert, *found])
     return bool(found)
+
+
+def leave_file(model: nn.Module) -> None:
+    """Copy weights that were not quantised: they are windows onto the file, and keep all that was read of it in memory."""
+    for each in model.parameters():
+        if each.is_floating_point() and each.device.type == "cpu":
+            each.data = each.data.clone()
 
 
 def with_plain_weights(model: Any) -> Any:

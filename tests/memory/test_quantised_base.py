@@ -197,3 +197,14 @@ def test_parameters_are_counted_as_what_they_stand_for(base, rows, tmp_path):
 def test_an_unknown_format_is_refused(base, rows, tmp_path):
     with pytest.raises(PluginError, match="format must be one of nf4, int8, torchao-int8, is 'nf3'"):
         train(settings(base, rows, tmp_path / "run", quantised("nf3")))
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="tells by /proc which files are mapped")
+@pytest.mark.parametrize("kind", FORMATS)
+def test_the_file_that_weights_were_read_from_is_let_go(kind, rows, tmp_path):
+    base = save_llama(tmp_path / "base")
+    # What need not be converted is mapped.
+    transformers.AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16).save_pretrained(base)
+    outcome = train(settings(base, rows, tmp_path / "run", quantised(kind), training={"max_steps": 1}))
+    assert any(map(is_quantised, outcome.model.modules()))
+    assert str(base / "model.safetensors") not in Path("/proc/self/maps").read_text()
