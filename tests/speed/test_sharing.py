@@ -14,8 +14,9 @@ from smolora_core.model.fast_lora import use_fast_lora
 from smolora_core.training.oom import Recovery
 from smolora_core.training.packing import choose_batching
 from smolora_core.training.profiling import profile_code
-from smolora_core.training.sharing import LEAST, choose_sharing, share_out, together
+from smolora_core.training.sharing import LEAST, choose_sharing, together
 from smolora_core.training.speed import make_fast
+from smolora_core.training.threads import share_out
 from smolora_plugins.tasks.causal_lm import CausalLM
 from tests.speed.families import make
 from tests.speed.test_padding_free import HONOURED
