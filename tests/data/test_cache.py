@@ -1,8 +1,9 @@
 """The cache: found again when nothing changed, prepared anew when anything did, and never trusted blindly."""
 
 import json
+import multiprocessing
 import os
-import subprocess
+import runpy
 import sys
 import threading
 import time
@@ -89,22 +90,31 @@ def install(project: Path, version: str) -> None:
     (folder / "entry_points.txt").write_text("[smolora]\nshouting = shouting\n")
 
 
+def run_program(project: Path, arguments: list[str]) -> None:
+    """Be a process that was started in the project's folder, with its packages installed."""
+    os.chdir(project)
+    os.environ["SMOLORA_CACHE"] = str(project / "cache")
+    sys.path.insert(0, str(project / "site"))
+    sys.dont_write_bytecode, sys.argv = True, ["program.py", *arguments]
+    for name, stream in (("out.txt", sys.stdout), ("err.txt", sys.stderr)):
+        with (project / name).open("w") as file:
+            os.dup2(file.fileno(), stream.fileno())
+    runpy.run_path("program.py", run_name="__main__")
+
+
 def runs(project: Path, **options: Any) -> bool:
     """Train in a process of its own; return whether the preprocessor ran."""
     calls = project / "calls.txt"
     calls.unlink(missing_ok=True)
-    environment = {
-        **os.environ,
-        "PYTHONPATH": str(project / "site"),
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "SMOLORA_CACHE": str(project / "cache"),
-    }
     arguments = [json.dumps(options)] if options else []
-    done = subprocess.run(
-        [sys.executable, "program.py", *arguments], cwd=project, env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    cached = json.loads(done.stdout.splitlines()[-1])
+    # It imports what every one of these processes begins with, and nothing of the project's.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["smolora_core.run", "transformers.models.llama", __name__])
+    process = context.Process(target=run_program, args=(project, arguments))
+    process.start()
+    process.join()
+    assert process.exitcode == 0, (project / "err.txt").read_text()
+    cached = json.loads((project / "out.txt").read_text().splitlines()[-1])
     assert cached != calls.exists()
     return calls.exists()
 
