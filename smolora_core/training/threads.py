@@ -48,10 +48,10 @@ class RowThreads:
             partial(_run, compute, model, take(inputs, rows), torch.is_grad_enabled(), seed)
             for rows, seed in zip(groups, seeds, strict=True)
         ]
-        each = partial(self.run, threads // len(groups))
+        run = partial(self.run, threads // len(groups))
         places, dim = [places_of(inputs, rows) for rows in groups], 0 if bounds is None else 1
         trained = [each for each in model.parameters() if each.requires_grad]
-        return cast(Tensor, _Shared.apply(each, work, places, dim, *trained))  # type: ignore[no-untyped-call]
+        return cast(Tensor, _Shared.apply(run, work, places, dim, *trained))  # type: ignore[no-untyped-call]
 
     def run(self, processors: int, work: Sequence[Callable[[], Any]]) -> list[Any]:
         """Call functions, each in a thread that computes on so many processors, and wait for all."""
@@ -126,9 +126,9 @@ def share_out(lengths: Sequence[int], threads: int, least: float) -> list[list[i
         rows: list[list[int]] = [[] for _ in range(parts)]
         loads = [0] * parts
         for row in sorted(range(len(lengths)), key=lambda each: -lengths[each]):
-            least = loads.index(min(loads))
-            rows[least].append(row)
-            loads[least] += lengths[row]
+            lightest = loads.index(min(loads))
+            rows[lightest].append(row)
+            loads[lightest] += lengths[row]
         if max(loads) * parts <= total * _UNEVEN:
             return [sorted(each) for each in rows]
     return [list(range(len(lengths)))]

@@ -267,3 +267,17 @@ def test_a_profiler_and_late_hooks_see_all_of_it():
     hook.remove()
     share()
     assert len(seen) == 6
+
+
+def test_processors_are_divided_among_the_parts():
+    torch.set_num_threads(4)
+    model, seen = make("llama"), []
+
+    def compute(model, inputs):
+        seen.append((len(inputs["input_ids"]), torch.get_num_threads()))
+        return inputs["input_ids"].float()
+
+    ids = torch.zeros(2, 8, dtype=torch.int64)
+    shared(model)(compute, model, {"input_ids": ids})
+    assert seen == [(1, 2), (1, 2)]
+    assert torch.get_num_threads() == 4
