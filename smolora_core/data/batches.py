@@ -91,12 +91,15 @@ def take(batch: Mapping[str, Any], rows: Sequence[int]) -> dict[str, Any]:
     """Make a micro-batch of some rows of another one, in the order given."""
     count, chosen, places = count_rows(batch), torch.tensor(rows), places_of(batch, rows)
     bounds = batch.get("cu_seq_lens_q")
-    taken = {}
+    if bounds is not None:
+        lengths = bounds.diff()[chosen]
+        ends = torch.cat([bounds[:1], lengths.cumsum(0, dtype=bounds.dtype)])
+    taken: dict[str, Any] = {}
     for name, each in batch.items():
-        if bounds is not None and name.startswith(("cu_seq_lens", "max_length")):
-            lengths = bounds.diff()[chosen]
-            ends = torch.cat([bounds[:1], lengths.cumsum(0, dtype=bounds.dtype)])
-            taken[name] = ends if name.startswith("cu_seq_lens") else int(lengths.max())
+        if bounds is not None and name.startswith("cu_seq_lens"):
+            taken[name] = ends
+        elif bounds is not None and name.startswith("max_length"):
+            taken[name] = int(lengths.max())
         elif isinstance(each, Tensor) and each.dim() > 0 and len(each) == count:
             taken[name] = each[chosen]
         elif bounds is not None and isinstance(each, Tensor) and each.dim() > 1:

@@ -14,6 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import activations
 
+from smolora_core.model.modes import in_mode
+
 __all__ = ["use_fused_gates", "use_fused_norms"]
 
 
@@ -75,17 +77,12 @@ def _is_proved(module: Any, formula: Callable[[Any, Tensor], Tensor], width: int
     generator = torch.Generator().manual_seed(0)
     hidden, given = (torch.randn(1, 7, width, generator=generator).to(weight.device, weight.dtype) for _ in range(2))
     hidden.requires_grad_()
-    modes = [(each, each.training) for each in module.modules()]
-    module.eval()
     try:
-        with torch.enable_grad():
+        with in_mode(module, training=False), torch.enable_grad():
             expected, found = module(hidden), formula(module, hidden)
             gradient, found_gradient = (torch.autograd.grad(each, hidden, given)[0].float() for each in (expected, found))
     except (RuntimeError, TypeError):
         return False
-    finally:
-        for each, training in modes:
-            each.training = training
     apart = (found_gradient - gradient).norm() / gradient.norm()
     return torch.equal(found, expected) and bool(apart < 4 * torch.finfo(weight.dtype).eps)
 

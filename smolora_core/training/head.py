@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from smolora_core.errors import TrainingError
+from smolora_core.model.modes import in_mode
 from smolora_core.plugins.loading import describe
 from smolora_core.training.loaders import of_a_loader
 
@@ -100,14 +101,8 @@ def find_head(model: nn.Module) -> Head | None:
         asked.append(known.expand(*hidden.shape[:-1], width))
         return asked[-1].clone()
 
-    modes = [(each, each.training) for each in model.modules()]
-    model.eval()
-    try:
-        with torch.no_grad(), _answering(module, answer):
-            found = logits_of(model, inputs)
-    finally:
-        for each, training in modes:
-            each.training = training
+    with in_mode(model, training=False), torch.no_grad(), _answering(module, answer):
+        found = logits_of(model, inputs)
     if len(asked) != 1 or asked[0].shape[:-1] != ids.shape or found.shape != asked[0].shape:
         return None
     after = _recognise(asked[0], found.float())

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from smolora_core.data.batches import concatenate, pad
 from smolora_core.model.attention import use_document_attention
+from smolora_core.model.modes import in_mode
 
 __all__ = ["Batching", "choose_batching", "isolation_problem"]
 
@@ -75,17 +76,12 @@ def isolation_problem(model: nn.Module) -> str | None:
     known = min(64, model.get_input_embeddings().num_embeddings)  # type: ignore[operator]
     rows = [{"input_ids": torch.randint(known, (length,), generator=generator).tolist()} for length in _LENGTHS]
     middle = {"input_ids": [(token + 1) % known for token in rows[1]["input_ids"]]}
-    modes = [(each, each.training) for each in model.modules()]
-    model.eval()
     try:
-        with torch.no_grad():
+        with in_mode(model, training=False), torch.no_grad():
             packed, changed = (_logits(model, concatenate(each), some) for each in (rows, [rows[0], middle, rows[2]]))
             padded = _logits(model, pad(rows, 0), some)
     except Exception as error:
         return f"it refuses them ({type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''})"
-    finally:
-        for each, training in modes:
-            each.training = training
     if packed.shape[:2] != (1, sum(_LENGTHS)):
         return "its output is of another shape"
     packed, changed = packed[0].split(_LENGTHS), changed[0].split(_LENGTHS)

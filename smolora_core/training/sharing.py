@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from smolora_core.model.fast_lora import drawing
+from smolora_core.model.modes import in_mode
 from smolora_core.plugins.loading import describe
 from smolora_core.training.head import few_tokens, logits_of
 from smolora_core.training.threads import Compute, RowThreads, is_watched
@@ -63,20 +64,16 @@ def _problem(model: Any) -> str:
     base = getattr(model, "get_base_model", lambda: model)()
     if getattr(base, "is_activation_checkpointing", False):
         return "layers that are computed again draw for all rows at once"
-    modules = list(model.modules())
-    if any(getattr(each, "rope_type", None) in _BY_BATCH for each in modules):
+    if any(getattr(each, "rope_type", None) in _BY_BATCH for each in model.modules()):
         return "positions are encoded by the longest row"
     if is_watched(model):
         return "hooks look at its layers"
-    before, modes = torch.get_rng_state(), [(each, each.training) for each in modules]
-    model.train()
+    before = torch.get_rng_state()
     try:
-        with torch.no_grad(), drawing(torch.Generator()):
+        with in_mode(model, training=True), torch.no_grad(), drawing(torch.Generator()):
             logits_of(model, few_tokens(model))
         return "" if torch.equal(torch.get_rng_state(), before) else "layers draw random numbers, for all rows at once"
     except Exception as error:
         return f"it refuses a few tokens ({describe(error)})"
     finally:
         torch.set_rng_state(before)
-        for each, training in modes:
-            each.training = training
