@@ -16,9 +16,7 @@ from smolora_core.plugins.handed import FROM_PYTHON, Handed
 if TYPE_CHECKING:
     from smolora_core.inference.generate import LoadedAdapter
     from smolora_core.report.events import Event
-    from smolora_core.run import Outcome
-
-__all__ = ["SmoLoRA", "TrainingConfig", "load", "plugin_choice", "train"]
+    from smolora_core.run_context import Outcome
 
 
 @attrs.frozen(kw_only=True)

@@ -22,19 +22,6 @@ if TYPE_CHECKING:
     from datasets.arrow_dataset import Dataset
     from torch import Tensor, nn
 
-__all__ = [
-    "KINDS",
-    "CheckpointWriter",
-    "Component",
-    "Drop",
-    "Loss",
-    "MemoryStrategy",
-    "Preprocessor",
-    "Targets",
-    "Task",
-    "TaskSetup",
-]
-
 # `scored` rows are labelled ones whose labels are numbers.
 _SHAPES = (*get_args(attrs.fields_dict(DataConfig)["format"].type)[1:], "scored")
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]*")

@@ -17,8 +17,6 @@ from smolora_core.plugins.loading import describe_whole
 from smolora_core.report.page import write_page
 from smolora_core.run_context import Outcome, Run
 
-__all__ = ["ERROR_FILE", "afterwards", "close_failed", "close_finished", "masked"]
-
 ERROR_FILE = "last_error.json"
 
 

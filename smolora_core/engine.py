@@ -9,7 +9,7 @@ from transformers import PrinterCallback, TrainerCallback, TrainingArguments
 
 from smolora_core.checkpoints.continuation import Continuation
 from smolora_core.checkpoints.saving import Saver
-from smolora_core.checkpoints.store import Checkpoint
+from smolora_core.checkpoints.staging import Checkpoint
 from smolora_core.components import CheckpointWriter
 from smolora_core.data.sides import Sides
 from smolora_core.errors import PluginError
@@ -30,8 +30,6 @@ from smolora_core.training.oom import Recovery, out_of_memory
 from smolora_core.training.ranks import Ranks
 from smolora_core.training.speed import Speed
 from smolora_core.training.trainer import SmoLoRATrainer
-
-__all__ = ["Prepared", "make_saver", "make_trainer"]
 
 
 @attrs.frozen(kw_only=True)

@@ -18,19 +18,6 @@ from typing import Self
 
 import attrs
 
-__all__ = [
-    "CheckpointError",
-    "ConfigError",
-    "DatasetError",
-    "ModelLoadError",
-    "PluginError",
-    "Problem",
-    "SmoLoRAError",
-    "TrainingError",
-    "did_you_mean",
-    "nearest",
-]
-
 
 @attrs.frozen
 class Problem:

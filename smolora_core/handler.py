@@ -21,8 +21,6 @@ from smolora_core.plugins.handed import FROM_PYTHON, Handed
 if TYPE_CHECKING:
     from datasets.arrow_dataset import Dataset
 
-__all__ = ["DatasetHandler", "prepare_dataset"]
-
 
 class DatasetHandler:
     """A chain of preprocessors for rows of text.

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
     from smolora_core.config import RunConfig
 
-__all__ = ["CONTRIBUTIONS", "PROJECT", "hookimpl", "hookspec"]
-
 PROJECT = "smolora"
 
 hookspec = pluggy.HookspecMarker(PROJECT)

@@ -5,8 +5,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-__all__ = ["WeightedMSELoss"]
-
 
 class WeightedMSELoss(nn.Module):
     """Mean squared error with weights: `mean(weights * (predictions - targets) ** 2)`.

@@ -26,8 +26,6 @@ from smolora_core.training.collator import Collator
 from smolora_core.training.footprint import Footprint, Stand, footprint
 from smolora_core.training.memory import Strategies, build_strategies, spelt
 
-__all__ = ["Plan", "make_plan"]
-
 _READ = 1000
 _ROOM = 0.8
 

@@ -21,8 +21,6 @@ from smolora_core.plugins.choosing import Choices, choose_components
 from smolora_core.run_folder import locate
 from smolora_core.training.arguments import endless, sized_twice, unknown_arguments
 
-__all__ = ["preflight"]
-
 
 def preflight(resolved: Resolved, plugins: PluginManager) -> dict[str, str]:
     """Look at a config, its model folder and its first rows.

@@ -17,8 +17,6 @@ from smolora_core.model.load import load_tokenizer
 from smolora_core.plugins import PluginManager
 from smolora_core.settle import settle
 
-__all__ = ["Piece", "Preview", "Sequence", "preview"]
-
 # A step on a whole dataset sees no more of it.
 _READ_AT_ONCE = 1000
 

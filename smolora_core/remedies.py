@@ -11,8 +11,6 @@ from smolora_core.run_context import Run
 from smolora_core.training.footprint import Footprint, Stand, footprint
 from smolora_core.training.memory import Strategies, build_strategies, spelt
 
-__all__ = ["Remedy", "further_strategies", "in_order", "smaller_micro_batches"]
-
 
 @attrs.frozen(kw_only=True)
 class Remedy:

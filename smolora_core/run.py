@@ -39,8 +39,6 @@ from smolora_core.training.ranks import Ranks
 from smolora_core.training.signals import Interrupted
 from smolora_core.training.trainer import SmoLoRATrainer
 
-__all__ = ["Outcome", "Run", "execute"]
-
 
 def execute(
     resolved: Resolved,

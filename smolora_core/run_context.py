@@ -11,8 +11,6 @@ from smolora_core.config import RunConfig
 from smolora_core.config.secrets import Mask
 from smolora_core.plugins import PluginManager
 
-__all__ = ["Outcome", "Run"]
-
 
 @attrs.frozen
 class Run:

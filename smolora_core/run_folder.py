@@ -18,8 +18,6 @@ from smolora_core.checkpoints.store import Store
 from smolora_core.config import Resolved
 from smolora_core.errors import CheckpointError, ConfigError
 
-__all__ = ["Opened", "claim", "follow_run", "locate", "open_run"]
-
 _OURS = (
     "run.yaml",
     "events.jsonl",

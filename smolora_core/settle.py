@@ -14,8 +14,6 @@ from smolora_core.model.options import targets_of
 from smolora_core.plugins import PluginManager
 from smolora_core.plugins.choosing import Choices, choose_components, spell_out
 
-__all__ = ["Settled", "settle"]
-
 
 @attrs.frozen
 class Settled:

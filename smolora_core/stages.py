@@ -21,8 +21,6 @@ from smolora_core.settle import Settled
 from smolora_core.training.collator import Collator
 from smolora_core.training.memory import Strategies
 
-__all__ = ["account", "adapt", "audit", "configure", "measured_dtype", "task_of"]
-
 _AUDITED = 1024
 
 

@@ -12,8 +12,6 @@ from smolora_core.config.convert import convert
 from smolora_core.config.schema import fields_of
 from smolora_core.errors import ConfigError, PluginError, nearest
 
-__all__ = ["validate_inputs"]
-
 P = ParamSpec("P")
 R = TypeVar("R")
 

@@ -9,8 +9,6 @@ from smolora_core.checkpoints.facts import config_hash, parameters_of, version_c
 from smolora_core.checkpoints.resume import compare_config, compare_content
 from smolora_core.checkpoints.retention import Committed
 
-__all__ = ["Continuation"]
-
 _CONTENT = "fingerprints"
 
 

@@ -14,8 +14,6 @@ from typing import Literal
 
 import attrs
 
-__all__ = ["DISK", "Disk", "Entry"]
-
 Kind = Literal["file", "folder", "other"]
 _NO_LINKS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 

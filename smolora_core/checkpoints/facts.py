@@ -9,8 +9,6 @@ from typing import Any
 
 from smolora_core.config.continuity import continuity_of, leaves
 
-__all__ = ["config_hash", "parameters_of", "version_changes", "versions_of"]
-
 _PACKAGES = ("smolora", "torch", "transformers", "peft", "trl", "datasets", "accelerate", "safetensors")
 
 

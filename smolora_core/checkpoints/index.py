@@ -8,8 +8,6 @@ from smolora_core.checkpoints.disk import Disk
 from smolora_core.checkpoints.placing import replace_file
 from smolora_core.checkpoints.retention import Committed
 
-__all__ = ["INDEX", "write_index"]
-
 INDEX = "checkpoint_metadata.json"
 
 

@@ -19,8 +19,6 @@ from smolora_core.checkpoints.placing import replace_file
 from smolora_core.checkpoints.store import Store
 from smolora_core.errors import CheckpointError, ConfigError
 
-__all__ = ["LOCK", "RUN", "RunLock", "hold", "run_id_of"]
-
 LOCK = "run.lock"
 RUN = "run.json"
 _NO_LOCKS = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK}

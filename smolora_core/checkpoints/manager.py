@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from smolora_core.checkpoints.lock import hold, run_id_of
+from smolora_core.checkpoints.retention import Committed, Keep
 from smolora_core.checkpoints.staging import Checkpoint
-from smolora_core.checkpoints.store import Committed, Keep, Store
-
-__all__ = ["CheckpointManager"]
+from smolora_core.checkpoints.store import Store
 
 
 class CheckpointManager:

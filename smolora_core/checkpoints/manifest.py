@@ -16,8 +16,6 @@ import attrs
 from smolora_core.checkpoints.disk import DISK, Disk
 from smolora_core.errors import CheckpointError, Problem
 
-__all__ = ["MANIFEST", "Manifest", "Written", "is_inside", "read", "surplus", "verify"]
-
 MANIFEST = "manifest.json"
 _SCHEMA = 1
 _DIGEST = "sha256"

@@ -17,8 +17,6 @@ from smolora_core.checkpoints.disk import DISK, Disk, Entry
 from smolora_core.checkpoints.manifest import Manifest, read, surplus
 from smolora_core.errors import CheckpointError
 
-__all__ = ["Leftover", "beside", "discard", "is_ours", "left_behind", "name_of", "publish", "replace_file", "step_of"]
-
 _CHECKPOINT = re.compile(r"checkpoint-(0|[1-9][0-9]*)")
 # What a run commits may be put back; of a file of its own only an unfinished new content can be left.
 _COMMITTED = re.compile(r"\.(?P<role>staging|replaced|trash)-(?P<name>checkpoint-(?:0|[1-9][0-9]*)|adapter)-[0-9a-f]{8}")

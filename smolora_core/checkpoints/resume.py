@@ -9,8 +9,6 @@ from smolora_core.config.continuity import Change, changes, leaves
 from smolora_core.config.model import RunConfig, Selection
 from smolora_core.errors import ConfigError, Problem, nearest
 
-__all__ = ["check_overrides", "compare_config", "compare_content"]
-
 _CONTENT = {
     "model.path": "the base model",
     "data.train": "the rows to train on",

@@ -8,8 +8,6 @@ import attrs
 
 from smolora_core.checkpoints.manifest import Manifest
 
-__all__ = ["Committed", "Keep", "best", "expendable"]
-
 _AT_LEAST = 2
 
 

@@ -12,8 +12,6 @@ from torch import Tensor
 
 from smolora_core.errors import CheckpointError
 
-__all__ = ["RNG_FILE", "RngState", "capture", "read_rng", "restore", "write_rng"]
-
 RNG_FILE = "rng.safetensors"
 
 RngState = dict[str, Tensor]

@@ -13,8 +13,6 @@ from smolora_core.components import Writer
 from smolora_core.errors import CheckpointError
 from smolora_core.plugins.loading import describe_whole
 
-__all__ = ["Saver"]
-
 _STATE = "the trainer's state"
 _FAILED_IN_A_ROW = 2
 

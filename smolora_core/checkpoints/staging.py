@@ -11,8 +11,6 @@ from smolora_core.checkpoints.manifest import MANIFEST, Manifest, Written, is_in
 from smolora_core.components import Writer
 from smolora_core.errors import CheckpointError
 
-__all__ = ["Checkpoint", "stage"]
-
 
 @attrs.frozen(kw_only=True)
 class Checkpoint:

@@ -18,16 +18,6 @@ from torch import Tensor, nn
 
 from smolora_core.errors import CheckpointError
 
-__all__ = [
-    "OPTIMIZER_FILE",
-    "SavedTensors",
-    "load_adapter",
-    "load_optimizer",
-    "read_tensors",
-    "refuse_non_finite",
-    "write_optimizer",
-]
-
 ADAPTER_FILE = "adapter_model.safetensors"
 OPTIMIZER_FILE = "optimizer.safetensors"
 _METADATA = "state"

@@ -15,7 +15,7 @@ from pathlib import Path
 import attrs
 
 from smolora_core.checkpoints.disk import DISK, Disk
-from smolora_core.checkpoints.index import INDEX, write_index
+from smolora_core.checkpoints.index import write_index
 from smolora_core.checkpoints.manifest import MANIFEST, Manifest, Written, read, surplus, verify
 from smolora_core.checkpoints.placing import beside, discard, left_behind, name_of, publish, step_of
 from smolora_core.checkpoints.retention import Committed, Keep, expendable
@@ -23,16 +23,6 @@ from smolora_core.checkpoints.staging import Checkpoint, stage
 from smolora_core.checkpoints.sweep import sweep
 from smolora_core.components import Writer
 from smolora_core.errors import CheckpointError, Problem
-
-__all__ = [
-    "INDEX",
-    "MANIFEST",
-    "Checkpoint",
-    "Committed",
-    "Keep",
-    "Newest",
-    "Store",
-]
 
 # What is written in Rust, safetensors and tokenizers, raises its own errors: `I/O error: ... (os error 28)`.
 _REFUSED = re.compile(r"\(os error \d+\)")

@@ -7,8 +7,6 @@ from smolora_core.checkpoints.manifest import MANIFEST, Manifest, verify
 from smolora_core.checkpoints.placing import Leftover, left_behind, publish, step_of
 from smolora_core.errors import CheckpointError
 
-__all__ = ["sweep"]
-
 
 def sweep(folder: Path, run_id: str | None, disk: Disk) -> list[str]:
     """Adopt checkpoints that were complete, put back what was set aside for them, and remove the rest.

@@ -114,7 +114,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if sys.stdout is None:
         return _run(given, debug)
     stream = LastingStream(sys.stdout)
-    with redirect_stdout(cast(TextIO, stream)):
+    with redirect_stdout(cast("TextIO", stream)):
         status = _run(given, debug)
         stream.flush()
     if stream.lost is None:

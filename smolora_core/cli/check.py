@@ -7,8 +7,6 @@ from smolora_core.cli.options import Json, PluginFlags, RunArguments, load_run
 from smolora_core.errors import SmoLoRAError
 from smolora_core.preflight import preflight
 
-__all__ = ["check"]
-
 
 def check(*run: RunArguments, plugins: PluginFlags | None = None, json: Json = False) -> int:
     """Find every problem of a config in an instant: nothing is loaded or written."""

@@ -10,12 +10,10 @@ from cyclopts.validators import Number
 
 from smolora_core.checkpoints.lock import RUN, hold, run_id_of
 from smolora_core.checkpoints.manifest import MANIFEST, surplus, verify
-from smolora_core.checkpoints.retention import Keep
-from smolora_core.checkpoints.store import Committed, Store
+from smolora_core.checkpoints.retention import Committed, Keep
+from smolora_core.checkpoints.store import Store
 from smolora_core.cli.options import Json, note
 from smolora_core.errors import CheckpointError, ConfigError, Problem
-
-__all__ = ["list_checkpoints", "prune", "verify_checkpoints"]
 
 
 def list_checkpoints(run: Path, *, json: Json = False) -> None:

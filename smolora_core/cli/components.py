@@ -10,8 +10,6 @@ from smolora_core.components import KINDS, Component
 from smolora_core.errors import PluginError, did_you_mean
 from smolora_core.plugins import Registered, Registry
 
-__all__ = ["components"]
-
 
 def components(kind: str | None = None, *, plugins: PluginFlags | None = None, json: Json = False) -> None:
     """List what plugins offer.

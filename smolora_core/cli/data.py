@@ -13,8 +13,6 @@ from cyclopts.validators import Number
 from smolora_core.cli.options import Json, PluginFlags, RunArguments, load_run
 from smolora_core.preflight import preflight
 
-__all__ = ["preview"]
-
 # A terminal would obey them.
 _CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
 

@@ -7,8 +7,6 @@ from cyclopts import Parameter
 
 from smolora_core.cli.heavy import heavy_imports
 
-__all__ = ["generate"]
-
 
 def generate(
     adapter: Path,

@@ -5,8 +5,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["heavy_imports"]
-
 
 @contextmanager
 def heavy_imports() -> Iterator[None]:

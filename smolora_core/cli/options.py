@@ -12,8 +12,6 @@ from smolora_core.api import plugin_choice
 from smolora_core.config import Resolved, load_config, parse_flags
 from smolora_core.plugins import PluginChoice, PluginManager
 
-__all__ = ["Json", "PluginFlags", "RunArguments", "load_plugins", "load_run", "note"]
-
 Json = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON.")]
 RunArguments = Annotated[
     str,

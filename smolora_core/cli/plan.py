@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from smolora_core.plan import Plan
     from smolora_core.remedies import Remedy
 
-__all__ = ["plan"]
-
 _GB = 2**30
 _PARTS = {
     "program": "interpreter and libraries",

@@ -7,8 +7,6 @@ from smolora_core.cli.options import Json, PluginFlags, load_plugins
 from smolora_core.errors import PluginError, did_you_mean
 from smolora_core.plugins import Plugin, Tier
 
-__all__ = ["info", "list_plugins"]
-
 
 def list_plugins(*, plugins: PluginFlags | None = None, json: Json = False) -> None:
     """List every plugin and what became of it."""

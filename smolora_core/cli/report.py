@@ -6,8 +6,6 @@ from pathlib import Path
 from smolora_core.cli.options import Json
 from smolora_core.report.page import write_page
 
-__all__ = ["report"]
-
 
 def report(run: Path, *, json: Json = False) -> None:
     """Write the page of a run anew, and print where it is.

@@ -13,8 +13,6 @@ from smolora_core.config.syntax import parse_scalar
 from smolora_core.model.explain import Explanation, explain
 from smolora_core.model.header import ModelHeader, read_header
 
-__all__ = ["targets"]
-
 _TIERS = {"built-in": "the built-in", "third-party": "a third party's", "user": "your"}
 
 

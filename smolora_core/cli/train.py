@@ -10,8 +10,6 @@ from smolora_core.cli.heavy import heavy_imports
 from smolora_core.cli.options import PluginFlags, RunArguments, load_run
 from smolora_core.preflight import preflight
 
-__all__ = ["train"]
-
 
 def train(
     *run: RunArguments,

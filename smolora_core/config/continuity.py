@@ -12,8 +12,6 @@ import attrs
 
 from smolora_core.config.secrets import same
 
-__all__ = ["Change", "Continuity", "changes", "continuity_of", "leaves"]
-
 Continuity = Literal["exact", "content", "schedule", "free"]
 
 # The longest entry that a key begins with speaks for it, so that `loss` covers the options of whatever loss is chosen.

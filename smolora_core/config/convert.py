@@ -11,8 +11,6 @@ from smolora_core.config.model import Selection
 from smolora_core.config.schema import LISTS, MAPPINGS, UNIONS, fields_of, fits, nearest_choice, spell
 from smolora_core.errors import ConfigError, Problem, SmoLoRAError, did_you_mean
 
-__all__ = ["convert", "nearest_source"]
-
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 80
 

@@ -11,8 +11,6 @@ from smolora_core.config.load import Resolved
 from smolora_core.config.model import Selection
 from smolora_core.config.secrets import Mask, addresses
 
-__all__ = ["dump", "plain"]
-
 
 class _Dumper(yaml.SafeDumper):
     """Quotes all text, so that none of it can be taken for a number or a comment."""

@@ -8,8 +8,6 @@ from pathlib import Path
 
 from smolora_core.errors import Problem, nearest
 
-__all__ = ["declared_fields", "unknown_fields"]
-
 
 def unknown_fields(
     given: Iterable[str],

@@ -12,8 +12,6 @@ from smolora_core.config.secrets import left_out
 from smolora_core.config.syntax import Document, parse_scalar, read_document
 from smolora_core.errors import ConfigError, Problem, did_you_mean
 
-__all__ = ["Resolved", "Setting", "load_config", "parse_flags", "resolve"]
-
 _SHORTHANDS = {"model": "path", "loss": "name"}
 
 

@@ -11,18 +11,6 @@ import attrs
 
 from smolora_core.errors import ConfigError
 
-__all__ = [
-    "CheckpointConfig",
-    "DataConfig",
-    "DebugConfig",
-    "LoRAConfig",
-    "ModelConfig",
-    "PluginConfig",
-    "RunConfig",
-    "Selection",
-    "TrainingSection",
-]
-
 
 def _above(limit: float) -> Any:
     def check(instance: object, attribute: "attrs.Attribute[Any]", value: Any) -> None:

@@ -14,8 +14,6 @@ import attrs
 from smolora_core.config.model import Selection
 from smolora_core.errors import PluginError, nearest
 
-__all__ = ["LISTS", "MAPPINGS", "UNIONS", "fields_of", "fits", "nearest_choice", "spell"]
-
 _SCALARS = {int: "a whole number", float: "a number", str: "text", bool: "true or false", Path: "text"}
 LISTS = (tuple, list, Sequence)
 MAPPINGS = (dict, Mapping)

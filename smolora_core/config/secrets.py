@@ -11,8 +11,6 @@ from typing import Any
 
 import attrs
 
-__all__ = ["REDACTED", "Mask", "addresses", "is_secret", "left_out", "same"]
-
 REDACTED = "redacted"
 # Most tokens are a model's: `pad_token`, `focus_token`. Those of a service have its name, or say what they are for.
 _OPENS = (

@@ -14,8 +14,6 @@ from yaml.reader import ReaderError
 
 from smolora_core.errors import ConfigError, Problem, nearest
 
-__all__ = ["Document", "parse_scalar", "read_document"]
-
 # A few lines of aliases of aliases can stand for billions of values.
 _MOST_VALUES = 100_000
 

@@ -9,8 +9,6 @@ from torch import Tensor
 from smolora_core.data.batches import IGNORED
 from smolora_core.errors import DatasetError
 
-__all__ = ["Audit", "audit_labels"]
-
 _LITTLE = 0.01
 _LONG_PROMPT = 32
 

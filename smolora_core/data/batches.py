@@ -6,8 +6,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["IGNORED", "concatenate", "count_rows", "pad", "places_of", "row_of_each", "split", "take"]
-
 IGNORED = -100
 """The label of a token that nothing is learned from."""
 

@@ -29,8 +29,6 @@ from pyarrow.lib import ArrowException, OSFile
 from smolora_core.data.parts import Part
 from smolora_core.errors import DatasetError
 
-__all__ = ["Kept", "cache_folder", "read_entry", "write_entry"]
-
 _ROWS, _DIGESTS, _ACCOUNT = "rows.arrow", "digests.bin", "account.json"
 _STAGING = ".staging-"
 # Entries are named by their fingerprint.

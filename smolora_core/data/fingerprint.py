@@ -12,16 +12,6 @@ from smolora_core.data.sources import Source
 from smolora_core.plugins import Registered
 from smolora_core.plugins.code import code_of, environment, package_digest
 
-__all__ = [
-    "component_digest",
-    "fingerprint",
-    "sampled_digest",
-    "sequences_digest",
-    "source_digest",
-    "text_digest",
-    "tokenizer_digest",
-]
-
 _WHOLE = 64 * 2**20
 _SAMPLES = 1024
 _BLOCK = 64 * 2**10

@@ -15,8 +15,6 @@ import attrs
 
 from smolora_core.data.sources.rows import Located
 
-__all__ = ["cut_document", "hold_out", "is_held_out"]
-
 _canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), default=str).encode
 _DIGEST_SIZE = 8
 _DIGESTS = float(1 << 8 * _DIGEST_SIZE)

@@ -8,8 +8,6 @@ from smolora_core.data.formats import label_kind
 from smolora_core.data.sources import Reading, open_source, peek
 from smolora_core.errors import SmoLoRAError
 
-__all__ = ["look_at_labels"]
-
 
 def look_at_labels(config: DataConfig, rows: Any = None) -> tuple[str, str]:
     """Say what rows are labelled with, and why, for the choice of a task.

@@ -6,8 +6,6 @@ from typing import Any, Self
 
 import attrs
 
-__all__ = ["Ledger"]
-
 _SAMPLES = 3
 
 

@@ -15,8 +15,6 @@ from smolora_core.data.splits import Reader
 from smolora_core.data.steps import Context, Step, through
 from smolora_core.errors import DatasetError, Problem
 
-__all__ = ["Maker", "Part", "Rules", "read_rows", "run_steps"]
-
 # Half the size of what Arrow would choose, and no vocabulary needs more.
 _TOKENS = list_(int32())
 _TOKEN_COLUMNS = ("input_ids", "labels")

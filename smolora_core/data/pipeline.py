@@ -27,8 +27,6 @@ from smolora_core.data.steps import Context, Step
 from smolora_core.data.workers import in_order
 from smolora_core.errors import DatasetError
 
-__all__ = ["Parts", "Prepared", "Recipe", "prepare"]
-
 _BATCH_ROWS = 1000
 _BATCH_CHARACTERS = 1 << 22
 _PEEKED = 20

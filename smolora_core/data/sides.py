@@ -29,8 +29,6 @@ from smolora_core.data.stream import stream
 from smolora_core.data.workers import processes_for
 from smolora_core.plugins.choosing import Choices, Chosen
 
-__all__ = ["Sides", "prepare_sides", "recipe_for"]
-
 Emit = Callable[..., None]
 
 _OFTEN = 10

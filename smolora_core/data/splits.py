@@ -12,8 +12,6 @@ from smolora_core.data.sources.reading import Reading
 from smolora_core.data.sources.rows import Located, OnBad
 from smolora_core.errors import DatasetError
 
-__all__ = ["Reader", "Splits", "open_splits"]
-
 _NOTES = 10
 
 Reader = Callable[[OnBad | None], Iterator[Located]]

@@ -15,8 +15,6 @@ from smolora_core.plugins.loading import noting
 if TYPE_CHECKING:
     from datasets.arrow_dataset import Dataset
 
-__all__ = ["Context", "Rows", "Step", "dataset_of", "through"]
-
 Rows = Iterator[Located]
 
 

@@ -11,8 +11,6 @@ from smolora_core.data.ledger import Ledger
 from smolora_core.data.pipeline import Parts, Prepared, Recipe, check_loss
 from smolora_core.data.splits import Reader
 
-__all__ = ["RowStream", "stream"]
-
 _BLOCK = 10_000
 _AT_A_TIME = 100
 _ENOUGH_TO_JUDGE = 1000

@@ -15,8 +15,6 @@ from typing import Any, TypeVar
 
 from smolora_core.errors import DatasetError
 
-__all__ = ["in_order", "processes_for"]
-
 _Batch = TypeVar("_Batch")
 _Result = TypeVar("_Result")
 

@@ -15,8 +15,6 @@ from smolora_core.inference.predict import Prediction, predict, predicts
 from smolora_core.model.device import pick_device
 from smolora_core.model.load import padding_id
 
-__all__ = ["LoadedAdapter", "generate", "load_adapter"]
-
 _BATCH = 32
 
 

@@ -10,14 +10,12 @@ from typing import Any
 import transformers
 from peft import PeftModel
 
-from smolora_core.checkpoints.store import MANIFEST
+from smolora_core.checkpoints.manifest import MANIFEST
 from smolora_core.errors import ModelLoadError, SmoLoRAError
 from smolora_core.inference.manifest import verify
 from smolora_core.model.header import base_of_adapter
 from smolora_core.model.load import first_line
 from smolora_core.model.whole import is_inside
-
-__all__ = ["load_folder"]
 
 _BY_TASK = {
     "SEQ_CLS": "AutoModelForSequenceClassification",

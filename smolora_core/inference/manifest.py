@@ -7,8 +7,6 @@ import attrs
 from smolora_core.checkpoints import manifest
 from smolora_core.errors import CheckpointError
 
-__all__ = ["verify"]
-
 _HINT = f"take a whole copy, or remove {manifest.MANIFEST} if the change is meant"
 
 

@@ -6,8 +6,6 @@ from typing import Any
 
 from smolora_core.errors import ConfigError, Problem, nearest
 
-__all__ = ["check_device", "check_options", "check_prompt"]
-
 _DEVICES = ("auto", "cpu", "cuda", "mps")
 
 

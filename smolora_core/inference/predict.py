@@ -15,8 +15,6 @@ from smolora_core.errors import ConfigError
 from smolora_core.inference.options import check_prompt
 from smolora_core.model.load import padding_id
 
-__all__ = ["Prediction", "predict", "predicts"]
-
 _BATCH = 32
 _CANDIDATES = 5
 _WORD = re.compile(r"\S+")

@@ -16,8 +16,6 @@ from smolora_core.model.options import peft_arguments, unknown_options
 from smolora_core.model.targets import TargetChoice
 from smolora_core.model.whole import is_inside, outermost, train_in_float32
 
-__all__ = ["Adapted", "adaptable_modules", "attach", "trainable_names"]
-
 
 @attrs.frozen
 class Adapted:

@@ -19,8 +19,6 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-__all__ = ["document_attention", "use_document_attention"]
-
 _NAME = "smolora_documents"
 # Tokens of a document whose queries are one block, and of a block of a longer one.
 _WHOLE, _BLOCK = 240, 128
@@ -75,7 +73,7 @@ def document_attention(
     Returns:
         `[N, H, E]`.
     """
-    return cast(Tensor, _Documents.apply(query, key, value, tuple(bounds), scaling, window))  # type: ignore[no-untyped-call]
+    return cast("Tensor", _Documents.apply(query, key, value, tuple(bounds), scaling, window))  # type: ignore[no-untyped-call]
 
 
 def _attention(

@@ -7,8 +7,6 @@ import torch
 
 from smolora_core.errors import ConfigError
 
-__all__ = ["Precision", "choose_dtype", "pick_device"]
-
 _BUDGET_SECONDS = 0.05
 _WORTH_IT = 1.15
 

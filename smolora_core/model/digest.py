@@ -6,8 +6,6 @@ from typing import Any
 from smolora_core.data.fingerprint import sampled_digest
 from smolora_core.model.header import is_folder
 
-__all__ = ["model_digest"]
-
 _COUNT = ("config.json", "*.safetensors", "*.bin")
 
 

@@ -15,8 +15,6 @@ from smolora_core.model.roles import attention_of, end_of, left_alone
 from smolora_core.model.targets import TargetChoice
 from smolora_core.plugins import Registered, Registry
 
-__all__ = ["Explanation", "explain"]
-
 Counts = dict[str, dict[str, int]]
 
 _MLP = re.compile(r"mlp|ffn|feed_?forward|dense|intermediate|\b(fc|ff|wi|wo|w|lin)_?\d?\b", re.I)

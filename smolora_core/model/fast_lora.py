@@ -16,8 +16,6 @@ import torch.nn.functional as F
 from peft.tuners import lora
 from torch import Tensor, nn
 
-__all__ = ["drawing", "use_fast_lora"]
-
 _drawn_by: ContextVar[torch.Generator | None] = ContextVar("_drawn_by", default=None)
 
 
@@ -67,7 +65,7 @@ class _FastLinear(lora.Linear):
             else:
                 small = dropout(x)
         weights = (self.lora_A[name].weight, self.lora_B[name].weight)
-        return cast(Tensor, _Update.apply(x, small, dropped, base.weight, base.bias, *weights, scaling))  # type: ignore[no-untyped-call]
+        return cast("Tensor", _Update.apply(x, small, dropped, base.weight, base.bias, *weights, scaling))  # type: ignore[no-untyped-call]
 
 
 def _draw(x: Tensor, p: float) -> tuple[Tensor, float]:

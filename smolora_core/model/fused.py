@@ -16,8 +16,6 @@ from transformers import activations
 
 from smolora_core.model.modes import in_mode
 
-__all__ = ["use_fused_gates", "use_fused_norms"]
-
 
 def use_fused_norms(model: nn.Module) -> tuple[int, Callable[[], None]]:
     """Replace the way back of every RMS norm with frozen weights.
@@ -64,7 +62,7 @@ def _derived(kind: Any, may_be: Callable[[Any], bool], formula: Callable[[Any, T
     def forward(self: Any, hidden: Tensor) -> Tensor:
         if torch.is_grad_enabled() and hidden.requires_grad and may_be(self):
             return formula(self, hidden)
-        return cast(Tensor, kind.forward(self, hidden))
+        return cast("Tensor", kind.forward(self, hidden))
 
     return type(kind.__name__, (kind,), {"forward": forward, "__module__": kind.__module__})
 
@@ -104,7 +102,7 @@ def _epsilon(module: Any) -> float | None:
 
 
 def _norm_forward(module: Any, hidden: Tensor) -> Tensor:
-    return cast(Tensor, _Norm.apply(hidden, module.weight, _epsilon(module)))  # type: ignore[no-untyped-call]
+    return cast("Tensor", _Norm.apply(hidden, module.weight, _epsilon(module)))  # type: ignore[no-untyped-call]
 
 
 def _may_be_gated(module: Any) -> bool:
@@ -117,7 +115,7 @@ def _may_be_gated(module: Any) -> bool:
 
 def _gated_forward(module: Any, hidden: Tensor) -> Tensor:
     gated = _Gate.apply(module.gate_proj(hidden), module.up_proj(hidden))  # type: ignore[no-untyped-call]
-    return cast(Tensor, module.down_proj(gated))
+    return cast("Tensor", module.down_proj(gated))
 
 
 class _Norm(torch.autograd.Function):

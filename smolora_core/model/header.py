@@ -12,8 +12,6 @@ import attrs
 from smolora_core.errors import ModelLoadError
 from smolora_core.model.roles import is_head_or_embedding
 
-__all__ = ["ModelHeader", "base_of_adapter", "is_folder", "read_header"]
-
 _WEIGHTS = ("*.safetensors", "*.bin")
 _TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt")
 

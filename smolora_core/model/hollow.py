@@ -13,8 +13,6 @@ from accelerate.big_modeling import init_empty_weights
 from torch import Tensor, nn
 from transformers.initialization import no_init_weights
 
-__all__ = ["empty_model", "fill", "quantise", "replace_parameters"]
-
 _SPREAD = 0.02
 # Kernels want whole 16 bytes from one matrix to the next.
 _APART = 16
@@ -106,7 +104,7 @@ def _bytes_of_each(quantisation: Any) -> float:
 
 class _Quantised(nn.Linear):
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 -- nn.Linear's name
-        return cast(Tensor, _Product.apply(input, self.weight, self.bias))  # type: ignore[no-untyped-call]
+        return cast("Tensor", _Product.apply(input, self.weight, self.bias))  # type: ignore[no-untyped-call]
 
 
 class _Product(torch.autograd.Function):

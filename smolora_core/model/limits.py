@@ -7,8 +7,6 @@ import attrs
 from smolora_core.config import Resolved
 from smolora_core.errors import ConfigError
 
-__all__ = ["within_positions"]
-
 _KEY = "data.max_seq_length"
 
 

@@ -16,18 +16,6 @@ from smolora_core.model.device import Precision, choose_dtype
 from smolora_core.model.header import is_folder
 from smolora_core.model.quantised import leave_file, leave_out, unquantisable
 
-__all__ = [
-    "Base",
-    "first_line",
-    "heads_of",
-    "load_base",
-    "load_tokenizer",
-    "padding_id",
-    "precision_of",
-    "read_config",
-    "source_of",
-]
-
 
 @attrs.frozen
 class Base:

@@ -10,8 +10,6 @@ import torch
 from smolora_core.errors import ModelLoadError
 from smolora_core.model.quantised import with_plain_weights
 
-__all__ = ["merge"]
-
 
 def merge(model: Any, tokenizer: Any, folder: Path) -> Path:
     """Write the base model with the adapter folded in, as a plain transformers folder; quantised weights become plain ones.

@@ -5,8 +5,6 @@ from contextlib import contextmanager
 
 from torch import nn
 
-__all__ = ["in_mode"]
-
 
 @contextmanager
 def in_mode(model: nn.Module, *, training: bool) -> Iterator[None]:

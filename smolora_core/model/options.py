@@ -10,8 +10,6 @@ from smolora_core.errors import ConfigError, Problem, SmoLoRAError
 from smolora_core.model.targets import TargetChoice, choose_targets, is_name, matched, not_found
 from smolora_core.plugins import Registry
 
-__all__ = ["peft_arguments", "targets_of", "unknown_options"]
-
 # The number of a block is the first one in a name, as for PEFT.
 _LAYER = re.compile(r"(?:.*?\.)?[^.]+\.(\d+)\.")
 _OWN_KEYS = {

@@ -11,8 +11,6 @@ from torch import Tensor
 
 from smolora_core.errors import CheckpointError
 
-__all__ = ["prove_saved"]
-
 
 def prove_saved(model: Any, folder: Path) -> int:
     """Compare every tensor of a saved adapter with the trained one, bit by bit.

@@ -12,8 +12,6 @@ from transformers.pytorch_utils import Conv1D
 
 from smolora_core.model.whole import train_in_float32
 
-__all__ = ["is_quantised", "leave_file", "leave_out", "unquantisable", "with_plain_weights"]
-
 
 def is_quantised(module: nn.Module) -> bool:
     """Whether a layer is a quantised one: of bitsandbytes, or with a weight of torchao's."""

@@ -3,8 +3,6 @@
 import re
 from collections.abc import Collection, Iterable, Mapping
 
-__all__ = ["attention_of", "end_of", "is_head_or_embedding", "left_alone"]
-
 Shape = tuple[int, ...]
 
 _HEAD = re.compile(

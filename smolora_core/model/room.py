@@ -8,8 +8,6 @@ from pathlib import Path
 
 import torch
 
-__all__ = ["forget_peak", "free_memory", "peak_memory", "resident_memory"]
-
 
 def free_memory(device: torch.device, root: Path = Path("/")) -> int | None:
     """Count the bytes that a new process could take on a device; None where nobody says.

@@ -7,8 +7,6 @@ import transformers
 
 from smolora_core.errors import ModelLoadError
 
-__all__ = ["shapes_of"]
-
 
 def shapes_of(folder: Path, where: str = "") -> dict[str, tuple[int, ...]]:
     """Build a model from its config.json on torch's meta device, and read the shapes off it.

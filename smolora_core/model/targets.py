@@ -13,8 +13,6 @@ from smolora_core.errors import ConfigError, Problem, did_you_mean
 from smolora_core.model.roles import attention_of, end_of, is_head_or_embedding, left_alone
 from smolora_core.plugins import Registered, Registry, Tier
 
-__all__ = ["POLICIES", "TargetChoice", "choose_targets", "is_name", "matched", "matches", "not_found"]
-
 POLICIES = ("auto", "attention", "all-linear")
 _NAME = re.compile(r"[\w-]+(\.[\w-]+)*")
 

@@ -11,8 +11,6 @@ from torch import nn
 from smolora_core.errors import ConfigError, Problem, did_you_mean
 from smolora_core.model.targets import matches
 
-__all__ = ["is_inside", "outermost", "train_in_float32"]
-
 
 def is_inside(module: str, outer: Iterable[str]) -> bool:
     """Whether a module is, or stands in, one that is trained whole, as PEFT sees it."""

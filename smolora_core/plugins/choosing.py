@@ -13,8 +13,6 @@ from smolora_core.errors import ConfigError, PluginError, Problem, SmoLoRAError
 from smolora_core.plugins.loading import build
 from smolora_core.plugins.registry import Registered, Registry
 
-__all__ = ["Choices", "Chosen", "choose_components", "choose_preprocessors", "default_strategies", "spell_out"]
-
 
 @attrs.frozen
 class Chosen:

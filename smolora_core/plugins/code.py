@@ -20,8 +20,6 @@ from typing import Any
 
 from smolora_core.plugins.registry import Registered
 
-__all__ = ["code_of", "environment", "package_digest"]
-
 _LARGE = 1 << 20
 _SITES = {"site-packages", "dist-packages"}
 _CORE = __name__.partition(".")[0]

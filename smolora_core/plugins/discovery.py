@@ -14,8 +14,6 @@ import attrs
 
 from smolora_core.errors import PluginError
 
-__all__ = ["GROUP", "Candidate", "Origin", "Tier", "candidate_from_file", "candidate_from_object", "discover"]
-
 GROUP = "smolora"
 _OWN_DISTRIBUTION = "smolora"
 

@@ -9,8 +9,6 @@ from smolora_core.components import Component, Loss, Preprocessor
 from smolora_core.errors import ConfigError
 from smolora_core.hookspecs import hookimpl
 
-__all__ = ["FROM_PYTHON", "Handed"]
-
 FROM_PYTHON = "given from Python"
 """Where such a thing stands, for errors."""
 

@@ -17,8 +17,6 @@ from smolora_core.errors import PluginError, nearest
 from smolora_core.plugins.discovery import Candidate, Origin
 from smolora_core.plugins.registry import Registered
 
-__all__ = ["SLOW_IMPORT_SECONDS", "Loaded", "build", "describe", "load", "noting"]
-
 SLOW_IMPORT_SECONDS = 5.0
 
 
@@ -118,7 +116,7 @@ def _import(target: str, origin: Origin, where: str) -> Callable[..., Any]:
         raise PluginError(f"{module_name} has no {attribute!r}", where=where, hint=hint) from error
     if not callable(found):
         raise PluginError(f"{target} is neither a function nor a class", where=where)
-    return cast(Callable[..., Any], found)
+    return cast("Callable[..., Any]", found)
 
 
 def _arguments(component: Component, options: Any, where: str) -> dict[str, Any]:

@@ -20,8 +20,6 @@ from smolora_core.plugins.loading import describe, load, noting
 from smolora_core.plugins.plugin import Plugin, admit
 from smolora_core.plugins.registry import Registry
 
-__all__ = ["DISABLE_VARIABLE", "PluginChoice", "PluginManager"]
-
 DISABLE_VARIABLE = "SMOLORA_DISABLE_PLUGINS"
 
 

@@ -15,8 +15,6 @@ from smolora_core.plugins.discovery import Origin
 from smolora_core.plugins.loading import Loaded, describe
 from smolora_core.plugins.registry import Registered
 
-__all__ = ["Plugin", "admit"]
-
 _HOOKS: dict[str, Callable[..., Any]] = {name: hook for name, hook in vars(hookspecs).items() if name.startswith("smolora_")}
 
 

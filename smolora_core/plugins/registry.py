@@ -8,8 +8,6 @@ from smolora_core.components import KINDS, Component
 from smolora_core.errors import PluginError, Problem, did_you_mean
 from smolora_core.plugins.discovery import Origin, Tier
 
-__all__ = ["Registered", "Registry"]
-
 
 @attrs.frozen
 class Registered:

@@ -7,8 +7,6 @@ from operator import itemgetter
 
 import attrs
 
-__all__ = ["Chart", "Curve", "Mark", "draw"]
-
 # Text in the SVG shrinks with it: on a narrow screen the page's style makes it larger, and the margins have room for that.
 _LEFT, _RIGHT, _TOP, _BOTTOM = 72, 586, 36, 272
 _MARGIN = 54

@@ -12,8 +12,6 @@ import attrs
 
 from smolora_core.errors import ConfigError, DatasetError
 
-__all__ = ["Event", "EventLog", "read_events", "without_repeats"]
-
 _STEPS = ("log", "eval", "checkpoint")
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 _BLOCK = 1 << 16

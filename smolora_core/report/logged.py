@@ -5,8 +5,6 @@ from collections.abc import Callable
 
 from smolora_core.report.events import Event
 
-__all__ = ["logged"]
-
 
 def logged(level: str) -> Callable[[Event], None]:
     """Make a listener that logs events as `smolora`: warnings as such, all others as info.

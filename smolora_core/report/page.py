@@ -19,8 +19,6 @@ from smolora_core.errors import ConfigError, nearest
 from smolora_core.report.chart import draw
 from smolora_core.report.events import Event, read_events, without_repeats
 
-__all__ = ["write_page"]
-
 _EVENTS = "events.jsonl"
 _ENDS = ("finished", "failed", "interrupted")
 _STAGES = ("data", "base", "log")

@@ -2,8 +2,6 @@
 
 from typing import Any, TextIO
 
-__all__ = ["LastingStream"]
-
 
 class LastingStream:
     """Writes to another stream as long as that works, and nowhere afterwards: no training ends because nobody reads on.

@@ -16,8 +16,6 @@ from smolora_core.report.stream import LastingStream
 if TYPE_CHECKING:
     from rich.status import Status
 
-__all__ = ["Terminal", "silence_libraries", "sparkline"]
-
 _BLOCKS = "▁▂▃▄▅▆▇█"
 
 
@@ -34,7 +32,7 @@ class Terminal:
         quiet = quiet or level == "ERROR"
         self._level = level
         # Without a stream, as under pythonw, rich prints nowhere.
-        stream = sys.stdout and cast(TextIO, LastingStream(sys.stdout))
+        stream = sys.stdout and cast("TextIO", LastingStream(sys.stdout))
         self._console = Console(file=stream, quiet=quiet, highlight=False, markup=False, emoji=False, soft_wrap=True)
         self._progress: Progress | None = None
         self._status: Status | None = None

@@ -11,8 +11,6 @@ from smolora_core.config import RunConfig, TrainingSection
 from smolora_core.config.foreign import unknown_fields
 from smolora_core.errors import ConfigError, Problem
 
-__all__ = ["endless", "make_arguments", "sized_twice", "unknown_arguments"]
-
 _OWN_KEYS = {
     **{field.name: f"training.{field.name}" for field in attrs.fields(TrainingSection)},
     "output_dir": "output_dir",

@@ -16,8 +16,6 @@ from smolora_core.model.room import forget_peak, free_memory, peak_memory, resid
 from smolora_core.training.objective import Measured
 from smolora_core.training.oom import draws, is_out_of_memory, redraw
 
-__all__ = ["Tried", "choose_rows", "longest_rows", "room_for_steps", "sizes_of", "try_micro_steps"]
-
 _MARGIN = 0.8
 _FASTER = 1.05
 # Of each trained number: Adam's two means, which the first step makes.

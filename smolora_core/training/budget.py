@@ -12,8 +12,6 @@ from transformers.trainer_pt_utils import BatchRebalanceSampler
 
 from smolora_core.errors import ConfigError
 
-__all__ = ["BudgetSampler", "fill_micro_batches", "token_counts"]
-
 Rows = list[int]
 
 # Budgets that a window of shuffled rows is worth: one micro-batch of a window is half empty, and the others nearly full.

@@ -8,8 +8,6 @@ import transformers
 
 from smolora_core.training.memory import Strategies
 
-__all__ = ["LogEvents", "StepCallback"]
-
 
 class LogEvents(transformers.TrainerCallback):
     """Turns what the Trainer logs into `log` and `eval` events."""

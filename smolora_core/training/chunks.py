@@ -7,8 +7,6 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-__all__ = ["chunked_sum", "linear_head_sum"]
-
 LossSum = Callable[[Tensor, int], Tensor]
 
 
@@ -23,7 +21,7 @@ def chunked_sum(hidden: Tensor, rows: int, loss_sum: LossSum, *, frozen_head: bo
             logits at hand. A trained head's chunks are computed a second time on the way back.
     """
     if torch.is_grad_enabled() and frozen_head:
-        return cast(Tensor, _FrozenHeadSum.apply(hidden, rows, loss_sum))  # type: ignore[no-untyped-call]
+        return cast("Tensor", _FrozenHeadSum.apply(hidden, rows, loss_sum))  # type: ignore[no-untyped-call]
     parts = hidden.split(rows)
     if not torch.is_grad_enabled() or len(parts) == 1:
         sums = [loss_sum(part, index * rows) for index, part in enumerate(parts)]
@@ -72,7 +70,7 @@ def linear_head_sum(
         cached_rows: of a chunk of float32 logits.
     """
     given = (hidden, weight, bias, loss_sum, rows, cached_rows)
-    return cast(Tensor, _LinearHeadSum.apply(*given))  # type: ignore[no-untyped-call]
+    return cast("Tensor", _LinearHeadSum.apply(*given))  # type: ignore[no-untyped-call]
 
 
 class _LinearHeadSum(torch.autograd.Function):

@@ -9,8 +9,6 @@ from torch import Tensor
 
 from smolora_core.components import TaskImplementation
 
-__all__ = ["Collator"]
-
 
 @attrs.define
 class Collator:

@@ -8,8 +8,6 @@ from smolora_core.plugins.loading import describe
 from smolora_core.training.loaders import of_a_loader
 from smolora_core.training.oom import is_out_of_memory
 
-__all__ = ["failing_at"]
-
 
 @contextmanager
 def failing_at(step: Callable[[], int]) -> Iterator[None]:

@@ -19,8 +19,6 @@ from smolora_core.training.learning import make_learning
 from smolora_core.training.memory import Strategies
 from smolora_core.training.rehearsal import rehearse, without_numbers
 
-__all__ = ["Footprint", "Stand", "footprint"]
-
 # What is freed is not all given back or used again: glibc keeps blocks of up to 32 MB in its heaps, of which the thread of the
 # way back has its own, between others that live, and their ends. So much and such a share of activations and loss were kept in
 # the runs of tests/benchmarks/plan_memory.py on Linux; caching allocators of other devices were not measured.

@@ -9,8 +9,6 @@ from transformers import TrainerCallback
 
 from smolora_core.errors import TrainingError
 
-__all__ = ["LearningGuard", "skip_or_stop", "strange_start"]
-
 _NAMED = 3
 _SKIPPED = 3
 _ROWS = 16

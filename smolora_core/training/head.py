@@ -20,8 +20,6 @@ from smolora_core.model.modes import in_mode
 from smolora_core.plugins.loading import describe
 from smolora_core.training.loaders import of_a_loader
 
-__all__ = ["Head", "few_tokens", "find_head", "logits_of"]
-
 # The outermost are far beyond any cap, the inner ones on both sides of the usual ones.
 _KNOWN = (-1e4, -100.0, -30.0, -10.0, -3.0, -1.0, -0.1, 0.1, 1.0, 3.0, 10.0, 30.0, 100.0, 1e4)
 
@@ -63,7 +61,7 @@ class Head:
 
         def run(model: nn.Module, inputs: Mapping[str, Any]) -> Tensor:
             _run(model, inputs)
-            return cast(Tensor, given.__dict__.pop("hidden"))
+            return cast("Tensor", given.__dict__.pop("hidden"))
 
         with _answering(self.module, answer):
             yield run
@@ -75,7 +73,7 @@ class Head:
 
 def logits_of(model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
     """Compute all logits of a model."""
-    return cast(Tensor, _run(model, inputs).logits)
+    return cast("Tensor", _run(model, inputs).logits)
 
 
 def few_tokens(model: nn.Module) -> dict[str, Tensor]:

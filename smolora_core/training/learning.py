@@ -10,8 +10,6 @@ from smolora_core.plugins.choosing import Choices
 from smolora_core.training.objective import Objective, make_objective
 from smolora_core.training.speed import Speed, make_fast
 
-__all__ = ["make_learning"]
-
 
 def make_learning(model: nn.Module, choices: Choices, task: Any, config: RunConfig) -> tuple[Speed, Objective]:
     """Choose how micro-batches are made and computed, and what is made of them.

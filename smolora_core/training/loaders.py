@@ -8,8 +8,6 @@ from collections.abc import Callable
 
 from smolora_core.training.signals import STOPPING
 
-__all__ = ["of_a_loader", "without_signals"]
-
 
 def of_a_loader(error: BaseException) -> bool:
     """Whether it tells that one of them has died: torch says so wherever the run is, unless it was being read from."""

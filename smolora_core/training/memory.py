@@ -11,8 +11,6 @@ from smolora_core.plugins import Origin
 from smolora_core.plugins.choosing import Chosen, default_strategies
 from smolora_core.plugins.loading import noting
 
-__all__ = ["Strategies", "build_strategies", "spelt"]
-
 
 @attrs.frozen
 class Strategies:

@@ -26,8 +26,6 @@ from smolora_core.training.chunks import chunked_sum, linear_head_sum
 from smolora_core.training.head import Head, find_head, logits_of
 from smolora_core.training.sharing import Share, together
 
-__all__ = ["Measured", "Objective", "Observe", "make_objective"]
-
 _CHUNK_BYTES = 64 * 2**20
 # Of float32 logits that autograd passes through again and again: what the cache of a core holds.
 _CACHED_BYTES = 2 * 2**20

@@ -14,8 +14,6 @@ from smolora_core.data.batches import count_rows, split
 from smolora_core.errors import TrainingError
 from smolora_core.training.objective import Measured
 
-__all__ = ["Draws", "Recovery", "draws", "gradients_apart", "is_out_of_memory", "out_of_memory", "redraw"]
-
 # Of CUDA and MPS, of the processor's allocator, and of what it says on Windows.
 _TEXTS = ("out of memory", "can't allocate memory", "not enough memory")
 

@@ -15,8 +15,6 @@ from smolora_core.data.batches import concatenate, pad
 from smolora_core.model.attention import use_document_attention
 from smolora_core.model.modes import in_mode
 
-__all__ = ["Batching", "choose_batching", "isolation_problem"]
-
 Collate = Callable[[Sequence[Mapping[str, Any]]], dict[str, Any]]
 
 # Parts of the largest logit that padding, which changes the order of sums layer after layer, may change.

@@ -11,8 +11,6 @@ import attrs
 
 from smolora_core.errors import ConfigError
 
-__all__ = ["Cost", "costs", "profile_code", "profile_run"]
-
 
 @attrs.frozen
 class Cost:

@@ -12,8 +12,6 @@ from transformers.trainer_callback import ExportableState
 
 from smolora_core.errors import CheckpointError
 
-__all__ = ["STATE_FILE", "Progress", "continue_callbacks", "read_progress", "write_progress"]
-
 STATE_FILE = "trainer_state.json"
 _OURS = "SmoLoRATrainer"
 

@@ -9,8 +9,6 @@ import attrs
 import torch
 from accelerate.state import PartialState
 
-__all__ = ["Ranks"]
-
 Value = TypeVar("Value")
 
 

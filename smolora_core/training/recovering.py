@@ -13,8 +13,6 @@ from smolora_core.training.objective import Measured
 from smolora_core.training.oom import Recovery, draws, gradients_apart, redraw
 from smolora_core.training.resuming import ResumableTrainer
 
-__all__ = ["RecoveringTrainer"]
-
 
 class RecoveringTrainer(ResumableTrainer):
     """A trainer that computes a micro-batch in parts where memory does not allow it whole.

@@ -19,8 +19,6 @@ from smolora_core.model.hollow import replace_parameters
 from smolora_core.model.load import first_line
 from smolora_core.training.objective import Objective
 
-__all__ = ["Rehearsed", "rehearse", "without_numbers"]
-
 _aten = torch.ops.aten
 _META = torch.device("meta")
 # Without an argument that is a tensor nothing says whether a new one will meet those without numbers. A small one is real.

@@ -29,8 +29,6 @@ from smolora_core.training.loaders import without_signals
 from smolora_core.training.progress import Progress, continue_callbacks, read_progress, write_progress
 from smolora_core.training.signals import STOPPING, Caught, catch_signals
 
-__all__ = ["ResumableTrainer", "Save"]
-
 Save = Callable[[int, dict[str, float], Callable[[Path], None]], object]
 """Commits a checkpoint of a step, with the latest metrics, and with what writes the trainer's state into a folder."""
 

@@ -9,8 +9,6 @@ from torch import Tensor
 
 from smolora_core.checkpoints.rng import restore
 
-__all__ = ["rows_of_batches"]
-
 
 def rows_of_batches(loader: Any, epoch: int, rng: Mapping[str, Tensor], first: int, count: int) -> list[int] | None:
     """Draw an epoch's order again, and look up the numbers of the rows of some micro-batches.

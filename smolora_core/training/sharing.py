@@ -13,8 +13,6 @@ from smolora_core.plugins.loading import describe
 from smolora_core.training.head import few_tokens, logits_of
 from smolora_core.training.threads import Compute, RowThreads, is_watched
 
-__all__ = ["LEAST", "Share", "Sharing", "choose_sharing", "together"]
-
 LEAST = 2**17
 """Numbers in the hidden states of a thread's rows: with fewer, Python is what costs, of which one thread runs at a time."""
 

@@ -11,8 +11,6 @@ from typing import Any
 
 import attrs
 
-__all__ = ["STOPPING", "Caught", "Interrupted", "catch_signals"]
-
 STOPPING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name))
 """The signals that stop a run; Windows has no SIGHUP."""
 

@@ -11,8 +11,6 @@ from smolora_core.model.fused import use_fused_gates, use_fused_norms
 from smolora_core.training.packing import Batching, choose_batching
 from smolora_core.training.sharing import Sharing, choose_sharing
 
-__all__ = ["Speed", "make_fast"]
-
 
 @attrs.frozen
 class Speed:

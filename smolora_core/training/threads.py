@@ -20,8 +20,6 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode
 from smolora_core.data.batches import places_of, take
 from smolora_core.model.fast_lora import drawing
 
-__all__ = ["Compute", "RowThreads", "is_watched", "share_out"]
-
 # Times the mean of all threads that the one with the most tokens may have: two that share every operation lose about as much.
 _UNEVEN = 1.15
 
@@ -51,7 +49,7 @@ class RowThreads:
         run = partial(self.run, threads // len(groups))
         places, dim = [places_of(inputs, rows) for rows in groups], 0 if bounds is None else 1
         trained = [each for each in model.parameters() if each.requires_grad]
-        return cast(Tensor, _Shared.apply(run, work, places, dim, *trained))  # type: ignore[no-untyped-call]
+        return cast("Tensor", _Shared.apply(run, work, places, dim, *trained))  # type: ignore[no-untyped-call]
 
     def run(self, processors: int, work: Sequence[Callable[[], Any]]) -> list[Any]:
         """Call functions, each in a thread that computes on so many processors, and wait for all."""

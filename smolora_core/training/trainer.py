@@ -15,8 +15,6 @@ from smolora_core.training.recovering import RecoveringTrainer
 from smolora_core.training.resuming import Save
 from smolora_core.training.rows import rows_of_batches
 
-__all__ = ["SmoLoRATrainer", "Summarise"]
-
 Summarise = Callable[[Tensor, Tensor], Mapping[str, float]]
 
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from smolora_core.checkpoints.store import Checkpoint
+from smolora_core.checkpoints.staging import Checkpoint
 
 
 def write_adapter(checkpoint: Checkpoint, directory: Path) -> None:

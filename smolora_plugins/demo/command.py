@@ -9,8 +9,6 @@ from cyclopts import Parameter
 
 from smolora_plugins.demo import task
 
-__all__ = ["demo"]
-
 _BASE = Path(__file__).parent / "base"
 _LONGEST_ANSWER = 60
 _SHOWN = 2

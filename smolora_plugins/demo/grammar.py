@@ -11,8 +11,6 @@ from typing import NamedTuple
 
 from smolora_plugins.demo import phrases, words
 
-__all__ = ["Being", "Document", "being", "documents", "inquiry", "introduction"]
-
 
 class Being(NamedTuple):
     """An animal with a name; `home` is a noun phrase without its article."""

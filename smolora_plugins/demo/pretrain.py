@@ -19,8 +19,6 @@ from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTra
 
 from smolora_plugins.demo import grammar
 
-__all__ = ["main", "make_model", "make_tokenizer", "pretrain"]
-
 # Copying is learned suddenly, after a number of steps more than of tokens: hence many small steps.
 _ROW_LENGTH = 96
 _ROWS_PER_STEP = 16

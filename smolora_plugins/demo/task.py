@@ -10,8 +10,6 @@ from typing import Literal
 
 from smolora_plugins.demo import grammar, words
 
-__all__ = ["rows"]
-
 _SEED = 7
 _ROWS_PER_TRAINING_NAME = 4
 

@@ -7,8 +7,6 @@ import attrs
 
 from smolora_core import ConfigError
 
-__all__ = ["BCE", "Focal", "Huber", "LabelSmoothing", "WeightedMSE", "ZLoss"]
-
 
 def _above_0(options: object, attribute: "attrs.Attribute[Any]", value: float) -> None:
     if not 0 < value < math.inf:

@@ -6,8 +6,6 @@ from torch import Tensor
 
 from smolora_core import ConfigError
 
-__all__ = ["per_class"]
-
 
 def per_class(name: str, values: Sequence[float], predictions: Tensor, noun: str) -> Tensor:
     """Put an option beside the predictions it belongs to.

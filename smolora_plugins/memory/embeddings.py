@@ -41,7 +41,7 @@ class Int8Head(nn.Module):
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Compute logits `[..., V]` of `[..., H]`."""
-        logits = cast(Tensor, _Product.apply(hidden, self.table))  # type: ignore[no-untyped-call]
+        logits = cast("Tensor", _Product.apply(hidden, self.table))  # type: ignore[no-untyped-call]
         return logits if self.bias is None else logits + self.bias
 
     def dequantised(self) -> nn.Linear:
@@ -93,7 +93,7 @@ class _Product(torch.autograd.Function):
         for start in range(0, logits.shape[-1], _ROWS):
             part = slice(start, start + _ROWS)
             total = total + logits[..., part] @ ctx.table.rows(part).to(logits.dtype)
-        return cast(Tensor, total), None
+        return cast("Tensor", total), None
 
 
 def quantise_embeddings(base: Any) -> None:

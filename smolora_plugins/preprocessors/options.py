@@ -7,20 +7,6 @@ import attrs
 
 from smolora_core import ConfigError
 
-__all__ = [
-    "ChunkTokens",
-    "ChunkWords",
-    "CombineFields",
-    "Dedup",
-    "DropEmpty",
-    "FilterLength",
-    "NearDedup",
-    "Rename",
-    "Sample",
-    "Split",
-    "Template",
-]
-
 
 def _above_0(options: object, attribute: "attrs.Attribute[Any]", value: int | None) -> None:
     if value is not None and value < 1:

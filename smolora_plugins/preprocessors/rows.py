@@ -7,8 +7,6 @@ from typing import Any
 from smolora_core import DatasetError
 from smolora_core.data.sources.rows import noun
 
-__all__ = ["canonical", "column", "has", "text"]
-
 _encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), default=str).encode
 
 

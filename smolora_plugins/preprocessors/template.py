@@ -8,8 +8,6 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from smolora_core import ConfigError, DatasetError
 from smolora_plugins.preprocessors.rows import has
 
-__all__ = ["Template", "compiled"]
-
 
 def compiled(source: str) -> jinja2.Template:
     """Compile a template that sees nothing but the row.

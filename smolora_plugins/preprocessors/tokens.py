@@ -5,8 +5,6 @@ from typing import Any
 from smolora_core import DatasetError
 from smolora_core.data.sources.rows import text_problem
 
-__all__ = ["tokenized"]
-
 
 def tokenized(text: str, field: str, tokenizer: Any, **how: Any) -> Any:
     """Tokenise the text of a column without the tokens that frame a sequence.

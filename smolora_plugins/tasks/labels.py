@@ -7,8 +7,6 @@ from typing import Any
 from smolora_core import DatasetError
 from smolora_core.components import TaskSetup
 
-__all__ = ["column", "config_of", "filling", "in_order", "known_ones"]
-
 
 def column(rows: Iterable[Mapping[str, Any]], name: str) -> Iterable[Any]:
     """Yield a column's different values of a dataset, or of each row of a stream."""

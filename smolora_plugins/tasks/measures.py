@@ -8,15 +8,6 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-__all__ = [
-    "class_measures",
-    "entity_measures",
-    "label_measures",
-    "observe_tokens",
-    "score_measures",
-    "token_measures",
-]
-
 
 def observe_tokens(logits: Tensor, targets: Tensor) -> Tensor:
     """Keep of each token its negative log-likelihood, and whether it was the likeliest: `[n, 2]`."""

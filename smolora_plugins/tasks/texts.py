@@ -5,8 +5,6 @@ from typing import Any
 
 from smolora_core.data.tokens import token_ids
 
-__all__ = ["cut_ids"]
-
 
 def cut_ids(tokenizer: Any, texts: Sequence[str], max_length: int) -> list[tuple[list[int], int]]:
     """Tokenise texts, and cut long ones inside their special tokens.

@@ -17,7 +17,9 @@ import torch
 import transformers
 from safetensors.torch import save_file
 
-from smolora_core.checkpoints.store import Checkpoint, Keep, Store
+from smolora_core.checkpoints.retention import Keep
+from smolora_core.checkpoints.staging import Checkpoint
+from smolora_core.checkpoints.store import Store
 
 HIDDEN, LAYERS, RANK = 1024, 8, 152
 

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from smolora_core.checkpoints.disk import Disk
-from smolora_core.checkpoints.store import Checkpoint, Keep, Store
+from smolora_core.checkpoints.retention import Keep
+from smolora_core.checkpoints.staging import Checkpoint
+from smolora_core.checkpoints.store import Store
 
 CHANGES = ("make_folder", "write", "sync_file", "sync_folder", "rename", "remove")
 OPERATIONS = (*CHANGES, "read", "digest", "kind", "entries", "free")

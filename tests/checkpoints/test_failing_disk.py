@@ -11,8 +11,8 @@ from random import Random
 import pytest
 from safetensors import SafetensorError
 
+from smolora_core.checkpoints.index import INDEX
 from smolora_core.checkpoints.manifest import verify
-from smolora_core.checkpoints.store import INDEX
 from smolora_core.errors import CheckpointError
 from tests.checkpoints.disks import HookedDisk, checkpoint, commit, files_of, names, store
 from tests.checkpoints.simulated import SimulatedDisk

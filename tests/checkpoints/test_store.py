@@ -7,7 +7,10 @@ import shutil
 
 import pytest
 
-from smolora_core.checkpoints.store import INDEX, MANIFEST, Keep, Store
+from smolora_core.checkpoints.index import INDEX
+from smolora_core.checkpoints.manifest import MANIFEST
+from smolora_core.checkpoints.retention import Keep
+from smolora_core.checkpoints.store import Store
 from smolora_core.errors import CheckpointError
 from tests.checkpoints.disks import HastyDisk, checkpoint, names
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from smolora_core.checkpoints.store import INDEX
+from smolora_core.checkpoints.index import INDEX
 from tests.checkpoints.disks import commit, names, store
 
 

@@ -4,7 +4,9 @@ import json
 
 import pytest
 
-from smolora_core.checkpoints.store import MANIFEST, Checkpoint, Store
+from smolora_core.checkpoints.manifest import MANIFEST
+from smolora_core.checkpoints.staging import Checkpoint
+from smolora_core.checkpoints.store import Store
 from smolora_core.errors import CheckpointError, ModelLoadError
 from smolora_core.inference.generate import load_adapter
 from smolora_core.inference.manifest import verify

@@ -14,7 +14,7 @@ from peft import PeftModel
 from safetensors.torch import load_file
 
 from smolora_core import LoRAConfig, Task
-from smolora_core.checkpoints.store import Checkpoint
+from smolora_core.checkpoints.staging import Checkpoint
 from smolora_core.errors import ModelLoadError
 from smolora_core.model.adapter import adaptable_modules, attach
 from smolora_core.model.merge import merge

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from smolora_core import CheckpointWriter, LoRAConfig, Task
-from smolora_core.checkpoints.store import Checkpoint
+from smolora_core.checkpoints.staging import Checkpoint
 from smolora_core.model.adapter import adaptable_modules, attach
 from smolora_core.model.merge import merge
 from smolora_core.model.targets import choose_targets

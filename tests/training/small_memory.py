@@ -7,7 +7,6 @@ import torch
 
 from smolora_core.data.batches import count_rows
 
-__all__ = ["ERRORS", "Small"]
 
 ERRORS = [
     torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 79.11 GiB"),

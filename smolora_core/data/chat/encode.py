@@ -14,8 +14,6 @@ from smolora_core.data.chat.templates import plain_template
 from smolora_core.data.formats.conversation import Conversation
 from smolora_core.data.tokens import token_ids
 
-__all__ = ["encode_chats"]
-
 
 @attrs.frozen
 class _Sequence:

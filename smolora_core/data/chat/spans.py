@@ -15,8 +15,6 @@ import attrs
 from smolora_core.data.chat.templates import first_line, render
 from smolora_core.data.formats.conversation import Conversation
 
-__all__ = ["REMEDY", "Span", "UnwritableError", "Written", "write"]
-
 REMEDY = "put {% generation %} markers into it, or choose another in data.chat_template"
 """What a person can do about a chat template whose answers cannot be told apart from the rest."""
 

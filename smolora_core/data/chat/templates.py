@@ -10,8 +10,6 @@ import attrs
 from smolora_core.data.sources.encoding import open_text
 from smolora_core.errors import ConfigError, DatasetError, did_you_mean, nearest
 
-__all__ = ["ChosenTemplate", "choose_template", "first_line", "plain_template", "render"]
-
 _PROBE = ("question", "answer")
 
 

@@ -10,8 +10,6 @@ from smolora_core.data.formats.values import DROP, describe, from_json, misfit
 from smolora_core.data.sources.rows import text_problem
 from smolora_core.errors import Problem
 
-__all__ = ["OPTIONAL", "Conversation", "read_conversation"]
-
 OPTIONAL = ("tools", "chat_template_kwargs", "system")
 """Columns that are read beside a conversation, where a row has them."""
 

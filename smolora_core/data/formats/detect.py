@@ -12,8 +12,6 @@ from smolora_core.data.formats.shapes import Shape, missing_column, number_in
 from smolora_core.data.sources.rows import Located
 from smolora_core.errors import ConfigError, DatasetError
 
-__all__ = ["FORMATS", "detect_shape", "label_kind", "peek_shape"]
-
 FORMATS = ("text", "prompt-completion", "instruction", "messages")
 """Shapes that a language model learns from."""
 

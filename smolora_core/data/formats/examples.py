@@ -8,8 +8,6 @@ import attrs
 
 from smolora_core.data.formats.conversation import Conversation
 
-__all__ = ["Example"]
-
 _spell = json.JSONEncoder(default=str).encode
 
 

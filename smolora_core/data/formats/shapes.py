@@ -11,8 +11,6 @@ from smolora_core.data.formats.values import DROP, finite, misfit
 from smolora_core.data.sources.rows import text_problem
 from smolora_core.errors import Problem, nearest
 
-__all__ = ["Shape", "missing_column", "number_in"]
-
 
 @attrs.frozen
 class Shape:

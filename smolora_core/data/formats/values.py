@@ -7,8 +7,6 @@ from typing import Any
 
 from smolora_core.errors import Problem
 
-__all__ = ["DROP", "describe", "finite", "from_json", "misfit"]
-
 DROP = "set data.on_bad_row to drop"
 """What a person can do about a row that cannot be used."""
 

@@ -4,8 +4,6 @@ import codecs
 import re
 from collections.abc import Iterable, Mapping
 
-__all__ = ["marked", "western", "with_zeros"]
-
 # UTF-32's mark begins with that of UTF-16.
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),

@@ -10,8 +10,6 @@ from typing import BinaryIO, cast
 
 from smolora_core.errors import DatasetError
 
-__all__ = ["COMPRESSED", "open_bytes", "size_of", "stamp", "uncompressed"]
-
 COMPRESSED = (".gz", ".zst")
 """The extensions that stand behind a file's own."""
 
@@ -35,7 +33,7 @@ def open_bytes(path: Path) -> Iterator[BinaryIO]:
         suffix = path.suffix.lower()
         if suffix == ".gz":
             with gzip.open(path) as file:
-                yield cast(BinaryIO, file)
+                yield cast("BinaryIO", file)
         elif suffix == ".zst":
             from pyarrow.lib import CompressedInputStream, OSFile
 

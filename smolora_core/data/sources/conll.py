@@ -9,8 +9,6 @@ from smolora_core.data.sources.reading import Reading
 from smolora_core.data.sources.rows import Located, OnBad
 from smolora_core.errors import Problem
 
-__all__ = ["read_conll"]
-
 
 def read_conll(path: Path, reading: Reading, on_bad: OnBad) -> Iterator[Located]:
     """Yield each sentence as `tokens`, from the first column, and `tags`, from the last.

@@ -16,8 +16,6 @@ from smolora_core.data.sources.encoding import open_text
 from smolora_core.data.sources.reading import Reading
 from smolora_core.errors import DatasetError, Problem
 
-__all__ = ["Dialect", "column_names", "dialect_of", "records"]
-
 _DELIMITERS = (",", ";", "\t", "|")
 _LONGEST_CELL = 1 << 26
 _SAMPLE = 1 << 18

@@ -15,8 +15,6 @@ from smolora_core.data.sources.charset import marked, western, with_zeros
 from smolora_core.data.sources.compression import open_bytes, stamp
 from smolora_core.errors import DatasetError, Problem
 
-__all__ = ["Encoding", "encoding_of", "open_text"]
-
 _SCANNED = 1 << 26
 """Bytes of a file that are looked at before the first row of it is read."""
 _CHUNK = 1 << 16

@@ -13,8 +13,6 @@ import attrs
 from smolora_core.data.sources.compression import COMPRESSED, uncompressed
 from smolora_core.errors import DatasetError
 
-__all__ = ["KINDS", "FileKind", "Found", "find_files", "kind_of", "near_name"]
-
 FileKind = Literal["conll", "csv", "json", "jsonl", "parquet", "text", "tsv"]
 
 KINDS: Mapping[str, FileKind] = {

@@ -10,8 +10,6 @@ import attrs
 from smolora_core.data.sources.files import KINDS, near_name
 from smolora_core.errors import DatasetError
 
-__all__ = ["HubId"]
-
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*(/[A-Za-z0-9][A-Za-z0-9_.-]*)?")
 _CONFIG = re.compile(r"[A-Za-z0-9_.-]*")
 # Parts of splits too: train[:10%]+test

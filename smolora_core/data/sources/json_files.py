@@ -11,8 +11,6 @@ from smolora_core.data.sources.reading import Reading
 from smolora_core.data.sources.rows import Located, OnBad, flaw, noun
 from smolora_core.errors import DatasetError, Problem
 
-__all__ = ["read_json", "read_jsonl"]
-
 _CHUNK = 1 << 20
 _LONGEST_FIRST_LINE = 1 << 24
 # An error this near to the end of what was read may come from the cut: an escaped pair of surrogates is 12 characters long.

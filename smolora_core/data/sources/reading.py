@@ -9,8 +9,6 @@ from smolora_core.config import DataConfig
 from smolora_core.data.sources.files import FileKind
 from smolora_core.errors import DatasetError, did_you_mean
 
-__all__ = ["Reading"]
-
 # Of more than a hundred that Python knows.
 _USUAL = ("utf-8", "utf-16", "latin-1", "windows-1251", "windows-1252", "shift_jis", "gb18030", "big5", "euc-kr", "koi8-r")
 _OF_NO_FILE = {"idna", "punycode", "raw-unicode-escape", "unicode-escape"}

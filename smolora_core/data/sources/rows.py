@@ -8,8 +8,6 @@ import attrs
 
 from smolora_core.errors import Problem
 
-__all__ = ["Located", "OnBad", "flaw", "noun", "text_problem"]
-
 OnBad = Callable[[Problem], object]
 """Is told of each row that cannot be used but can be stepped over, and raises or lets the reader go on."""
 

@@ -28,8 +28,6 @@ from smolora_core.data.sources.rows import Located, OnBad, flaw
 from smolora_core.data.sources.tables import read_delimited, read_parquet
 from smolora_core.errors import DatasetError, Problem
 
-__all__ = ["Kind", "Source", "open_source", "peek"]
-
 Kind = Literal[FileKind, "hub", "memory"]
 
 _AUTO = Reading()

@@ -11,8 +11,6 @@ from smolora_core.data.sources.reading import Reading
 from smolora_core.data.sources.rows import Located, OnBad
 from smolora_core.errors import DatasetError, Problem
 
-__all__ = ["read_delimited", "read_parquet"]
-
 _BATCH = 1024
 
 
