@@ -33,7 +33,7 @@ def _signals_as_a_person_has_them() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a random Llama."""
-    from tests.models import save_llama
+    from tests.support.models import save_llama
 
     return save_llama(tmp_path_factory.mktemp("models") / "llama")
 
@@ -41,6 +41,6 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def gpt2(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a random GPT-2."""
-    from tests.models import save_gpt2
+    from tests.support.models import save_gpt2
 
     return save_gpt2(tmp_path_factory.mktemp("models") / "gpt2")

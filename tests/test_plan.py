@@ -43,7 +43,7 @@ def plan_of(config: Path, *plugins: object, **more: object) -> Plan:
 @pytest.mark.parametrize("family", ["llama", "gemma3", "gpt2", "bloom"])
 def test_a_step_without_numbers_takes_the_bytes_of_a_real_one(family):
     from smolora_plugins.tasks.causal_lm import CausalLM
-    from tests.speed.families import make
+    from tests.support.families import make
 
     model, task = make(family), CausalLM()
     collate = make_fast(model, task, "token").batching.collate
@@ -66,7 +66,7 @@ def test_without_weights_a_model_is_computed_as_with_them(family):
     import peft
 
     from smolora_plugins.tasks.causal_lm import CausalLM
-    from tests.speed.families import CONFIGS, make
+    from tests.support.families import CONFIGS, make
 
     real = make(family)
     hollow = empty_model("AutoModelForCausalLM", CONFIGS[family](), torch.float32)

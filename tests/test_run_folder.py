@@ -14,7 +14,7 @@ from smolora_core.config import resolve
 from smolora_core.config.syntax import Document
 from smolora_core.errors import ConfigError
 from smolora_core.run_folder import claim, locate, open_run
-from tests.checkpoints.disks import commit, killed_at, names
+from tests.support.disks import commit, killed_at, names
 
 
 def located(folder: object, data: object = "rows.jsonl") -> Path:

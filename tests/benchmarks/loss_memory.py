@@ -23,7 +23,7 @@ from torch import Tensor
 
 from smolora_core.model.room import forget_peak, peak_memory, resident_memory
 from smolora_core.training.objective import make_objective
-from tests.training.small_run import adapted, registered
+from tests.support.small_run import adapted, registered
 
 LENGTH, TARGET = 256, 1.15
 TABLES = ("vocabulary", "batch", "custom")
@@ -128,7 +128,7 @@ def times_of(ways: Sequence[str], case: Case, rounds: int) -> dict[str, float]:
 def apart(function: Callable[..., Any], *arguments: Any) -> Any:
     """Call a function in a process of its own, which has imported everything."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["peft", "tests.training.small_run"])
+    context.set_forkserver_preload(["peft", "tests.support.small_run"])
     with context.Pool(1) as pool:
         return pool.apply(function, arguments)
 

@@ -75,7 +75,7 @@ def save_model(folder: Path, shape: dict[str, Any]) -> None:
     import torch
     import transformers
 
-    from tests.models import save_tokenizer
+    from tests.support.models import save_tokenizer
 
     special = {"bos_token_id": 0, "eos_token_id": 1}
     if "n_embd" in shape:

@@ -21,7 +21,7 @@ import transformers
 from smolora_core import load, train
 from smolora_core.model.merge import merge
 from smolora_plugins.demo import task
-from tests.models import save_tokenizer
+from tests.support.models import save_tokenizer
 
 # Vocabulary, width, inner width, layers, heads, key heads, and whether the head is tied to the embeddings.
 SHAPES = {

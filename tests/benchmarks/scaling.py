@@ -43,7 +43,7 @@ def write_rows(file: Path, count: int, words: int) -> Path:
 
 def write_model(folder: Path, hidden: int, layers: int) -> tuple[Path, int]:
     """Save a random model, and count its parameters but for the embeddings."""
-    from tests.models import save_llama
+    from tests.support.models import save_llama
 
     shape = {"hidden_size": hidden, "intermediate_size": 3 * hidden, "num_hidden_layers": layers}
     save_llama(folder, num_attention_heads=4, num_key_value_heads=4, max_position_embeddings=2048, **shape)

@@ -26,8 +26,8 @@ from safetensors.torch import load_file, save_file
 
 from smolora_core import Loss, Task, hookimpl, train
 from smolora_core.plugins import PluginManager, Tier
-from tests.models import WORDS, save_encoder, save_llama, save_t5
-from tests.training.small_run import Watch, difference
+from tests.support.models import WORDS, save_encoder, save_llama, save_t5
+from tests.support.small_run import Watch, difference
 
 SPLITS = {"8 x 1": (8, 1), "4 x 2": (4, 2), "1 x 8": (1, 8)}
 Gradient = dict[str, torch.Tensor]

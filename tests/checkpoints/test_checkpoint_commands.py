@@ -14,7 +14,7 @@ from smolora_core.checkpoints.disk import Disk
 from smolora_core.checkpoints.lock import hold
 from smolora_core.checkpoints.store import Store
 from smolora_core.cli import main
-from tests.checkpoints.disks import commit, names
+from tests.support.disks import commit, names
 
 
 @pytest.fixture

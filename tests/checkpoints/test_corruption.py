@@ -11,7 +11,7 @@ import pytest
 from smolora_core.checkpoints.manifest import MANIFEST, read, surplus, verify
 from smolora_core.checkpoints.store import Store
 from smolora_core.errors import CheckpointError
-from tests.checkpoints.disks import HookedDisk, checkpoint, store, writing
+from tests.support.disks import HookedDisk, checkpoint, store, writing
 
 FILES = {"adapter_model.safetensors": bytes(range(256)) * 8, "adapter_config.json": b'{"r": 8}', "deep/rng.bin": b"\x00" * 300}
 

@@ -14,8 +14,8 @@ from safetensors import SafetensorError
 from smolora_core.checkpoints.index import INDEX
 from smolora_core.checkpoints.manifest import verify
 from smolora_core.errors import CheckpointError
-from tests.checkpoints.disks import HookedDisk, checkpoint, commit, files_of, names, store
-from tests.checkpoints.simulated import SimulatedDisk
+from tests.support.disks import HookedDisk, checkpoint, commit, files_of, names, store
+from tests.support.simulated_disk import SimulatedDisk
 
 RUN = Path("/run")
 ERRORS = (errno.ENOSPC, errno.EIO, errno.EROFS)

@@ -13,7 +13,7 @@ import pytest
 
 from smolora_core.checkpoints.lock import LOCK, RUN, hold, run_id_of
 from smolora_core.errors import CheckpointError, ConfigError
-from tests.checkpoints.disks import HookedDisk, commit, names, store
+from tests.support.disks import HookedDisk, commit, names, store
 
 HOLDING = """
     import os, sys, time

@@ -14,8 +14,8 @@ import pytest
 from smolora_core.checkpoints.index import INDEX
 from smolora_core.checkpoints.manifest import verify
 from smolora_core.errors import CheckpointError
-from tests.checkpoints.disks import checkpoint, files_of, store, writing
-from tests.checkpoints.simulated import MODES, PowerLossError, SimulatedDisk
+from tests.support.disks import checkpoint, files_of, store, writing
+from tests.support.simulated_disk import MODES, PowerLossError, SimulatedDisk
 
 RUN = Path("/run")
 # Steps in the order they are saved, the final adapter's folder among them; a step that comes again is replaced.

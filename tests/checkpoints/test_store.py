@@ -12,7 +12,7 @@ from smolora_core.checkpoints.manifest import MANIFEST
 from smolora_core.checkpoints.retention import Keep
 from smolora_core.checkpoints.store import Store
 from smolora_core.errors import CheckpointError
-from tests.checkpoints.disks import HastyDisk, checkpoint, names
+from tests.support.disks import HastyDisk, checkpoint, names
 
 
 def writing(**files):

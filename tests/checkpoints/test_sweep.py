@@ -3,7 +3,7 @@
 import pytest
 
 from smolora_core.checkpoints.index import INDEX
-from tests.checkpoints.disks import commit, names, store
+from tests.support.disks import commit, names, store
 
 
 @pytest.mark.parametrize("role", ["staging", "replaced", "trash"])

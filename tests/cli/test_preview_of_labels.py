@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.models import save_encoder, save_t5
+from tests.support.models import save_encoder, save_t5
 
 TEXT = "the film was good"
 TOKENS = "[CLS] the film was good [SEP]"

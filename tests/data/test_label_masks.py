@@ -319,7 +319,7 @@ def test_special_tokens_may_swallow_the_white_space_after_them(llama: Path) -> N
 
 
 def test_a_text_without_an_end_of_sequence_token_has_an_open_end(tmp_path: Path) -> None:
-    from tests.models import save_tokenizer
+    from tests.support.models import save_tokenizer
 
     save_tokenizer(tmp_path, eos=False)
     tokenizer = make_tokenizer(tmp_path)

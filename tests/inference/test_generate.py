@@ -12,7 +12,7 @@ from tokenizers.processors import TemplateProcessing
 
 from smolora_core.errors import ConfigError, ModelLoadError
 from smolora_core.inference.generate import generate, load_adapter
-from tests.models import save_llama, save_tokenizer
+from tests.support.models import save_llama, save_tokenizer
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
 

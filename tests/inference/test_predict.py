@@ -9,8 +9,8 @@ import transformers
 from smolora_core.cli import main
 from smolora_core.errors import ConfigError, ModelLoadError
 from smolora_core.inference.generate import load_adapter
-from tests.models import save_encoder, save_t5
-from tests.tasks.small_tasks import CASES, Watch, run_of
+from tests.support.models import save_encoder, save_t5
+from tests.support.small_tasks import CASES, Watch, run_of
 
 TEXTS = ["the film was not bad", "a cat", "why was it long and short and good"]
 

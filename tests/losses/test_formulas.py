@@ -5,7 +5,7 @@ from math import exp, expm1, log, log1p
 import pytest
 import torch
 
-from tests.losses.losses_at_hand import BUILT_IN, made, of_kind
+from tests.support.losses_at_hand import BUILT_IN, made, of_kind
 
 
 def log_normaliser(logits):

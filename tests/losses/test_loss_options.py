@@ -7,7 +7,7 @@ import torch
 
 from smolora_core.errors import ConfigError
 from tests.benchmarks.split_invariance import OPTIONS, step
-from tests.losses.losses_at_hand import made
+from tests.support.losses_at_hand import made
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 import torch
 import transformers
 
-from tests.training.small_run import adapted, cross_entropy, objective
+from tests.support.small_run import adapted, cross_entropy, objective
 
 VOCABULARY, ROWS, LENGTH = 8192, 2, 128
 FULL_LOGITS = 4 * VOCABULARY * ROWS * LENGTH

@@ -14,8 +14,8 @@ from smolora_core import Task
 from smolora_core.training.objective import make_objective
 from smolora_core.training.trainer import SmoLoRATrainer
 from tests.benchmarks.split_invariance import CASES, OPTIONS, pairs, step
-from tests.losses.losses_at_hand import BUILT_IN, REGISTRY, made
-from tests.training.small_run import difference, gradients
+from tests.support.losses_at_hand import BUILT_IN, REGISTRY, made
+from tests.support.small_run import difference, gradients
 
 EQUAL = 1e-5
 PAIRS = list(pairs())

@@ -7,7 +7,7 @@ import torch
 
 from smolora_core import losses
 from smolora_core.losses import WeightedMSELoss
-from tests.losses.losses_at_hand import made
+from tests.support.losses_at_hand import made
 
 EQUAL = 1e-6
 generator = torch.Generator().manual_seed(0)

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from smolora_core import ConfigError, train
-from tests.models import save_llama
+from tests.support.models import save_llama
 
 ROWS = "\n".join(json.dumps({"text": f"the film was good, said {number} of us"}) for number in range(8))
 

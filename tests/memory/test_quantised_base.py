@@ -11,7 +11,7 @@ import transformers
 from smolora_core import ModelLoadError, PluginError, load, train
 from smolora_core.model.merge import merge
 from smolora_core.model.quantised import is_quantised, with_plain_weights
-from tests.models import save_encoder, save_gpt2, save_llama
+from tests.support.models import save_encoder, save_gpt2, save_llama
 
 # Without the extra `quant` nothing here can run; where it should be, its absence is a failure.
 if "SMOLORA_TEST_QUANT" not in os.environ:

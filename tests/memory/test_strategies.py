@@ -32,7 +32,7 @@ def test_checkpointed_layers_learn_the_same(llama, tmp_path, every):
 
 @pytest.mark.parametrize(("every", "layers"), [(1, [0, 1, 2]), (2, [0, 2])])
 def test_every_nth_layer_is_checkpointed(tmp_path, every, layers):
-    from tests.models import save_llama
+    from tests.support.models import save_llama
 
     base = save_llama(tmp_path / "base", num_hidden_layers=3)
     found = []

@@ -11,7 +11,7 @@ from smolora_core.config import resolve
 from smolora_core.config.syntax import Document
 from smolora_core.errors import ModelLoadError
 from smolora_core.model.load import load_base, load_tokenizer, padding_id, read_config, source_of
-from tests.models import save_tokenizer
+from tests.support.models import save_tokenizer
 
 CPU = torch.device("cpu")
 CAUSAL = Task(

@@ -13,7 +13,7 @@ from smolora_core.model.adapter import adaptable_modules
 from smolora_core.model.header import read_header
 from smolora_core.model.targets import choose_targets, matches
 from smolora_core.plugins import PluginChoice, PluginManager
-from tests.models import save_llama
+from tests.support.models import save_llama
 
 LLAMA = {
     "self_attn": ("q_proj", "k_proj", "v_proj", "o_proj"),

@@ -12,7 +12,7 @@ from smolora_core.errors import ConfigError
 from smolora_core.model.adapter import adaptable_modules, attach
 from smolora_core.model.options import targets_of
 from smolora_core.plugins import PluginChoice, PluginManager
-from tests.targets.tiny import tiny
+from tests.support.tiny import tiny
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
 

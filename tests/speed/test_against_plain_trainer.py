@@ -8,8 +8,8 @@ import transformers
 
 from smolora_core.training.speed import make_fast
 from smolora_plugins.tasks.causal_lm import CausalLM
-from tests.speed.families import make
-from tests.training.small_run import Watch, batch, cross_entropy, objective, rows, trainer
+from tests.support.families import make
+from tests.support.small_run import Watch, batch, cross_entropy, objective, rows, trainer
 
 SETTINGS = {"per_device_train_batch_size": 4, "max_steps": 30}
 

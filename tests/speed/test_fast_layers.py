@@ -11,8 +11,8 @@ from smolora_core.model.fast_lora import use_fast_lora
 from smolora_core.model.fused import use_fused_gates, use_fused_norms
 from smolora_core.training.speed import make_fast
 from smolora_plugins.tasks.causal_lm import CausalLM
-from tests.speed.families import make
-from tests.training.small_run import batch, difference, gradients, rows
+from tests.support.families import make
+from tests.support.small_run import batch, difference, gradients, rows
 
 NORMED = ["llama", "mistral", "qwen2", "qwen3", "smollm3", "phi3", "olmo2", "granite"]
 

@@ -9,8 +9,8 @@ from smolora_core.data.batches import concatenate, pad
 from smolora_core.training.packing import choose_batching
 from smolora_core.training.speed import make_fast
 from smolora_plugins.tasks.causal_lm import CausalLM
-from tests.speed.families import expected, make
-from tests.training.small_run import batch, cross_entropy, difference, focal, gradients, objective, rows
+from tests.support.families import expected, make
+from tests.support.small_run import batch, cross_entropy, difference, focal, gradients, objective, rows
 
 HONOURED = ["llama", "mistral", "qwen2", "qwen3", "gemma3", "smollm3", "phi3", "olmo2", "granite", "gpt2", "opt"]
 

@@ -18,9 +18,9 @@ from smolora_core.training.sharing import LEAST, choose_sharing, together
 from smolora_core.training.speed import make_fast
 from smolora_core.training.threads import share_out
 from smolora_plugins.tasks.causal_lm import CausalLM
-from tests.speed.families import make
 from tests.speed.test_padding_free import HONOURED
-from tests.training.small_run import adapted, cross_entropy, difference, gradients, objective, rows
+from tests.support.families import make
+from tests.support.small_run import adapted, cross_entropy, difference, gradients, objective, rows
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,7 @@ from smolora_core.model.adapter import adaptable_modules, attach
 from smolora_core.model.header import read_header
 from smolora_core.model.targets import choose_targets, matches
 from smolora_core.plugins import PluginChoice, PluginManager
-from tests.targets.tiny import inputs, tiny
+from tests.support.tiny import inputs, tiny
 
 REGISTRY = PluginManager.create(PluginChoice(third_party=False)).registry
 RECORDS = {name: found.component for found in REGISTRY.of_kind(Targets) for name in found.component.model_types}

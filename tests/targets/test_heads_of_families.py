@@ -13,9 +13,9 @@ from smolora_core.model.adapter import adaptable_modules, attach
 from smolora_core.model.load import load_base, read_config
 from smolora_core.model.merge import merge
 from smolora_core.model.targets import choose_targets
+from tests.support.tiny import tiny
 from tests.targets.test_families import KNOWN, RECORDS
 from tests.targets.test_merge_of_families import REGISTRY, difference, outputs, tokenizer, write_adapter  # noqa: F401
-from tests.targets.tiny import tiny
 
 TASKS = {name: REGISTRY.resolve(Task, name).component for name in ("sequence-classification", "token-classification")}
 

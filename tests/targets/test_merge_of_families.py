@@ -10,9 +10,9 @@ from smolora_core.model.adapter import adaptable_modules, attach
 from smolora_core.model.merge import merge
 from smolora_core.model.targets import choose_targets
 from smolora_core.plugins import PluginChoice, PluginManager, build
-from tests.models import save_tokenizer
+from tests.support.models import save_tokenizer
+from tests.support.tiny import inputs, tiny
 from tests.targets.test_families import KNOWN, RECORDS
-from tests.targets.tiny import inputs, tiny
 
 REGISTRY = PluginManager.create(PluginChoice(third_party=False)).registry
 WRITE = build(REGISTRY.resolve(CheckpointWriter, "adapter"))

@@ -12,7 +12,7 @@ from transformers.modeling_outputs import CausalLMOutput
 import smolora_core
 from smolora_core import ConfigError, LoRAConfig, SmoLoRA, TrainingConfig, hookimpl
 from smolora_core.cli import main
-from tests.models import save_tokenizer
+from tests.support.models import save_tokenizer
 
 ROWS = [{"text": f"the film was {word} and long"} for word in ("good", "bad", "short", "not bad")]
 

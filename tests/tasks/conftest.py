@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tasks.small_tasks import CASES
+from tests.support.small_tasks import CASES
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ from smolora_plugins.tasks.regression import Regression
 from smolora_plugins.tasks.seq2seq_lm import Seq2SeqLM
 from smolora_plugins.tasks.sequence_classification import SequenceClassification
 from smolora_plugins.tasks.token_classification import TokenClassification
-from tests.models import save_t5, save_tokenizer, save_wordpiece
+from tests.support.models import save_t5, save_tokenizer, save_wordpiece
 
 TEXTS = ["we liked the film", "it was bad", "a cat sat on a mat, and why not", "x"]
 

@@ -7,8 +7,8 @@ import transformers
 
 from smolora_core.components import Task
 from smolora_core.plugins import PluginManager
-from tests.tasks.small_tasks import CASES, Watch, run_of
-from tests.training.small_run import difference
+from tests.support.small_run import difference
+from tests.support.small_tasks import CASES, Watch, run_of
 
 EQUAL = 1e-5
 

@@ -10,8 +10,8 @@ from smolora_core.config import ModelConfig
 from smolora_core.errors import ModelLoadError
 from smolora_core.model.load import load_base, read_config
 from smolora_core.plugins import PluginManager
-from tests.models import save_encoder, save_llama
-from tests.tasks.small_tasks import CASES, Watch, run_of
+from tests.support.models import save_encoder, save_llama
+from tests.support.small_tasks import CASES, Watch, run_of
 
 
 def loaded(folder, task="sequence-classification", seed=0, **changes):

@@ -3,10 +3,10 @@
 import pytest
 
 from smolora_core import MemoryStrategy, Task, TrainingError, hookimpl
-from tests.losses.losses_at_hand import BUILT_IN, REGISTRY
-from tests.tasks.small_tasks import CASES, Watch, run_of
-from tests.training.small_memory import ERRORS, Small
-from tests.training.small_run import difference
+from tests.support.losses_at_hand import BUILT_IN, REGISTRY
+from tests.support.small_memory import ERRORS, Small
+from tests.support.small_run import difference
+from tests.support.small_tasks import CASES, Watch, run_of
 
 
 class Seen(Watch):

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from smolora_core import LoRAConfig, SmoLoRA, TrainingConfig
-from tests.models import WORDS, save_t5
-from tests.tasks.small_tasks import Watch
+from tests.support.models import WORDS, save_t5
+from tests.support.small_tasks import Watch
 
 
 @pytest.mark.slow

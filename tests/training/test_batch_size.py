@@ -9,8 +9,8 @@ from datasets import Dataset
 
 from smolora_core import ConfigError, SmoLoRA, TrainingConfig
 from smolora_core.training.batch_size import Tried, choose_rows, longest_rows, sizes_of, try_micro_steps
-from tests.training.small_memory import Small
-from tests.training.small_run import batch, cross_entropy, gradients, load, objective, rows
+from tests.support.small_memory import Small
+from tests.support.small_run import batch, cross_entropy, gradients, load, objective, rows
 
 GB = 10**9
 

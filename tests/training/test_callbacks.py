@@ -8,7 +8,7 @@ import torch
 from smolora_core.plugins import Origin, Tier
 from smolora_core.training.callbacks import LogEvents, StepCallback
 from smolora_core.training.memory import Strategies
-from tests.training.small_run import ACME, Watch, cross_entropy, load, objective, rows, trainer
+from tests.support.small_run import ACME, Watch, cross_entropy, load, objective, rows, trainer
 
 OTHER = Origin("other", Tier.THIRD_PARTY, "other", "2.0")
 

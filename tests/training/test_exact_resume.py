@@ -12,8 +12,8 @@ from smolora_core.data.batches import IGNORED, pad
 from smolora_core.training.callbacks import LogEvents
 from smolora_core.training.collator import Collator
 from smolora_core.training.guards import LearningGuard
-from tests.training.resumed import LENGTHS, STEPS, disturb, dropping_out, end_of, files, make
-from tests.training.small_run import rows
+from tests.support.resumed import LENGTHS, STEPS, disturb, dropping_out, end_of, files, make
+from tests.support.small_run import rows
 
 KINDS = {
     "shuffled": {},

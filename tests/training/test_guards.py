@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from smolora_core.training.guards import LearningGuard, strange_start
-from tests.training.small_run import cross_entropy, load, objective, rows, trainer
+from tests.support.small_run import cross_entropy, load, objective, rows, trainer
 
 SPLIT = {"per_device_train_batch_size": 8, "gradient_accumulation_steps": 1}
 

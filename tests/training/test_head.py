@@ -5,7 +5,7 @@ import torch
 import transformers
 
 from smolora_core.training.head import find_head
-from tests.training.small_run import batch, load, rows
+from tests.support.small_run import batch, load, rows
 
 
 def small(model_class, **config):

@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from smolora_core.data.batches import IGNORED
 from smolora_core.errors import PluginError, TrainingError
 from smolora_core.training.objective import make_objective
-from tests.training.small_run import (
+from tests.support.small_run import (
     VOCABULARY,
     adapted,
     batch,
@@ -71,7 +71,7 @@ def test_the_size_of_a_chunk_does_not_matter(model, chunk_bytes):
 
 
 def test_a_head_that_shares_its_weight_with_the_embeddings(tmp_path):
-    from tests.models import save_llama
+    from tests.support.models import save_llama
 
     model = load(save_llama(tmp_path / "tied", tie_word_embeddings=True))
     assert_equal(measured(model, rows()), full_logits(model, rows()))

@@ -11,11 +11,11 @@ from safetensors.torch import load_file
 from smolora_core import TrainingError
 from smolora_core.data.batches import concatenate, pad, split
 from smolora_core.training.oom import is_out_of_memory
-from tests.models import save_llama
-from tests.training.limited import run as run_of_long_rows
-from tests.training.resumed import disturb, dropping_out, end_of, make
-from tests.training.small_memory import ERRORS, Small
-from tests.training.small_run import difference, load, rows
+from tests.support.limited import run as run_of_long_rows
+from tests.support.models import save_llama
+from tests.support.resumed import disturb, dropping_out, end_of, make
+from tests.support.small_memory import ERRORS, Small
+from tests.support.small_run import difference, load, rows
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: str(error)[:20])
@@ -82,7 +82,7 @@ def test_the_last_step_is_saved_to_go_on_from(llama, tmp_path, training, at, sav
 def test_a_process_with_little_memory_learns_the_same(tmp_path):
     save_llama(tmp_path / "base", hidden_size=128, intermediate_size=1024, num_hidden_layers=12)
     assert run_of_long_rows(tmp_path) == []
-    command = [sys.executable, "-m", "tests.training.limited", str(tmp_path), "40"]
+    command = [sys.executable, "-m", "tests.support.limited", str(tmp_path), "40"]
     ended = subprocess.run(command, capture_output=True, text=True, check=True)
     told = json.loads(ended.stdout.splitlines()[-1])
     assert [(each["rows"], each["rows_after"]) for each in told] == [(8, 4)]

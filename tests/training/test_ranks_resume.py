@@ -13,7 +13,7 @@ pytestmark = pytest.mark.slow
 def ranks(tmp_path_factory, llama):
     folder = tmp_path_factory.mktemp("ranks")
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr=127.0.0.1", "--nproc-per-node=2"]
-    command = [*launcher, "-m", "tests.training.two_ranks_resumed", llama, folder]
+    command = [*launcher, "-m", "tests.support.two_ranks_resumed", llama, folder]
     ended = subprocess.run(command, timeout=300, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
     return [json.loads((folder / f"{rank}.json").read_text(encoding="utf-8")) for rank in (0, 1)]

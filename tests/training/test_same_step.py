@@ -7,7 +7,7 @@ import sys
 import pytest
 from safetensors.torch import load_file
 
-from tests.training.small_run import (
+from tests.support.small_run import (
     LOSSES,
     Watch,
     batch,
@@ -53,7 +53,7 @@ def ranks(tmp_path_factory, llama):
     """The results of two ranks, by rank."""
     folder = tmp_path_factory.mktemp("ranks")
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr=127.0.0.1", "--nproc-per-node=2"]
-    command = [*launcher, "-m", "tests.training.two_ranks", llama, folder]
+    command = [*launcher, "-m", "tests.support.two_ranks", llama, folder]
     ended = subprocess.run(command, timeout=240, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
     return folder, [json.loads((folder / f"{rank}.json").read_text(encoding="utf-8")) for rank in (0, 1)]

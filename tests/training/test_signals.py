@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from smolora_core.training.signals import STOPPING, Interrupted, catch_signals
-from tests.training.injector import fail_at
-from tests.training.resumed import SPLIT, disturb, dropping_out, end_of, make
-from tests.training.small_run import cross_entropy, load, objective, rows
+from tests.support.injector import fail_at
+from tests.support.resumed import SPLIT, disturb, dropping_out, end_of, make
+from tests.support.small_run import cross_entropy, load, objective, rows
 
 
 def stopped(llama, folder, hook, kind, step=2, **changes):
@@ -214,8 +214,8 @@ def test_a_run_that_fails_with_workers_ends(llama, tmp_path):
     """Also while somebody holds on to the error, and by it to the workers."""
     program = f"""
         from pathlib import Path
-        from tests.training.injector import fail_at
-        from tests.training.resumed import make
+        from tests.support.injector import fail_at
+        from tests.support.resumed import make
 
         made = make(Path({str(llama)!r}), Path({str(tmp_path)!r}), extra={{"dataloader_num_workers": 1}})
         made.add_callback(fail_at(2, "on_step_end", "raise"))

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from smolora_core.errors import CheckpointError, TrainingError
-from tests.training.injector import fail_at
-from tests.training.resumed import disturb, dropping_out, end_of, make
-from tests.training.small_run import Watch, cross_entropy, load, objective, rows, trainer
+from tests.support.injector import fail_at
+from tests.support.resumed import disturb, dropping_out, end_of, make
+from tests.support.small_run import Watch, cross_entropy, load, objective, rows, trainer
 
 ALONE = {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 1, "extra": {"lr_scheduler_type": "constant"}}
 

@@ -13,8 +13,8 @@ from smolora_core.config.syntax import Document
 from smolora_core.training.arguments import endless, sized_twice
 from smolora_core.training.budget import BudgetSampler, fill_micro_batches, token_counts
 from smolora_core.training.rows import rows_of_batches
-from tests.training.resumed import LENGTHS, disturb, end_of, make
-from tests.training.small_run import Watch, cross_entropy, difference, load, objective, one_step, rows, trainer
+from tests.support.resumed import LENGTHS, disturb, end_of, make
+from tests.support.small_run import Watch, cross_entropy, difference, load, objective, one_step, rows, trainer
 
 RNG = random.Random(0)
 MANY = [RNG.randint(1, 40) + RNG.randint(0, 1) * RNG.randint(0, 60) for _ in range(3000)]

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from smolora_core.errors import TrainingError
-from tests.training.small_run import Watch, cross_entropy, difference, load, objective, rows, trainer
+from tests.support.small_run import Watch, cross_entropy, difference, load, objective, rows, trainer
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ import yaml
 
 from smolora_core import CheckpointWriter, TrainingError, hookimpl
 from smolora_core.checkpoints.manifest import verify
-from tests.continuing.conftest import config_of, events
-from tests.training.injector import fail_at
+from tests.run.conftest import config_of, events
+from tests.support.injector import fail_at
 
 
 class Refusing:

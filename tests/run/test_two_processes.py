@@ -8,7 +8,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from tests.continuing.conftest import config_of, events
+from tests.run.conftest import config_of, events
 
 
 def changes(rows):

@@ -13,7 +13,7 @@ import pytest
 @pytest.mark.timeout(1200)
 def test_kills_at_random_times_lose_nothing(llama, rows, tmp_path):
     kills = int(os.environ.get("SMOLORA_KILLS", "50"))
-    command = [sys.executable, "-m", "tests.continuing.kill_at_random", llama, rows, tmp_path / "run", "--kills", str(kills)]
+    command = [sys.executable, "-m", "tests.support.kill_at_random", llama, rows, tmp_path / "run", "--kills", str(kills)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     result = json.loads(done.stdout.splitlines()[-1])

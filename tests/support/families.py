@@ -9,7 +9,7 @@ import torch.nn.functional as F
 import transformers
 
 from smolora_core.data.batches import IGNORED
-from tests.training.small_run import VOCABULARY, adapted, gradients
+from tests.support.small_run import VOCABULARY, adapted, gradients
 
 _SHAPE = {
     "vocab_size": VOCABULARY,

@@ -1,4 +1,4 @@
-"""What one of several ranks does for `test_same_step`: `torchrun -m tests.training.two_ranks BASE FOLDER`."""
+"""What one of several ranks does for `test_same_step`: `torchrun -m tests.support.two_ranks BASE FOLDER`."""
 
 import json
 import os
@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from tests.training.small_run import LOSSES, cross_entropy, load, objective, one_step, rows, trainer
+from tests.support.small_run import LOSSES, cross_entropy, load, objective, one_step, rows, trainer
 
 
 def main(base: str, folder: Path) -> None:

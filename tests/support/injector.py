@@ -10,7 +10,6 @@ from transformers import TrainerCallback
 
 from smolora_core import hookimpl
 
-
 # In these the step is not counted yet.
 _BEFORE_THE_END = ("on_step_begin", "on_substep_end", "on_pre_optimizer_step", "on_optimizer_step")
 

@@ -1,6 +1,6 @@
 """Kill a training run at random times, over and over, and see that it always goes on from what it had committed.
 
-    python -m tests.continuing.kill_at_random MODEL ROWS FOLDER [--kills 500] [--seed 0]
+    python -m tests.support.kill_at_random MODEL ROWS FOLDER [--kills 500] [--seed 0]
 
 Each run saves after every step and is a fork of one process that has everything imported, so that most of its life is
 training. What a run has acknowledged are the checkpoints that its events tell of.
@@ -26,7 +26,7 @@ from smolora_core.checkpoints.lock import run_id_of
 from smolora_core.checkpoints.store import Store
 from smolora_core.plugins import PluginManager
 from smolora_core.report.events import read_events
-from tests.continuing.conftest import config_of
+from tests.run.conftest import config_of
 
 LONGEST = 0.2
 """Seconds that a run lives at most, counted from an event."""

@@ -7,7 +7,6 @@ import torch
 
 from smolora_core.data.batches import count_rows
 
-
 ERRORS = [
     torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 79.11 GiB"),
     RuntimeError("MPS backend out of memory (MPS allocated: 8.00 GB, other allocations: 384.00 KB, max allowed: 9.07 GB)"),

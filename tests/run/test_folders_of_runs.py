@@ -6,8 +6,8 @@ import pytest
 
 from smolora_core import ConfigError
 from smolora_core.cli import main
-from tests.continuing.conftest import digests, events
-from tests.training.injector import Injected, fail_at
+from tests.run.conftest import digests, events
+from tests.support.injector import Injected, fail_at
 
 WEIGHTS = "adapter_model.safetensors"
 

@@ -10,7 +10,7 @@ import torch
 import transformers
 
 from smolora_core import LoRAConfig, SmoLoRA, TrainingConfig, hookimpl
-from tests.models import save_encoder, save_llama, save_t5
+from tests.support.models import save_encoder, save_llama, save_t5
 
 FILMS = ("good", "bad", "long and good", "not bad", "short", "not good at all", "a mat", "why")
 

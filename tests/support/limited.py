@@ -1,6 +1,6 @@
 """A run in a process of its own, whose address space may not grow beyond a limit once training begins.
 
-python -m tests.training.limited FOLDER MEGABYTES
+python -m tests.support.limited FOLDER MEGABYTES
 """
 
 import json
@@ -11,7 +11,7 @@ from typing import Any
 from transformers import TrainerCallback
 
 from smolora_core import LoRAConfig, SmoLoRA, TrainingConfig, hookimpl
-from tests.models import WORDS
+from tests.support.models import WORDS
 
 ROWS = [{"text": " ".join(WORDS[(row + 7 * place) % len(WORDS)] for place in range(100))} for row in range(16)]
 

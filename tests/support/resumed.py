@@ -14,7 +14,7 @@ import transformers
 
 from smolora_core.checkpoints.rng import capture
 from smolora_core.training.trainer import SmoLoRATrainer
-from tests.training.small_run import cross_entropy, objective, rows, trainer
+from tests.support.small_run import cross_entropy, objective, rows, trainer
 
 # 13 rows make 7 micro-batches, the last of one row; these make 3 steps, the last of one micro-batch.
 LENGTHS = [(1 + number % 4, 2 + 3 * number % 11) for number in range(13)]

@@ -1,4 +1,4 @@
-"""What one of several ranks does for `test_ranks_resume`: `torchrun -m tests.training.two_ranks_resumed BASE FOLDER`."""
+"""What one of several ranks does for `test_ranks_resume`: `torchrun -m tests.support.two_ranks_resumed BASE FOLDER`."""
 
 import json
 import math
@@ -12,9 +12,9 @@ import attrs
 import torch
 
 from smolora_core.errors import TrainingError
-from tests.training.injector import fail_at
-from tests.training.resumed import End, disturb, dropping_out, end_of, make
-from tests.training.small_run import objective
+from tests.support.injector import fail_at
+from tests.support.resumed import End, disturb, dropping_out, end_of, make
+from tests.support.small_run import objective
 
 SPLIT = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2, "eval_steps": 1}
 

@@ -8,8 +8,8 @@ import pytest
 
 from smolora_core import ConfigError, Preprocessor, hookimpl
 from smolora_core.config import load_config, parse_flags
-from tests.continuing.conftest import config_of, events
-from tests.training.injector import Injected, fail_at
+from tests.run.conftest import config_of, events
+from tests.support.injector import Injected, fail_at
 
 KEY, PASSWORD, SESSION = "canary-of-a-key", "canary-of-an-address", "canary-of-the-environment"
 GIVEN = {

@@ -9,8 +9,8 @@ import torch
 import smolora_core
 from smolora_core import CheckpointWriter, ConfigError, hookimpl
 from smolora_core.checkpoints.manifest import read
-from tests.continuing.conftest import config_of, digests, events, rows_in
-from tests.training.injector import Injected, fail_at
+from tests.run.conftest import config_of, digests, events, rows_in
+from tests.support.injector import Injected, fail_at
 
 WEIGHTS = "adapter_model.safetensors"
 
