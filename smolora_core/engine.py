@@ -7,6 +7,8 @@ import attrs
 import torch
 from transformers import PrinterCallback, TrainerCallback, TrainingArguments
 
+from smolora_core.batches.collator import Collator
+from smolora_core.batches.token_budget import BudgetSampler, fill_micro_batches, token_counts
 from smolora_core.checkpoints.continuation import Continuation
 from smolora_core.checkpoints.saving import Saver
 from smolora_core.checkpoints.staging import Checkpoint
@@ -19,9 +21,7 @@ from smolora_core.run_context import Run
 from smolora_core.run_folder import Opened
 from smolora_core.settle import Settled
 from smolora_core.training.batch_size import choose_rows, longest_rows, room_for_steps, sizes_of, try_micro_steps
-from smolora_core.training.budget import BudgetSampler, fill_micro_batches, token_counts
 from smolora_core.training.callbacks import LogEvents, StepCallback
-from smolora_core.training.collator import Collator
 from smolora_core.training.guards import LearningGuard
 from smolora_core.training.learning import make_learning
 from smolora_core.training.memory import Strategies

@@ -6,6 +6,7 @@ from typing import Any
 
 import attrs
 
+from smolora_core.batches.collator import Collator
 from smolora_core.components import TaskSetup
 from smolora_core.config import Resolved
 from smolora_core.config.secrets import Mask
@@ -22,7 +23,6 @@ from smolora_core.remedies import Remedy, further_strategies, in_order, smaller_
 from smolora_core.run_context import Run
 from smolora_core.run_folder import locate
 from smolora_core.settle import Settled, settle
-from smolora_core.training.collator import Collator
 from smolora_core.training.footprint import Footprint, Stand, footprint
 from smolora_core.training.memory import Strategies, build_strategies, spelt
 

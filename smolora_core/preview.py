@@ -6,8 +6,8 @@ from typing import Any
 
 import attrs
 
+from smolora_core.batches.padding import IGNORED
 from smolora_core.config import Resolved
-from smolora_core.data.batches import IGNORED
 from smolora_core.data.ledger import Ledger
 from smolora_core.data.pipeline import Parts
 from smolora_core.data.sides import chat_notes, recipe_for, set_template

@@ -5,6 +5,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
+from smolora_core.batches.collator import Collator
 from smolora_core.checkpoints.continuation import Continuation
 from smolora_core.checkpoints.placing import replace_file
 from smolora_core.checkpoints.resume import check_overrides
@@ -30,7 +31,6 @@ from smolora_core.run_folder import Opened, follow_run, locate, open_run
 from smolora_core.settle import Settled, settle
 from smolora_core.stages import account, adapt, audit, configure, measured_dtype
 from smolora_core.training.arguments import make_arguments
-from smolora_core.training.collator import Collator
 from smolora_core.training.failures import failing_at
 from smolora_core.training.memory import build_strategies
 from smolora_core.training.oom import is_out_of_memory, out_of_memory

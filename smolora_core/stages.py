@@ -7,6 +7,7 @@ from typing import Any
 import attrs
 import torch
 
+from smolora_core.batches.collator import Collator
 from smolora_core.checkpoints.placing import replace_file
 from smolora_core.components import Task, TaskSetup
 from smolora_core.data.audit import audit_labels
@@ -18,7 +19,6 @@ from smolora_core.model.load import load_base, precision_of, source_of
 from smolora_core.model.options import targets_of
 from smolora_core.run_context import Run
 from smolora_core.settle import Settled
-from smolora_core.training.collator import Collator
 from smolora_core.training.memory import Strategies
 
 _AUDITED = 1024

@@ -6,7 +6,7 @@ from typing import Any
 import attrs
 from torch import Tensor
 
-from smolora_core.data.batches import IGNORED
+from smolora_core.batches.padding import IGNORED
 from smolora_core.errors import DatasetError
 
 _LITTLE = 0.01

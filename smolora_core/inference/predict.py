@@ -9,7 +9,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from smolora_core.data.batches import pad
+from smolora_core.batches.padding import pad
 from smolora_core.data.tokens import token_ids
 from smolora_core.errors import ConfigError
 from smolora_core.inference.options import check_prompt

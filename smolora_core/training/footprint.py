@@ -7,6 +7,7 @@ from typing import Any
 import attrs
 import torch
 
+from smolora_core.batches.collator import Collator
 from smolora_core.components import Task
 from smolora_core.config import RunConfig
 from smolora_core.model.adapter import adaptable_modules, attach
@@ -14,7 +15,6 @@ from smolora_core.model.hollow import empty_model, fill, quantise
 from smolora_core.model.load import heads_of, source_of
 from smolora_core.model.options import targets_of
 from smolora_core.plugins.choosing import Choices
-from smolora_core.training.collator import Collator
 from smolora_core.training.learning import make_learning
 from smolora_core.training.memory import Strategies
 from smolora_core.training.rehearsal import rehearse, without_numbers

@@ -17,8 +17,8 @@ import attrs
 import torch
 from torch import Tensor, nn
 
+from smolora_core.batches.padding import IGNORED, row_of_each
 from smolora_core.components import Loss
-from smolora_core.data.batches import IGNORED, row_of_each
 from smolora_core.errors import PluginError
 from smolora_core.plugins import Registered
 from smolora_core.plugins.loading import noting

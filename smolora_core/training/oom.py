@@ -10,7 +10,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from smolora_core.data.batches import count_rows, split
+from smolora_core.batches.padding import count_rows, split
 from smolora_core.errors import TrainingError
 from smolora_core.training.objective import Measured
 

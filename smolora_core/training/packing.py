@@ -11,7 +11,7 @@ import attrs
 import torch
 from torch import Tensor, nn
 
-from smolora_core.data.batches import concatenate, pad
+from smolora_core.batches.padding import concatenate, pad
 from smolora_core.model.attention import use_document_attention
 from smolora_core.model.modes import in_mode
 

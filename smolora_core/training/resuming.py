@@ -14,6 +14,7 @@ from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 from transformers.trainer_utils import has_length
 
+from smolora_core.batches.token_budget import BudgetSampler
 from smolora_core.checkpoints.rng import RngState, capture, read_rng, restore, write_rng
 from smolora_core.checkpoints.state import (
     SavedTensors,
@@ -24,7 +25,6 @@ from smolora_core.checkpoints.state import (
     write_optimizer,
 )
 from smolora_core.errors import CheckpointError
-from smolora_core.training.budget import BudgetSampler
 from smolora_core.training.loaders import without_signals
 from smolora_core.training.progress import Progress, continue_callbacks, read_progress, write_progress
 from smolora_core.training.signals import STOPPING, Caught, catch_signals

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
-from smolora_core.data.batches import places_of, take
+from smolora_core.batches.padding import places_of, take
 from smolora_core.model.fast_lora import drawing
 
 # Times the mean of all threads that the one with the most tokens may have: two that share every operation lose about as much.

@@ -5,8 +5,8 @@ from typing import Any
 
 from torch import Tensor
 
+from smolora_core.batches.padding import IGNORED, concatenate, pad
 from smolora_core.components import Drop, Encoded
-from smolora_core.data.batches import IGNORED, concatenate, pad
 from smolora_core.data.chat.encode import encode_chats
 from smolora_core.data.formats.examples import Example
 from smolora_core.data.tokens import token_ids

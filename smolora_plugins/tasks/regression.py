@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from smolora_core import DatasetError
+from smolora_core.batches.padding import pad
 from smolora_core.components import Drop, Encoded, TaskSetup
-from smolora_core.data.batches import pad
 from smolora_core.data.formats.examples import Example
 from smolora_plugins.tasks.labels import column, config_of, filling
 from smolora_plugins.tasks.measures import score_measures

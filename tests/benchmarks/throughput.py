@@ -189,6 +189,7 @@ def ours(
     """Train with the parts of a run."""
     import torch
 
+    from smolora_core.batches.collator import Collator
     from smolora_core.components import Loss, Task
     from smolora_core.config import LoRAConfig, resolve
     from smolora_core.config.syntax import Document
@@ -197,7 +198,6 @@ def ours(
     from smolora_core.model.options import targets_of
     from smolora_core.plugins import PluginManager, build
     from smolora_core.training.arguments import make_arguments
-    from smolora_core.training.collator import Collator
     from smolora_core.training.objective import make_objective
     from smolora_core.training.speed import make_fast
     from smolora_core.training.trainer import SmoLoRATrainer

@@ -8,8 +8,8 @@ import pytest
 import torch
 import transformers
 
+from smolora_core.batches.padding import pad
 from smolora_core.data.audit import Audit, audit_labels
-from smolora_core.data.batches import pad
 from smolora_core.errors import DatasetError
 
 PROMPT = "who was the cat that sat on the mat and why?"

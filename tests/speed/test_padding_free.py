@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from smolora_core.data.batches import concatenate, pad
+from smolora_core.batches.padding import concatenate, pad
 from smolora_core.training.packing import choose_batching
 from smolora_core.training.speed import make_fast
 from smolora_plugins.tasks.causal_lm import CausalLM

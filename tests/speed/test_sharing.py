@@ -9,7 +9,7 @@ import torch
 import transformers
 from torch._subclasses import FakeTensorMode
 
-from smolora_core.data.batches import concatenate, pad, places_of, split, take
+from smolora_core.batches.padding import concatenate, pad, places_of, split, take
 from smolora_core.model.fast_lora import use_fast_lora
 from smolora_core.training.oom import Recovery
 from smolora_core.training.packing import choose_batching

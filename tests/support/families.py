@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 import transformers
 
-from smolora_core.data.batches import IGNORED
+from smolora_core.batches.padding import IGNORED
 from tests.support.small_run import VOCABULARY, adapted, gradients
 
 _SHAPE = {

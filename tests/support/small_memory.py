@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from smolora_core.data.batches import count_rows
+from smolora_core.batches.padding import count_rows
 
 ERRORS = [
     torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 79.11 GiB"),

@@ -11,9 +11,9 @@ import torch.nn.functional as F
 import transformers
 
 from smolora_core import Loss
+from smolora_core.batches.padding import IGNORED, pad
 from smolora_core.config import resolve
 from smolora_core.config.syntax import Document
-from smolora_core.data.batches import IGNORED, pad
 from smolora_core.plugins import Origin, Registered, Tier
 from smolora_core.training.arguments import make_arguments
 from smolora_core.training.objective import make_objective

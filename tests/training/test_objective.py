@@ -8,7 +8,7 @@ import torch.nn.functional as F
 import transformers
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from smolora_core.data.batches import IGNORED
+from smolora_core.batches.padding import IGNORED
 from smolora_core.errors import PluginError, TrainingError
 from smolora_core.training.objective import make_objective
 from tests.support.small_run import (

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from smolora_core import TrainingError
-from smolora_core.data.batches import concatenate, pad, split
+from smolora_core.batches.padding import concatenate, pad, split
 from smolora_core.training.oom import is_out_of_memory
 from tests.support.limited import run as run_of_long_rows
 from tests.support.models import save_llama

@@ -7,8 +7,8 @@ from typing import Any
 
 import attrs
 
+from smolora_core.batches.padding import IGNORED
 from smolora_core.components import Drop, Encoded
-from smolora_core.data.batches import IGNORED
 from smolora_core.data.chat.spans import REMEDY, UnwritableError, Written, write
 from smolora_core.data.chat.templates import plain_template
 from smolora_core.data.formats.conversation import Conversation

@@ -7,11 +7,11 @@ import pytest
 from datasets import Dataset
 
 from smolora_core import ConfigError, train
+from smolora_core.batches.token_budget import BudgetSampler, fill_micro_batches, token_counts
 from smolora_core.checkpoints.rng import capture
 from smolora_core.config import resolve
 from smolora_core.config.syntax import Document
 from smolora_core.training.arguments import endless, sized_twice
-from smolora_core.training.budget import BudgetSampler, fill_micro_batches, token_counts
 from smolora_core.training.rows import rows_of_batches
 from tests.support.resumed import LENGTHS, disturb, end_of, make
 from tests.support.small_run import Watch, cross_entropy, difference, load, objective, one_step, rows, trainer

@@ -1,0 +1,1 @@
+"""Micro-batches: what preparing rows and training both need."""
