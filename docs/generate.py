@@ -9,7 +9,8 @@ from typing import Any
 import attrs
 
 from smolora_core.cli import make_app
-from smolora_core.config import RunConfig, Selection, model
+from smolora_core.config import RunConfig, Selection
+from smolora_core.config import sections as model
 
 HERE = Path(__file__).parent / "reference"
 

@@ -8,7 +8,7 @@ import attrs
 
 from smolora_core.components import Loss, Preprocessor
 from smolora_core.config import LoRAConfig, Resolved, Setting, TrainingSection, resolve
-from smolora_core.config.syntax import Document, read_document
+from smolora_core.config.document import Document, read_document
 from smolora_core.errors import ConfigError, TrainingError
 from smolora_core.plugins import PluginChoice, PluginManager
 from smolora_core.plugins.handed import FROM_PYTHON, Handed

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from smolora_core.components import Preprocessor
 from smolora_core.config import Resolved, resolve
-from smolora_core.config.syntax import Document
+from smolora_core.config.document import Document
 from smolora_core.data.ledger import Ledger
 from smolora_core.data.parts import Rules, read_rows, run_steps
 from smolora_core.data.sources import Source, open_source

@@ -11,7 +11,7 @@ from smolora_core.checkpoints.disk import Disk
 from smolora_core.checkpoints.lock import RUN, hold, run_id_of
 from smolora_core.checkpoints.store import Store
 from smolora_core.config import resolve
-from smolora_core.config.syntax import Document
+from smolora_core.config.document import Document
 from smolora_core.errors import ConfigError
 from smolora_core.run_folder import claim, locate, open_run
 from tests.support.disks import commit, killed_at, names

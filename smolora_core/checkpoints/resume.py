@@ -6,7 +6,7 @@ from typing import Any, get_args, get_origin
 import attrs
 
 from smolora_core.config.continuity import Change, changes, leaves
-from smolora_core.config.model import RunConfig, Selection
+from smolora_core.config.sections import RunConfig, Selection
 from smolora_core.errors import ConfigError, Problem, nearest
 
 _CONTENT = {

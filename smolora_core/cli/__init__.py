@@ -14,8 +14,8 @@ from typing import Any, TextIO, cast
 
 from cyclopts import App, CycloptsError
 
+from smolora_core.config.document import read_document
 from smolora_core.config.secrets import Mask
-from smolora_core.config.syntax import read_document
 from smolora_core.errors import SmoLoRAError
 from smolora_core.plugins.loading import describe
 from smolora_core.report.stream import LastingStream

@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from smolora_core.cli.options import Json, PluginFlags, load_plugins
 from smolora_core.config import LoRAConfig, convert
-from smolora_core.config.syntax import parse_scalar
+from smolora_core.config.document import parse_scalar
 from smolora_core.model.explain import Explanation, explain
 from smolora_core.model.header import ModelHeader, read_header
 

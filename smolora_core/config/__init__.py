@@ -2,7 +2,7 @@
 
 from smolora_core.config.convert import convert
 from smolora_core.config.load import Resolved, Setting, load_config, parse_flags, resolve
-from smolora_core.config.model import (
+from smolora_core.config.sections import (
     CheckpointConfig,
     DataConfig,
     DebugConfig,

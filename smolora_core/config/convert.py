@@ -7,8 +7,8 @@ from typing import Any, Literal, get_args, get_origin
 
 import attrs
 
-from smolora_core.config.model import Selection
 from smolora_core.config.schema import LISTS, MAPPINGS, UNIONS, fields_of, fits, nearest_choice, spell
+from smolora_core.config.sections import Selection
 from smolora_core.errors import ConfigError, Problem, SmoLoRAError, did_you_mean
 
 _SHORT = reprlib.Repr()

@@ -8,8 +8,8 @@ import attrs
 import yaml
 
 from smolora_core.config.load import Resolved
-from smolora_core.config.model import Selection
 from smolora_core.config.secrets import Mask, addresses
+from smolora_core.config.sections import Selection
 
 
 class _Dumper(yaml.SafeDumper):

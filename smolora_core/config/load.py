@@ -7,9 +7,9 @@ from typing import Any
 import attrs
 
 from smolora_core.config.convert import convert, nearest_source
-from smolora_core.config.model import RunConfig, Selection
+from smolora_core.config.document import Document, parse_scalar, read_document
 from smolora_core.config.secrets import left_out
-from smolora_core.config.syntax import Document, parse_scalar, read_document
+from smolora_core.config.sections import RunConfig, Selection
 from smolora_core.errors import ConfigError, Problem, did_you_mean
 
 _SHORTHANDS = {"model": "path", "loss": "name"}

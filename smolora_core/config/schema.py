@@ -11,7 +11,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 import attrs
 
-from smolora_core.config.model import Selection
+from smolora_core.config.sections import Selection
 from smolora_core.errors import PluginError, nearest
 
 _SCALARS = {int: "a whole number", float: "a number", str: "text", bool: "true or false", Path: "text"}

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from smolora_core.config import LoRAConfig
-from smolora_core.config.foreign import unknown_fields
+from smolora_core.config.passthrough import unknown_fields
 from smolora_core.errors import ConfigError, Problem, SmoLoRAError
 from smolora_core.model.targets import TargetChoice, choose_targets, is_name, matched, not_found
 from smolora_core.plugins import Registry

@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 
 from smolora_core.config import RunConfig, TrainingSection
-from smolora_core.config.foreign import unknown_fields
+from smolora_core.config.passthrough import unknown_fields
 from smolora_core.errors import ConfigError, Problem
 
 _OWN_KEYS = {

@@ -10,7 +10,7 @@ from smolora_core import ConfigError, train
 from smolora_core.batches.token_budget import BudgetSampler, fill_micro_batches, token_counts
 from smolora_core.checkpoints.rng import capture
 from smolora_core.config import resolve
-from smolora_core.config.syntax import Document
+from smolora_core.config.document import Document
 from smolora_core.training.arguments import endless, sized_twice
 from smolora_core.training.rows import rows_of_batches
 from tests.support.resumed import LENGTHS, disturb, end_of, make

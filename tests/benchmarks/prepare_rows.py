@@ -46,7 +46,7 @@ def ours(file: Path, tokenizer: str, way: str) -> int:
     from transformers import AutoTokenizer
 
     from smolora_core.config import resolve
-    from smolora_core.config.syntax import Document
+    from smolora_core.config.document import Document
     from smolora_core.data.sides import prepare_sides
     from smolora_core.plugins import PluginManager
     from smolora_core.plugins.choosing import choose_components

@@ -192,7 +192,7 @@ def ours(
     from smolora_core.batches.collator import Collator
     from smolora_core.components import Loss, Task
     from smolora_core.config import LoRAConfig, resolve
-    from smolora_core.config.syntax import Document
+    from smolora_core.config.document import Document
     from smolora_core.model.adapter import adaptable_modules, attach
     from smolora_core.model.load import load_base, read_config
     from smolora_core.model.options import targets_of

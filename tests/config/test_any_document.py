@@ -9,8 +9,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from smolora_core.config import RunConfig, Setting, load_config, parse_flags, resolve
+from smolora_core.config.document import Document
 from smolora_core.config.dump import dump
-from smolora_core.config.syntax import Document
 from smolora_core.errors import ConfigError
 
 scalars = (

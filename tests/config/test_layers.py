@@ -4,8 +4,8 @@ import attrs
 import pytest
 
 from smolora_core.config import DebugConfig, LoRAConfig, Selection, Setting, load_config, parse_flags, resolve
+from smolora_core.config.document import Document
 from smolora_core.config.dump import dump
-from smolora_core.config.syntax import Document
 from smolora_core.errors import ConfigError
 
 RUN = """\

@@ -11,7 +11,7 @@ from sybil import Sybil
 from sybil.parsers.markdown import PythonCodeBlockParser
 
 from smolora_core.config import resolve
-from smolora_core.config.syntax import read_document
+from smolora_core.config.document import read_document
 from smolora_core.hookspecs import CONTRIBUTIONS
 
 ROOT = Path(__file__).parents[2]

@@ -10,7 +10,7 @@ from peft import AutoPeftModelForCausalLM
 
 from smolora_core import LoRAConfig, Task
 from smolora_core.config import resolve
-from smolora_core.config.syntax import Document
+from smolora_core.config.document import Document
 from smolora_core.errors import ConfigError, ModelLoadError
 from smolora_core.model.adapter import adaptable_modules, attach
 from smolora_core.model.header import read_header

@@ -4,7 +4,7 @@ import pytest
 
 from smolora_core import PluginError
 from smolora_core.config import parse_flags, resolve
-from smolora_core.config.syntax import Document
+from smolora_core.config.document import Document
 from smolora_core.plugins import PluginManager
 from smolora_core.plugins.choosing import choose_components
 

@@ -13,8 +13,8 @@ import attrs
 import pytest
 
 from smolora_core.config import RunConfig, Setting, resolve
+from smolora_core.config.document import Document
 from smolora_core.config.dump import dump
-from smolora_core.config.syntax import Document
 from smolora_core.data.ledger import Ledger
 from smolora_core.errors import DatasetError
 from smolora_core.report.events import EventLog

@@ -13,7 +13,7 @@ import transformers
 from smolora_core import Loss
 from smolora_core.batches.padding import IGNORED, pad
 from smolora_core.config import resolve
-from smolora_core.config.syntax import Document
+from smolora_core.config.document import Document
 from smolora_core.plugins import Origin, Registered, Tier
 from smolora_core.training.arguments import make_arguments
 from smolora_core.training.objective import make_objective

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from smolora_core.config import resolve
-from smolora_core.config.syntax import Document
+from smolora_core.config.document import Document
 from smolora_core.errors import ConfigError
 from smolora_core.training.arguments import make_arguments, unknown_arguments
 
