@@ -11,7 +11,7 @@ from smolora_core.config import LoRAConfig, Resolved, Setting, TrainingSection, 
 from smolora_core.config.document import Document, read_document
 from smolora_core.errors import ConfigError, TrainingError
 from smolora_core.plugins import PluginChoice, PluginManager
-from smolora_core.plugins.handed import FROM_PYTHON, Handed
+from smolora_core.plugins.inline import FROM_PYTHON, Handed
 
 if TYPE_CHECKING:
     from smolora_core.inference.generate import LoadedAdapter

@@ -15,8 +15,8 @@ from smolora_core.data.sources.rows import Located
 from smolora_core.data.steps import Context, Step, dataset_of
 from smolora_core.errors import ConfigError, DatasetError, Problem, did_you_mean
 from smolora_core.plugins import PluginChoice, PluginManager
-from smolora_core.plugins.choosing import choose_preprocessors
-from smolora_core.plugins.handed import FROM_PYTHON, Handed
+from smolora_core.plugins.inline import FROM_PYTHON, Handed
+from smolora_core.plugins.selection import choose_preprocessors
 
 if TYPE_CHECKING:
     from datasets.arrow_dataset import Dataset

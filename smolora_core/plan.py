@@ -18,7 +18,7 @@ from smolora_core.model.device import pick_device
 from smolora_core.model.load import load_tokenizer, padding_id, precision_of
 from smolora_core.model.room import free_memory, resident_memory
 from smolora_core.plugins import PluginManager
-from smolora_core.plugins.choosing import default_strategies
+from smolora_core.plugins.selection import default_strategies
 from smolora_core.remedies import Remedy, further_strategies, in_order, smaller_micro_batches
 from smolora_core.run_context import Run
 from smolora_core.run_folder import locate

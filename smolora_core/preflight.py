@@ -17,7 +17,7 @@ from smolora_core.model.header import ModelHeader, is_folder, read_header
 from smolora_core.model.limits import within_positions
 from smolora_core.model.options import targets_of, unknown_options
 from smolora_core.plugins import PluginManager
-from smolora_core.plugins.choosing import Choices, choose_components
+from smolora_core.plugins.selection import Choices, choose_components
 from smolora_core.run_folder import locate
 from smolora_core.training.arguments import endless, sized_twice, unknown_arguments
 

@@ -24,7 +24,7 @@ from smolora_core.model.digest import model_digest
 from smolora_core.model.load import load_tokenizer, padding_id
 from smolora_core.model.proof import prove_saved
 from smolora_core.plugins import PluginManager
-from smolora_core.plugins.code import code_of
+from smolora_core.plugins.source_digest import code_of
 from smolora_core.report.events import Event, EventLog
 from smolora_core.run_context import Outcome, Run
 from smolora_core.run_folder import Opened, follow_run, locate, open_run

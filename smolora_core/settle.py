@@ -12,7 +12,7 @@ from smolora_core.model.limits import within_positions
 from smolora_core.model.load import read_config
 from smolora_core.model.options import targets_of
 from smolora_core.plugins import PluginManager
-from smolora_core.plugins.choosing import Choices, choose_components, spell_out
+from smolora_core.plugins.selection import Choices, choose_components, spell_out
 
 
 @attrs.frozen

@@ -10,7 +10,7 @@ import attrs
 
 from smolora_core.data.sources import Source
 from smolora_core.plugins import Registered
-from smolora_core.plugins.code import code_of, environment, package_digest
+from smolora_core.plugins.source_digest import code_of, environment, package_digest
 
 _WHOLE = 64 * 2**20
 _SAMPLES = 1024

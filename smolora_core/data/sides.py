@@ -27,7 +27,7 @@ from smolora_core.data.splits import Reader, open_splits
 from smolora_core.data.steps import Step
 from smolora_core.data.stream import stream
 from smolora_core.data.workers import processes_for
-from smolora_core.plugins.choosing import Choices, Chosen
+from smolora_core.plugins.selection import Choices, Chosen
 
 Emit = Callable[..., None]
 

@@ -14,7 +14,7 @@ from smolora_core.model.adapter import adaptable_modules, attach
 from smolora_core.model.hollow import empty_model, fill, quantise
 from smolora_core.model.load import heads_of, source_of
 from smolora_core.model.options import targets_of
-from smolora_core.plugins.choosing import Choices
+from smolora_core.plugins.selection import Choices
 from smolora_core.training.learning import make_learning
 from smolora_core.training.memory import Strategies
 from smolora_core.training.rehearsal import rehearse, without_numbers

@@ -6,7 +6,7 @@ from torch import nn
 
 from smolora_core.components import Loss, Task
 from smolora_core.config import RunConfig
-from smolora_core.plugins.choosing import Choices
+from smolora_core.plugins.selection import Choices
 from smolora_core.training.objective import Objective, make_objective
 from smolora_core.training.speed import Speed, make_fast
 

@@ -8,8 +8,8 @@ import attrs
 from smolora_core.components import MemoryStrategy
 from smolora_core.errors import ConfigError, Problem
 from smolora_core.plugins import Origin
-from smolora_core.plugins.choosing import Chosen, default_strategies
 from smolora_core.plugins.loading import noting
+from smolora_core.plugins.selection import Chosen, default_strategies
 
 
 @attrs.frozen

@@ -49,7 +49,7 @@ def ours(file: Path, tokenizer: str, way: str) -> int:
     from smolora_core.config.document import Document
     from smolora_core.data.sides import prepare_sides
     from smolora_core.plugins import PluginManager
-    from smolora_core.plugins.choosing import choose_components
+    from smolora_core.plugins.selection import choose_components
 
     section = {
         "train": str(file),

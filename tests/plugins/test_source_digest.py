@@ -11,13 +11,13 @@ import pytest
 
 from smolora_core import Preprocessor
 from smolora_core.plugins import Origin, Registered, Tier
-from smolora_core.plugins.code import code_of, package_digest
+from smolora_core.plugins.source_digest import code_of, package_digest
 
 SCRIPT = """
 import sys
 from smolora_core import Preprocessor
 from smolora_core.plugins import Origin, Registered, Tier
-from smolora_core.plugins.code import code_of
+from smolora_core.plugins.source_digest import code_of
 import beside
 
 LIMIT = {limit}
@@ -134,7 +134,7 @@ def test_sets_have_one_digest_in_every_process(tmp_path: Path) -> None:
     (tmp_path / "sets.py").write_text(
         "from smolora_core import Preprocessor\n"
         "from smolora_core.plugins import Origin, Registered, Tier\n"
-        "from smolora_core.plugins.code import code_of\n"
+        "from smolora_core.plugins.source_digest import code_of\n"
         "class Kept:\n"
         "    words = None\n"
         "    def __call__(self, row):\n"

@@ -6,7 +6,7 @@ from smolora_core import PluginError
 from smolora_core.config import parse_flags, resolve
 from smolora_core.config.document import Document
 from smolora_core.plugins import PluginManager
-from smolora_core.plugins.choosing import choose_components
+from smolora_core.plugins.selection import choose_components
 
 ACME = """
     from __future__ import annotations
