@@ -9,8 +9,8 @@ from transformers import PrinterCallback, TrainerCallback, TrainingArguments
 
 from smolora_core.batches.collator import Collator
 from smolora_core.batches.token_budget import BudgetSampler, fill_micro_batches, token_counts
-from smolora_core.checkpoints.continuation import Continuation
-from smolora_core.checkpoints.saving import Saver
+from smolora_core.checkpoints.identity import Continuation
+from smolora_core.checkpoints.saver import Saver
 from smolora_core.checkpoints.staging import Checkpoint
 from smolora_core.components import CheckpointWriter
 from smolora_core.data.sides import Sides

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from smolora_core.batches.collator import Collator
-from smolora_core.checkpoints.continuation import Continuation
+from smolora_core.checkpoints.identity import Continuation
 from smolora_core.checkpoints.placing import replace_file
-from smolora_core.checkpoints.resume import check_overrides
-from smolora_core.checkpoints.saving import Saver
+from smolora_core.checkpoints.resume_rules import check_overrides
+from smolora_core.checkpoints.saver import Saver
 from smolora_core.config import Resolved
 from smolora_core.config.dump import dump, plain
 from smolora_core.config.secrets import Mask

@@ -1,12 +1,15 @@
 """Which checkpoints of a run may go."""
 
+import json
 import math
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import attrs
 
+from smolora_core.checkpoints.disk import Disk
 from smolora_core.checkpoints.manifest import Manifest
+from smolora_core.checkpoints.placing import replace_file
 
 _AT_LEAST = 2
 
@@ -71,3 +74,30 @@ def _value(each: Committed, keep: Keep) -> float | None:
     if value is None or not math.isfinite(value):
         return None
     return -value if keep.greater else value
+
+
+INDEX = "checkpoint_metadata.json"
+
+
+def write_index(folder: Path, found: Iterable[Committed], disk: Disk) -> None:
+    """Write the index anew, if what the manifests say is not what it says.
+
+    Raises:
+        OSError: the file system refused; the index is as it was.
+    """
+    checkpoints = [
+        {
+            "step": each.manifest.step,
+            "timestamp": each.manifest.created_utc,
+            "metrics": dict(each.manifest.metrics),
+            "config": dict(each.manifest.config),
+            "path": str(each.place),
+        }
+        for each in found
+    ]
+    content = (json.dumps({"checkpoints": checkpoints}, indent=1) + "\n").encode("ascii")
+    place = folder / INDEX
+    kind = disk.kind(place)
+    if (kind is None and not checkpoints) or (kind == "file" and disk.read(place) == content):
+        return
+    replace_file(place, content, disk)

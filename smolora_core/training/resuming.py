@@ -15,8 +15,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from transformers.trainer_utils import has_length
 
 from smolora_core.batches.token_budget import BudgetSampler
-from smolora_core.checkpoints.rng import RngState, capture, read_rng, restore, write_rng
-from smolora_core.checkpoints.state import (
+from smolora_core.checkpoints.optimizer_state import (
     SavedTensors,
     load_adapter,
     load_optimizer,
@@ -24,6 +23,7 @@ from smolora_core.checkpoints.state import (
     refuse_non_finite,
     write_optimizer,
 )
+from smolora_core.checkpoints.rng import RngState, capture, read_rng, restore, write_rng
 from smolora_core.errors import CheckpointError
 from smolora_core.training.loaders import without_signals
 from smolora_core.training.progress import Progress, continue_callbacks, read_progress, write_progress

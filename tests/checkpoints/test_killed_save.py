@@ -4,8 +4,8 @@ import shutil
 
 import pytest
 
-from smolora_core.checkpoints.index import INDEX
 from smolora_core.checkpoints.manifest import verify
+from smolora_core.checkpoints.retention import INDEX
 from tests.support.disks import checkpoint, commit, files_of, killed_at, names, store, writing
 
 # What is there, what is saved, and what must be there in the end.

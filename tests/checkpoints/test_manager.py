@@ -8,10 +8,9 @@ import torch
 import transformers
 from safetensors.torch import load_file
 
-from smolora_core.checkpoints.index import INDEX
 from smolora_core.checkpoints.lock import hold
 from smolora_core.checkpoints.manager import CheckpointManager
-from smolora_core.checkpoints.retention import Keep
+from smolora_core.checkpoints.retention import INDEX, Keep
 from smolora_core.errors import ConfigError
 
 

@@ -11,8 +11,8 @@ from random import Random
 
 import pytest
 
-from smolora_core.checkpoints.index import INDEX
 from smolora_core.checkpoints.manifest import verify
+from smolora_core.checkpoints.retention import INDEX
 from smolora_core.errors import CheckpointError
 from tests.support.disks import checkpoint, files_of, store, writing
 from tests.support.simulated_disk import MODES, PowerLossError, SimulatedDisk

@@ -2,7 +2,7 @@
 
 import pytest
 
-from smolora_core.checkpoints.resume import check_overrides, compare_config, compare_content
+from smolora_core.checkpoints.resume_rules import check_overrides, compare_config, compare_content
 from smolora_core.errors import ConfigError
 
 SAVED = {

@@ -7,9 +7,8 @@ import shutil
 
 import pytest
 
-from smolora_core.checkpoints.index import INDEX
 from smolora_core.checkpoints.manifest import MANIFEST
-from smolora_core.checkpoints.retention import Keep
+from smolora_core.checkpoints.retention import INDEX, Keep
 from smolora_core.checkpoints.store import Store
 from smolora_core.errors import CheckpointError
 from tests.support.disks import HastyDisk, checkpoint, names

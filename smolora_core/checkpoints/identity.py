@@ -1,12 +1,15 @@
 """What a run is made from, noted for its checkpoints and held against the one that it goes on from."""
 
+import hashlib
+import importlib.metadata
+import json
+import platform
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 import attrs
 
-from smolora_core.checkpoints.facts import config_hash, parameters_of, version_changes, versions_of
-from smolora_core.checkpoints.resume import compare_config, compare_content
+from smolora_core.checkpoints.resume_rules import compare_config, compare_content, continuity_of, leaves
 from smolora_core.checkpoints.retention import Committed
 
 _CONTENT = "fingerprints"
@@ -85,3 +88,39 @@ class Continuation:
         """Give what was said since the last time."""
         said, self.said = self.said, []
         return said
+
+
+_PACKAGES = ("smolora", "torch", "transformers", "peft", "trl", "datasets", "accelerate", "safetensors")
+
+
+def versions_of(plugins: Iterable[Any]) -> dict[str, str]:
+    """List the versions of Python, of the packages that training rests on, and of the distributions that bring plugins.
+
+    Args:
+        plugins: those that are loaded.
+    """
+    brought = {each.origin.distribution: each.origin.version for each in plugins if each.origin.distribution}
+    known = {name: importlib.metadata.version(name) for name in _PACKAGES}
+    return {"python": platform.python_version(), **known, **dict(sorted(brought.items()))}
+
+
+def version_changes(saved: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """Say which versions changed."""
+    names = dict.fromkeys((*saved, *now))
+    changed = [name for name in names if saved.get(name) != now.get(name)]
+    return [f"{name} was {saved.get(name, 'not there')} and is {now.get(name, 'not there')}" for name in changed]
+
+
+def parameters_of(model: Any) -> list[list[Any]]:
+    """List name, shape and dtype of what is trained."""
+    return [
+        [name, list(each.shape), str(each.dtype).removeprefix("torch.")]
+        for name, each in model.named_parameters()
+        if each.requires_grad
+    ]
+
+
+def config_hash(config: Mapping[str, Any]) -> str:
+    """Digest the keys of a config, as plain values, that decide what is learned."""
+    exact = {name: value for name, value in leaves(config) if continuity_of(name) == "exact"}
+    return hashlib.sha256(json.dumps(exact, sort_keys=True).encode()).hexdigest()

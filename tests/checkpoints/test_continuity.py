@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import attrs
 import pytest
 
+from smolora_core.checkpoints.resume_rules import changes, continuity_of
 from smolora_core.config import RunConfig, Selection
-from smolora_core.config.continuity import changes, continuity_of
 from smolora_core.config.dump import plain
 
 EXACT = {

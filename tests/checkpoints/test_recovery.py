@@ -2,7 +2,7 @@
 
 import pytest
 
-from smolora_core.checkpoints.index import INDEX
+from smolora_core.checkpoints.retention import INDEX
 from tests.support.disks import commit, names, store
 
 

@@ -10,8 +10,14 @@ import transformers
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from smolora_core.checkpoints.optimizer_state import (
+    load_adapter,
+    load_optimizer,
+    read_tensors,
+    refuse_non_finite,
+    write_optimizer,
+)
 from smolora_core.checkpoints.rng import capture, read_rng, restore, write_rng
-from smolora_core.checkpoints.state import load_adapter, load_optimizer, read_tensors, refuse_non_finite, write_optimizer
 from smolora_core.errors import CheckpointError
 
 LAYER = "base_model.model.model.layers.0.self_attn"
