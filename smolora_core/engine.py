@@ -13,7 +13,7 @@ from smolora_core.checkpoints.identity import Continuation
 from smolora_core.checkpoints.saver import Saver
 from smolora_core.checkpoints.staging import Checkpoint
 from smolora_core.components import CheckpointWriter
-from smolora_core.data.sides import Sides
+from smolora_core.data.prepare import Sides
 from smolora_core.errors import PluginError
 from smolora_core.model.adapter import Adapted
 from smolora_core.plugins import build

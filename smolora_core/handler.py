@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from smolora_core.components import Preprocessor
 from smolora_core.config import Resolved, resolve
 from smolora_core.config.document import Document
+from smolora_core.data.encode import Rules, read_rows, run_steps
 from smolora_core.data.ledger import Ledger
-from smolora_core.data.parts import Rules, read_rows, run_steps
+from smolora_core.data.preprocess import Context, Step, dataset_of
 from smolora_core.data.sources import Source, open_source
 from smolora_core.data.sources.files import KINDS, FileKind
+from smolora_core.data.sources.located import Located
 from smolora_core.data.sources.reading import Reading
-from smolora_core.data.sources.rows import Located
-from smolora_core.data.steps import Context, Step, dataset_of
 from smolora_core.errors import ConfigError, DatasetError, Problem, did_you_mean
 from smolora_core.plugins import PluginChoice, PluginManager
 from smolora_core.plugins.inline import FROM_PYTHON, Handed

@@ -11,8 +11,8 @@ from smolora_core.components import TaskSetup
 from smolora_core.config import Resolved
 from smolora_core.config.secrets import Mask
 from smolora_core.data.pipeline import Parts
-from smolora_core.data.sides import recipe_for, set_template
-from smolora_core.data.sources.rows import Located, OnBad
+from smolora_core.data.prepare import recipe_for, set_template
+from smolora_core.data.sources.located import Located, OnBad
 from smolora_core.data.splits import open_splits
 from smolora_core.model.device import pick_device
 from smolora_core.model.load import load_tokenizer, padding_id, precision_of

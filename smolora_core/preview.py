@@ -10,8 +10,8 @@ from smolora_core.batches.padding import IGNORED
 from smolora_core.config import Resolved
 from smolora_core.data.ledger import Ledger
 from smolora_core.data.pipeline import Parts
-from smolora_core.data.sides import chat_notes, recipe_for, set_template
-from smolora_core.data.sources.rows import Located, OnBad
+from smolora_core.data.prepare import chat_notes, recipe_for, set_template
+from smolora_core.data.sources.located import Located, OnBad
 from smolora_core.data.splits import open_splits
 from smolora_core.model.load import load_tokenizer
 from smolora_core.plugins import PluginManager

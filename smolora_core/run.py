@@ -14,7 +14,7 @@ from smolora_core.config import Resolved
 from smolora_core.config.dump import dump, plain
 from smolora_core.config.secrets import Mask
 from smolora_core.data.fingerprint import text_digest
-from smolora_core.data.sides import prepare_sides
+from smolora_core.data.prepare import prepare_sides
 from smolora_core.ending import ERROR_FILE, afterwards, close_failed, close_finished, masked
 from smolora_core.engine import Prepared, make_saver, make_trainer
 from smolora_core.errors import SmoLoRAError, TrainingError

@@ -10,9 +10,9 @@ import torch
 from smolora_core.batches.collator import Collator
 from smolora_core.checkpoints.placing import replace_file
 from smolora_core.components import Task, TaskSetup
-from smolora_core.data.audit import audit_labels
+from smolora_core.data.label_audit import audit_labels
 from smolora_core.data.pipeline import Prepared
-from smolora_core.data.sides import Sides
+from smolora_core.data.prepare import Sides
 from smolora_core.errors import TrainingError
 from smolora_core.model.adapter import Adapted, adaptable_modules, attach, trainable_names
 from smolora_core.model.load import load_base, precision_of, source_of

@@ -26,7 +26,7 @@ from datasets.arrow_dataset import Dataset
 from pyarrow.ipc import new_stream
 from pyarrow.lib import ArrowException, OSFile
 
-from smolora_core.data.parts import Part
+from smolora_core.data.encode import Part
 from smolora_core.errors import DatasetError
 
 _ROWS, _DIGESTS, _ACCOUNT = "rows.arrow", "digests.bin", "account.json"

@@ -18,12 +18,12 @@ from smolora_core.components import Preprocessor, TaskImplementation
 from smolora_core.config import DataConfig
 from smolora_core.data.cache import read_entry, write_entry
 from smolora_core.data.chat.templates import choose_template
+from smolora_core.data.encode import Maker, Part, Rules, read_rows, run_steps
 from smolora_core.data.formats import Shape, peek_shape
 from smolora_core.data.ledger import Ledger
-from smolora_core.data.parts import Maker, Part, Rules, read_rows, run_steps
-from smolora_core.data.sources.rows import Located
+from smolora_core.data.preprocess import Context, Step
+from smolora_core.data.sources.located import Located
 from smolora_core.data.splits import Reader
-from smolora_core.data.steps import Context, Step
 from smolora_core.data.workers import in_order
 from smolora_core.errors import DatasetError
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from smolora_core import DatasetError
-from smolora_core.data.sources.rows import noun
+from smolora_core.data.sources.located import noun
 
 _encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), default=str).encode
 

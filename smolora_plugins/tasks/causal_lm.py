@@ -8,7 +8,7 @@ from torch import Tensor
 from smolora_core.batches.padding import IGNORED, concatenate, pad
 from smolora_core.components import Drop, Encoded
 from smolora_core.data.chat.encode import encode_chats
-from smolora_core.data.formats.examples import Example
+from smolora_core.data.formats.shapes import Example
 from smolora_core.data.tokens import token_ids
 from smolora_plugins.tasks.measures import observe_tokens, token_measures
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from smolora_core import DatasetError
 from smolora_core.batches.padding import pad
 from smolora_core.components import Drop, Encoded, TaskSetup
-from smolora_core.data.formats.examples import Example
+from smolora_core.data.formats.shapes import Example
 from smolora_plugins.tasks.labels import column, config_of, filling
 from smolora_plugins.tasks.measures import score_measures
 from smolora_plugins.tasks.texts import cut_ids

@@ -47,7 +47,7 @@ def ours(file: Path, tokenizer: str, way: str) -> int:
 
     from smolora_core.config import resolve
     from smolora_core.config.document import Document
-    from smolora_core.data.sides import prepare_sides
+    from smolora_core.data.prepare import prepare_sides
     from smolora_core.plugins import PluginManager
     from smolora_core.plugins.selection import choose_components
 
@@ -110,7 +110,7 @@ def main() -> None:
         import datasets
         import transformers  # noqa: F401
 
-        import smolora_core.data.sides  # noqa: F401
+        import smolora_core.data.prepare  # noqa: F401
 
         datasets.disable_progress_bars()
         start = time.perf_counter()

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from smolora_core.data.cache import cache_folder, read_entry, write_entry
+from smolora_core.data.encode import Part
 from smolora_core.data.ledger import Ledger
-from smolora_core.data.parts import Part
 from smolora_core.errors import DatasetError
 
 PROGRAM = """

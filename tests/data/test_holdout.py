@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smolora_core.data.holdout import cut_document, hold_out, is_held_out
 from smolora_core.data.sources import Located, open_source
+from smolora_core.data.splits import cut_document, hold_out, is_held_out
 
 fractions = st.floats(0, 1, exclude_min=True, exclude_max=True)
 rows = st.dictionaries(st.text(max_size=5), st.text(max_size=5) | st.integers() | st.none() | st.lists(st.floats()), max_size=4)

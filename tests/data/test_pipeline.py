@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from smolora_core import Drop, Preprocessor, Task
 from smolora_core.config import DataConfig
 from smolora_core.data.pipeline import Prepared, Recipe, prepare
-from smolora_core.data.sources.rows import Located
-from smolora_core.data.steps import Context, Step
+from smolora_core.data.preprocess import Context, Step
+from smolora_core.data.sources.located import Located
 from smolora_core.errors import DatasetError
 from smolora_core.plugins import Origin, PluginManager, Registered, Tier, build
 

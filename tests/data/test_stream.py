@@ -10,8 +10,8 @@ import transformers
 from smolora_core import Drop, Preprocessor, SmoLoRA, Task
 from smolora_core.config import DataConfig
 from smolora_core.data.pipeline import Prepared, Recipe
-from smolora_core.data.sources.rows import Located
-from smolora_core.data.steps import Step
+from smolora_core.data.preprocess import Step
+from smolora_core.data.sources.located import Located
 from smolora_core.data.stream import stream
 from smolora_core.errors import ConfigError, DatasetError
 from smolora_core.plugins import Origin, PluginManager, Registered, Tier, build

@@ -11,8 +11,8 @@ import transformers
 from smolora_core import DatasetError, Preprocessor, Problem
 from smolora_core.config import convert
 from smolora_core.data.ledger import Ledger
-from smolora_core.data.sources.rows import Located
-from smolora_core.data.steps import Context, Step, through
+from smolora_core.data.preprocess import Context, Step, through
+from smolora_core.data.sources.located import Located
 from smolora_core.plugins import PluginManager, build
 
 REGISTRY = PluginManager.create().registry

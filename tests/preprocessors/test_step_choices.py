@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smolora_core import Drop
-from smolora_core.data.holdout import is_held_out
-from smolora_core.data.steps import Context
+from smolora_core.data.preprocess import Context
+from smolora_core.data.splits import is_held_out
 
 ROWS = [{"text": f"row {number}"} for number in range(2000)]
 

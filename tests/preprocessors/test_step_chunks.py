@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from smolora_core import ConfigError, DatasetError
-from smolora_core.data.steps import Context
+from smolora_core.data.preprocess import Context
 
 emoji = ["👨‍👩‍👧‍👦", "🏳️‍🌈"]
 scraps = st.sampled_from(["the film", " was good", "  ", "\n\n", *emoji, "e\u0301", "שלום", "\x00", "\u2028", "!!!", "日本語"])

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from smolora_core import SmoLoRAError, Task
 from smolora_core.config import DataConfig
 from smolora_core.data.pipeline import Recipe, prepare
-from smolora_core.data.sources.rows import Located
+from smolora_core.data.sources.located import Located
 from smolora_core.plugins import PluginManager, build
 
 STEPS = [

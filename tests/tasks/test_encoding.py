@@ -7,7 +7,7 @@ import transformers
 
 from smolora_core.batches.padding import IGNORED
 from smolora_core.components import Drop, Encoded, TaskSetup
-from smolora_core.data.formats.examples import Example
+from smolora_core.data.formats.shapes import Example
 from smolora_core.errors import ConfigError, DatasetError
 from smolora_plugins.tasks.masked_lm import MaskedLM, WholeWordMaskedLM
 from smolora_plugins.tasks.regression import Regression

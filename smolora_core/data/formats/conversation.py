@@ -6,8 +6,7 @@ from typing import Any
 
 import attrs
 
-from smolora_core.data.formats.values import DROP, describe, from_json, misfit
-from smolora_core.data.sources.rows import text_problem
+from smolora_core.data.sources.located import DROP, describe, from_json, misfit, text_problem
 from smolora_core.errors import Problem
 
 OPTIONAL = ("tools", "chat_template_kwargs", "system")

@@ -9,7 +9,7 @@ import attrs
 from smolora_core.config import DataConfig
 from smolora_core.data.formats.conversation import OPTIONAL
 from smolora_core.data.formats.shapes import Shape, missing_column, number_in
-from smolora_core.data.sources.rows import Located
+from smolora_core.data.sources.located import Located
 from smolora_core.errors import ConfigError, DatasetError
 
 FORMATS = ("text", "prompt-completion", "instruction", "messages")

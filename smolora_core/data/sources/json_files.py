@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from smolora_core.data.sources.encoding import open_text
+from smolora_core.data.sources.located import Located, OnBad, flaw, noun
 from smolora_core.data.sources.reading import Reading
-from smolora_core.data.sources.rows import Located, OnBad, flaw, noun
 from smolora_core.errors import DatasetError, Problem
 
 _CHUNK = 1 << 20

@@ -17,15 +17,14 @@ from typing import Any, Literal
 import attrs
 
 from smolora_core.data.sources.compression import size_of
-from smolora_core.data.sources.conll import read_conll
 from smolora_core.data.sources.delimited import dialect_of
 from smolora_core.data.sources.encoding import encoding_of, open_text
 from smolora_core.data.sources.files import FileKind, find_files, kind_of
 from smolora_core.data.sources.hub import HubId
 from smolora_core.data.sources.json_files import read_json, read_jsonl
+from smolora_core.data.sources.located import Located, OnBad, flaw
 from smolora_core.data.sources.reading import Reading
-from smolora_core.data.sources.rows import Located, OnBad, flaw
-from smolora_core.data.sources.tables import read_delimited, read_parquet
+from smolora_core.data.sources.tables import read_conll, read_delimited, read_parquet
 from smolora_core.errors import DatasetError, Problem
 
 Kind = Literal[FileKind, "hub", "memory"]

@@ -2,13 +2,13 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from itertools import chain
+from itertools import chain, groupby
 from pathlib import Path
 
 from smolora_core.data.sources.delimited import column_names, dialect_of, records
 from smolora_core.data.sources.encoding import open_text
+from smolora_core.data.sources.located import Located, OnBad
 from smolora_core.data.sources.reading import Reading
-from smolora_core.data.sources.rows import Located, OnBad
 from smolora_core.errors import DatasetError, Problem
 
 _BATCH = 1024
@@ -80,3 +80,39 @@ def _check_names(columns: Sequence[str], where: str) -> None:
 def _ragged(cells: int, columns: int, delimiter: str, where: str) -> Problem:
     what = f"has {cells} value{'s' * (cells != 1)} for {columns} column{'s' * (columns != 1)}"
     return Problem(what, where=where, hint=f"put quotes around a value that holds {delimiter!r}" if cells > columns else "")
+
+
+def read_conll(path: Path, reading: Reading, on_bad: OnBad) -> Iterator[Located]:
+    """Yield each sentence as `tokens`, from the first column, and `tags`, from the last.
+
+    Columns are parted by tabs, on a line without a tab by spaces. `-DOCSTART-` lines and comments in front of a sentence
+    are no part of it.
+    """
+    name = path.as_posix()
+    width = 0
+    with open_text(path, reading.encoding) as file:
+        lines = enumerate(file, start=1)
+        for blank, group in groupby(lines, key=lambda line: not line[1].strip() or line[1].startswith("-DOCSTART-")):
+            if blank:
+                continue
+            sentence = [(number, _columns(line)) for number, line in group]
+            # Comments only stand in front.
+            width = width or len(sentence[-1][1])
+            while sentence and sentence[0][1][0].startswith("#") and len(sentence[0][1]) != width:
+                del sentence[0]
+            odd = next(((number, len(columns)) for number, columns in sentence if len(columns) != width), None)
+            if width == 1:
+                on_bad(Problem("has a token and no tag", where=f"{name}:{sentence[0][0]}"))
+                width = 0
+            elif odd:
+                what = f"has {odd[1]} column{'s' * (odd[1] > 1)} where other lines have {width}"
+                on_bad(Problem(what, where=f"{name}:{odd[0]}"))
+            elif sentence:
+                row = {"tokens": [columns[0] for _, columns in sentence], "tags": [columns[-1] for _, columns in sentence]}
+                yield Located(row, f"{name}:{sentence[0][0]}")
+
+
+def _columns(line: str) -> list[str]:
+    # A tab at the end is no column, one in front is.
+    text = line.rstrip(" \t\n")
+    return text.split("\t") if "\t" in text else [column for column in text.split(" ") if column]

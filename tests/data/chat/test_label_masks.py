@@ -13,8 +13,8 @@ from smolora_core.components import Drop, Encoded
 from smolora_core.config import DataConfig
 from smolora_core.data.chat.templates import choose_template
 from smolora_core.data.formats import peek_shape
-from smolora_core.data.formats.examples import Example
-from smolora_core.data.sources.rows import Located
+from smolora_core.data.formats.shapes import Example
+from smolora_core.data.sources.located import Located
 from smolora_plugins.tasks.causal_lm import CausalLM
 
 SPECIALS = [

@@ -63,7 +63,7 @@ def test_opening_a_source_imports_nothing_heavy(folder):
     write(folder, "a.jsonl", '{"a": 1}')
     program = """
 import sys
-from smolora_core.data.holdout import hold_out
+from smolora_core.data.splits import hold_out
 from smolora_core.data.sources import open_source, peek
 list(hold_out(peek(open_source("a.jsonl")), 0.5, documents=False))
 print([name for name in ("torch", "transformers", "datasets", "numpy", "pyarrow") if name in sys.modules])

@@ -7,7 +7,7 @@ import attrs
 
 from smolora_core.components import Drop, Preprocessor
 from smolora_core.data.ledger import Ledger
-from smolora_core.data.sources.rows import Located, OnBad, text_problem
+from smolora_core.data.sources.located import Located, OnBad, text_problem
 from smolora_core.errors import DatasetError
 from smolora_core.plugins import Registered
 from smolora_core.plugins.loading import noting

@@ -22,9 +22,9 @@ from smolora_core.data.fingerprint import (
     tokenizer_digest,
 )
 from smolora_core.data.pipeline import Prepared, Recipe, prepare
+from smolora_core.data.preprocess import Step
 from smolora_core.data.sources import Source
 from smolora_core.data.splits import Reader, open_splits
-from smolora_core.data.steps import Step
 from smolora_core.data.stream import stream
 from smolora_core.data.workers import processes_for
 from smolora_core.plugins.selection import Choices, Chosen

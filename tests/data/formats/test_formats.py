@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from smolora_core.config import DataConfig
 from smolora_core.data.formats import FORMATS, Example, Shape, detect_shape, peek_shape
 from smolora_core.data.formats.conversation import Conversation
-from smolora_core.data.sources.rows import Located
+from smolora_core.data.sources.located import Located
 from smolora_core.errors import ConfigError, DatasetError, Problem
 
 WHERE = "rows.jsonl:1"
@@ -260,7 +260,7 @@ def test_a_digest_is_the_same_for_the_same_row_and_in_every_process() -> None:
     example = read(row)
     assert isinstance(example, Example)
     assert example.digest() == Example("", None, {"weight": 2.0}, Conversation(TURNS, (False, True))).digest()
-    code = "from smolora_core.data.formats.examples import Example; print(Example('so', 'why?').digest())"
+    code = "from smolora_core.data.formats.shapes import Example; print(Example('so', 'why?').digest())"
     again = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert int(again.stdout) == Example("so", "why?").digest()
 

@@ -10,9 +10,9 @@ from pyarrow.lib import Table, array, int32, list_
 from smolora_core.components import Drop, TaskImplementation
 from smolora_core.data.formats import Example, Shape
 from smolora_core.data.ledger import Ledger
-from smolora_core.data.sources.rows import Located
+from smolora_core.data.preprocess import Context, Step, through
+from smolora_core.data.sources.located import Located
 from smolora_core.data.splits import Reader
-from smolora_core.data.steps import Context, Step, through
 from smolora_core.errors import DatasetError, Problem
 
 # Half the size of what Arrow would choose, and no vocabulary needs more.

@@ -1,7 +1,9 @@
 """A row and the place it came from."""
 
 import json
+import math
 from collections.abc import Callable
+from numbers import Real
 from typing import Any
 
 import attrs
@@ -73,3 +75,41 @@ def _holds_half(text: str) -> str:
         # It would fail in the tokenizer or in Arrow, which do not know the row.
         return f"holds {error.object[error.start]!r}, half of a character"
     return ""
+
+
+DROP = "set data.on_bad_row to drop"
+"""What a person can do about a row that cannot be used."""
+
+
+def describe(value: Any) -> str:
+    """Say what a value is: `empty`, `int 3`, `str 'why'`, cut where it is long."""
+    if value is None:
+        return "empty"
+    text = repr(value)
+    return f"{type(value).__name__} {text if len(text) <= 40 else f'{text[:37]}...'}"
+
+
+def misfit(column: str, expected: str, value: Any, where: str) -> Problem:
+    """Say that a column holds something else than it must."""
+    return Problem(f"column {column!r} must be {expected}, is {describe(value)}", where=where, hint=DROP)
+
+
+def finite(value: Any) -> float | None:
+    """Read a number as float; None if it is none, or has no end."""
+    if not isinstance(value, Real):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def from_json(value: Any) -> Any:
+    """Read what may be written as JSON text; any other value, and text that is no JSON, is returned as it is."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        return value

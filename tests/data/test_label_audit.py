@@ -9,7 +9,7 @@ import torch
 import transformers
 
 from smolora_core.batches.padding import pad
-from smolora_core.data.audit import Audit, audit_labels
+from smolora_core.data.label_audit import Audit, audit_labels
 from smolora_core.errors import DatasetError
 
 PROMPT = "who was the cat that sat on the mat and why?"
