@@ -161,7 +161,7 @@ class SmoLoRA:
 
     def merge(self, path: str | Path) -> Path:
         """Write the base model with the adapter folded in."""
-        from smolora_core.model.merge import merge
+        from smolora_core.lora.merge import merge
 
         loaded = self._ready()
         return merge(loaded.model, loaded.tokenizer, Path(path))

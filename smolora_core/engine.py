@@ -15,7 +15,8 @@ from smolora_core.checkpoints.staging import Checkpoint
 from smolora_core.components import CheckpointWriter
 from smolora_core.data.prepare import Sides
 from smolora_core.errors import PluginError
-from smolora_core.model.adapter import Adapted
+from smolora_core.fast.apply import Speed
+from smolora_core.lora.attach import Adapted
 from smolora_core.plugins import build
 from smolora_core.run_context import Run
 from smolora_core.run_folder import Opened
@@ -28,7 +29,6 @@ from smolora_core.training.memory import Strategies
 from smolora_core.training.objective import Measured, Objective
 from smolora_core.training.oom import Recovery, out_of_memory
 from smolora_core.training.ranks import Ranks
-from smolora_core.training.speed import Speed
 from smolora_core.training.trainer import SmoLoRATrainer
 
 

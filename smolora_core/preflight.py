@@ -13,9 +13,9 @@ from smolora_core.data.labels import look_at_labels
 from smolora_core.data.sources import open_source, peek
 from smolora_core.data.sources.reading import Reading
 from smolora_core.errors import ConfigError, DatasetError, Problem, SmoLoRAError
+from smolora_core.lora.options import targets_of, unknown_options
 from smolora_core.model.header import ModelHeader, is_folder, read_header
 from smolora_core.model.limits import within_positions
-from smolora_core.model.options import targets_of, unknown_options
 from smolora_core.plugins import PluginManager
 from smolora_core.plugins.selection import Choices, choose_components
 from smolora_core.run_folder import locate

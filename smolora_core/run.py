@@ -18,11 +18,10 @@ from smolora_core.data.prepare import prepare_sides
 from smolora_core.ending import ERROR_FILE, afterwards, close_failed, close_finished, masked
 from smolora_core.engine import Prepared, make_saver, make_trainer
 from smolora_core.errors import SmoLoRAError, TrainingError
-from smolora_core.model.adapter import Adapted
+from smolora_core.lora.attach import Adapted
+from smolora_core.lora.proof import prove_saved
 from smolora_core.model.device import pick_device
-from smolora_core.model.digest import model_digest
-from smolora_core.model.load import load_tokenizer, padding_id
-from smolora_core.model.proof import prove_saved
+from smolora_core.model.load import load_tokenizer, model_digest, padding_id
 from smolora_core.plugins import PluginManager
 from smolora_core.plugins.source_digest import code_of
 from smolora_core.report.events import Event, EventLog

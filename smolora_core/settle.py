@@ -7,10 +7,10 @@ import attrs
 
 from smolora_core.config import Resolved
 from smolora_core.data.labels import look_at_labels
+from smolora_core.lora.options import targets_of
 from smolora_core.model.header import is_folder, read_header
 from smolora_core.model.limits import within_positions
 from smolora_core.model.load import read_config
-from smolora_core.model.options import targets_of
 from smolora_core.plugins import PluginManager
 from smolora_core.plugins.selection import Choices, choose_components, spell_out
 

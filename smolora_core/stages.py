@@ -14,9 +14,9 @@ from smolora_core.data.label_audit import audit_labels
 from smolora_core.data.pipeline import Prepared
 from smolora_core.data.prepare import Sides
 from smolora_core.errors import TrainingError
-from smolora_core.model.adapter import Adapted, adaptable_modules, attach, trainable_names
+from smolora_core.lora.attach import Adapted, adaptable_modules, attach, trainable_names
+from smolora_core.lora.options import targets_of
 from smolora_core.model.load import load_base, precision_of, source_of
-from smolora_core.model.options import targets_of
 from smolora_core.run_context import Run
 from smolora_core.settle import Settled
 from smolora_core.training.memory import Strategies

@@ -9,7 +9,7 @@ import pytest
 from transformers import TrainerCallback
 
 from smolora_core import CheckpointError, DatasetError, ModelLoadError, SmoLoRA, TrainingConfig, TrainingError, hookimpl, load
-from smolora_core.model.proof import prove_saved
+from smolora_core.lora.proof import prove_saved
 
 ROWS = [{"text": f"the film was good, said {number} of us"} for number in range(8)]
 

@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from smolora_core.cli.options import Json, PluginFlags, load_plugins
 from smolora_core.config import LoRAConfig, convert
 from smolora_core.config.document import parse_scalar
-from smolora_core.model.explain import Explanation, explain
+from smolora_core.lora.explain import Explanation, explain
 from smolora_core.model.header import ModelHeader, read_header
 
 _TIERS = {"built-in": "the built-in", "third-party": "a third party's", "user": "your"}
@@ -47,7 +47,7 @@ def targets(
 def _with_shapes(header: ModelHeader, model: str) -> ModelHeader:
     if header.shapes:
         return header
-    from smolora_core.model.shapes import shapes_of
+    from smolora_core.dry_run.fake_model import shapes_of
     from smolora_core.report.terminal import silence_libraries
 
     silence_libraries()

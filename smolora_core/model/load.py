@@ -11,6 +11,7 @@ import transformers
 
 from smolora_core.components import Task
 from smolora_core.config import ModelConfig
+from smolora_core.data.fingerprint import sampled_digest
 from smolora_core.errors import ModelLoadError
 from smolora_core.model.device import Precision, choose_dtype
 from smolora_core.model.header import is_folder
@@ -160,3 +161,19 @@ def _loading(model: ModelConfig, where: str, load: Any, **arguments: Any) -> Any
         offline = " (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE") else ""
         hint = "check the folder" if is_folder(model.path) else f"a hub id needs the network{offline}"
         raise ModelLoadError(f"cannot load {model.path!r} ({first_line(error)})", where=where, hint=hint) from error
+
+
+_COUNT = ("config.json", "*.safetensors", "*.bin")
+
+
+def model_digest(path: str, config: Any) -> str | None:
+    """Digest the config and the weights of a model folder, or name the commit of a hub id; None where that is not known.
+
+    Args:
+        path: folder or hub id.
+        config: the transformers config that was read from it.
+    """
+    if not is_folder(path):
+        return getattr(config, "_commit_hash", None)
+    folder = Path(path).expanduser()
+    return sampled_digest(sorted(file for pattern in _COUNT for file in folder.glob(pattern)))

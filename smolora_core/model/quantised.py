@@ -10,7 +10,7 @@ from peft.utils.integrations import dequantize_module_weight
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from smolora_core.model.whole import train_in_float32
+from smolora_core.lora.modules_to_save import train_in_float32
 
 
 def is_quantised(module: nn.Module) -> bool:

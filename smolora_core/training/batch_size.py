@@ -12,7 +12,7 @@ from pyarrow.types import is_nested
 from torch import Tensor, nn
 
 from smolora_core.errors import ConfigError
-from smolora_core.model.room import forget_peak, free_memory, peak_memory, resident_memory
+from smolora_core.model.device import forget_peak, free_memory, peak_memory, resident_memory
 from smolora_core.training.objective import Measured
 from smolora_core.training.oom import draws, is_out_of_memory, redraw
 

@@ -6,9 +6,9 @@ from torch import nn
 
 from smolora_core.components import Loss, Task
 from smolora_core.config import RunConfig
+from smolora_core.fast.apply import Speed, make_fast
 from smolora_core.plugins.selection import Choices
 from smolora_core.training.objective import Objective, make_objective
-from smolora_core.training.speed import Speed, make_fast
 
 
 def make_learning(model: nn.Module, choices: Choices, task: Any, config: RunConfig) -> tuple[Speed, Objective]:

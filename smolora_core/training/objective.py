@@ -20,11 +20,11 @@ from torch import Tensor, nn
 from smolora_core.batches.padding import IGNORED, row_of_each
 from smolora_core.components import Loss
 from smolora_core.errors import PluginError
+from smolora_core.fast.row_parallel import Share, together
+from smolora_core.model.head import Head, find_head, logits_of
 from smolora_core.plugins import Registered
 from smolora_core.plugins.loading import noting
 from smolora_core.training.chunks import chunked_sum, linear_head_sum
-from smolora_core.training.head import Head, find_head, logits_of
-from smolora_core.training.sharing import Share, together
 
 _CHUNK_BYTES = 64 * 2**20
 # Of float32 logits that autograd passes through again and again: what the cache of a core holds.

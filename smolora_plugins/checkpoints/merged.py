@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from smolora_core.checkpoints.staging import Checkpoint
-from smolora_core.model.merge import merge
+from smolora_core.lora.merge import merge
 
 
 def write_merged(checkpoint: Checkpoint, directory: Path) -> None:

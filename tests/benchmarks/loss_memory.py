@@ -21,7 +21,7 @@ import torch.nn.functional as F
 import transformers
 from torch import Tensor
 
-from smolora_core.model.room import forget_peak, peak_memory, resident_memory
+from smolora_core.model.device import forget_peak, peak_memory, resident_memory
 from smolora_core.training.objective import make_objective
 from tests.support.small_run import adapted, registered
 

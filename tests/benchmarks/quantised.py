@@ -19,7 +19,7 @@ import torch
 import transformers
 
 from smolora_core import load, train
-from smolora_core.model.merge import merge
+from smolora_core.lora.merge import merge
 from smolora_plugins.demo import task
 from tests.support.models import save_tokenizer
 

@@ -193,13 +193,13 @@ def ours(
     from smolora_core.components import Loss, Task
     from smolora_core.config import LoRAConfig, resolve
     from smolora_core.config.document import Document
-    from smolora_core.model.adapter import adaptable_modules, attach
+    from smolora_core.fast.apply import make_fast
+    from smolora_core.lora.attach import adaptable_modules, attach
+    from smolora_core.lora.options import targets_of
     from smolora_core.model.load import load_base, read_config
-    from smolora_core.model.options import targets_of
     from smolora_core.plugins import PluginManager, build
     from smolora_core.training.arguments import make_arguments
     from smolora_core.training.objective import make_objective
-    from smolora_core.training.speed import make_fast
     from smolora_core.training.trainer import SmoLoRATrainer
 
     values = {

@@ -9,7 +9,7 @@ import torch
 import transformers
 
 from smolora_core import ModelLoadError, PluginError, load, train
-from smolora_core.model.merge import merge
+from smolora_core.lora.merge import merge
 from smolora_core.model.quantised import is_quantised, with_plain_weights
 from tests.support.models import save_encoder, save_gpt2, save_llama
 

@@ -8,9 +8,9 @@ import torch
 import transformers
 
 from smolora_core import LoRAConfig, Targets, Task
-from smolora_core.model.adapter import adaptable_modules, attach
+from smolora_core.lora.attach import adaptable_modules, attach
+from smolora_core.lora.targets import choose_targets, matches
 from smolora_core.model.header import read_header
-from smolora_core.model.targets import choose_targets, matches
 from smolora_core.plugins import PluginChoice, PluginManager
 from tests.support.tiny import inputs, tiny
 

@@ -9,10 +9,10 @@ import transformers
 
 from smolora_core import LoRAConfig, Task
 from smolora_core.config import ModelConfig
-from smolora_core.model.adapter import adaptable_modules, attach
+from smolora_core.lora.attach import adaptable_modules, attach
+from smolora_core.lora.merge import merge
+from smolora_core.lora.targets import choose_targets
 from smolora_core.model.load import load_base, read_config
-from smolora_core.model.merge import merge
-from smolora_core.model.targets import choose_targets
 from tests.support.tiny import tiny
 from tests.targets.test_families import KNOWN, RECORDS
 from tests.targets.test_merge_of_families import REGISTRY, difference, outputs, tokenizer, write_adapter  # noqa: F401

@@ -6,9 +6,9 @@ import torch
 
 from smolora_core import CheckpointWriter, LoRAConfig, Task
 from smolora_core.checkpoints.staging import Checkpoint
-from smolora_core.model.adapter import adaptable_modules, attach
-from smolora_core.model.merge import merge
-from smolora_core.model.targets import choose_targets
+from smolora_core.lora.attach import adaptable_modules, attach
+from smolora_core.lora.merge import merge
+from smolora_core.lora.targets import choose_targets
 from smolora_core.plugins import PluginChoice, PluginManager, build
 from tests.support.models import save_tokenizer
 from tests.support.tiny import inputs, tiny

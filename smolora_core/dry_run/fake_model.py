@@ -1,0 +1,143 @@
+"""A model without its weights: every one of them is a window onto the same few numbers, so that it takes no memory.
+
+It computes something, and nothing that means anything. That is enough to find out how its layers behave.
+"""
+
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+import transformers
+from accelerate.big_modeling import init_empty_weights
+from torch import Tensor, nn
+from transformers.initialization import no_init_weights
+
+from smolora_core.errors import ModelLoadError
+
+_SPREAD = 0.02
+# Kernels want whole 16 bytes from one matrix to the next.
+_APART = 16
+_BLOCK = 64
+
+
+def empty_model(model_class: str, config: Any, dtype: torch.dtype, **arguments: Any) -> Any:
+    """Build a frozen model whose parameters are on torch's meta device.
+
+    Args:
+        model_class: the transformers auto class.
+        config: the model's.
+        dtype: of the parameters.
+        arguments: further ones of `from_config`.
+    """
+    with no_init_weights(), init_empty_weights(include_buffers=False):
+        made = getattr(transformers, model_class).from_config(config, dtype=dtype, **arguments)
+    made.tie_weights()
+    return made.requires_grad_(False)
+
+
+def fill(model: nn.Module) -> None:
+    """Give what is on the meta device numbers, all of them the same few; those of a vector are near 1."""
+    empty = [each for each in model.parameters() if each.is_meta]
+    generator = torch.Generator().manual_seed(0)
+    numbers = torch.randn(max((_span(each.shape) for each in empty), default=0), generator=generator) * _SPREAD
+    cast_to = {dtype: numbers.to(dtype) for dtype in {each.dtype for each in empty}}
+
+    def hollow(parameter: Tensor) -> Tensor:
+        if not parameter.is_meta:
+            return parameter.detach()
+        if parameter.dim() < 2:
+            return cast_to[parameter.dtype][: parameter.numel()].reshape(parameter.shape) + 1
+        return cast_to[parameter.dtype].as_strided(parameter.shape, _strides(parameter.shape))
+
+    replace_parameters(model, hollow)
+
+
+def _strides(shape: torch.Size) -> tuple[int, ...]:
+    """Let the rows of a matrix overlap all but one number, and matrices that are stacked, as those of experts, nearly so."""
+    return (1, 1) if len(shape) == 2 else (_APART, *torch.empty(shape[1:], device="meta").stride())
+
+
+def _span(shape: torch.Size) -> int:
+    """How many numbers such a window covers."""
+    return (
+        1 + sum((size - 1) * stride for size, stride in zip(shape, _strides(shape), strict=True))
+        if len(shape) > 1
+        else shape.numel()
+    )
+
+
+def replace_parameters(model: nn.Module, make: Callable[[Tensor], Tensor]) -> None:
+    """Put another tensor in the place of every parameter; those that are shared stay so, and what is trained is trained."""
+    made: dict[nn.Parameter, nn.Parameter] = {}
+    for module in model.modules():
+        for name, parameter in list(module.named_parameters(recurse=False, remove_duplicate=False)):
+            if parameter not in made:
+                made[parameter] = nn.Parameter(make(parameter), requires_grad=parameter.requires_grad)
+            module.register_parameter(name, made[parameter])
+
+
+def quantise(model: Any, quantisation: Any, left: Collection[str] = ()) -> int:
+    """Let linear layers compute as quantised ones do, with one whole weight at a time.
+
+    Args:
+        model: without numbers.
+        quantisation: the config, of transformers.
+        left: modules that stay as they are, besides the output embeddings.
+
+    Returns:
+        The bytes that this saves.
+    """
+    head = model.get_output_embeddings()
+    saved = 0
+    for name, module in model.named_modules():
+        if type(module) is nn.Linear and module is not head and name not in left:
+            module.__class__ = _Quantised
+            saved += module.weight.nbytes - round(module.weight.numel() * _bytes_of_each(quantisation))
+    return saved
+
+
+def _bytes_of_each(quantisation: Any) -> float:
+    """Bytes of a weight with its share of a scale: nf4 has one for 64, and int8 one for a row, which is next to nothing."""
+    if not getattr(quantisation, "load_in_4bit", False):
+        return 1.0
+    return 0.5 + (1 if quantisation.bnb_4bit_use_double_quant else 4) / _BLOCK
+
+
+class _Quantised(nn.Linear):
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 -- nn.Linear's name
+        return cast("Tensor", _Product.apply(input, self.weight, self.bias))  # type: ignore[no-untyped-call]
+
+
+class _Product(torch.autograd.Function):
+    """Makes the whole weight on the way forward, and once more on the way back."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(weight)
+        return F.linear(x, weight.clone(), bias)
+
+    @staticmethod
+    def backward(ctx: Any, *outputs: Tensor) -> tuple[Tensor, None, None]:
+        (weight,) = ctx.saved_tensors
+        return outputs[0] @ weight.clone(), None, None
+
+
+def shapes_of(folder: Path, where: str = "") -> dict[str, tuple[int, ...]]:
+    """Build a model from its config.json on torch's meta device, and read the shapes off it.
+
+    Raises:
+        ModelLoadError: transformers does not know the architecture, or cannot build it.
+    """
+    try:
+        config = transformers.AutoConfig.from_pretrained(folder)
+        named = (getattr(transformers, name, None) for name in config.architectures or ())
+        kind = next(filter(None, named), None)
+        with torch.device("meta"):
+            model = transformers.AutoModel.from_config(config) if kind is None else kind._from_config(config)
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        what = f"the model in {str(folder)!r} has no safetensors, and cannot be built from its config ({reason})"
+        raise ModelLoadError(what, where=where) from error
+    return {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}

@@ -1,0 +1,1 @@
+"""The same numbers, faster; without this room everything still trains."""

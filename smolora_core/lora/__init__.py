@@ -1,0 +1,1 @@
+"""The adapter: which modules it adapts, attaching it, merging it, proving what was saved."""
