@@ -30,7 +30,7 @@ from smolora_core.run_folder import Opened, follow_run, locate, open_run
 from smolora_core.settle import Settled, settle
 from smolora_core.stages import account, adapt, audit, configure, measured_dtype
 from smolora_core.training.arguments import make_arguments
-from smolora_core.training.failures import failing_at
+from smolora_core.training.guards import failing_at
 from smolora_core.training.memory import build_strategies
 from smolora_core.training.oom import is_out_of_memory, out_of_memory
 from smolora_core.training.profiling import profile_run

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from smolora_core.errors import TrainingError
 from smolora_core.model.device import in_mode
 from smolora_core.plugins.loading import describe
-from smolora_core.training.loaders import of_a_loader
+from smolora_core.training.signals import of_a_loader
 
 # The outermost are far beyond any cap, the inner ones on both sides of the usual ones.
 _KNOWN = (-1e4, -100.0, -30.0, -10.0, -3.0, -1.0, -0.1, 0.1, 1.0, 3.0, 10.0, 30.0, 100.0, 1e4)

@@ -1,13 +1,19 @@
 """Stop a run whose numbers have gone wrong, before they reach the adapter; name what does not learn."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from itertools import islice
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import TrainerCallback
 
+from smolora_core.checkpoints.rng import restore
 from smolora_core.errors import TrainingError
+from smolora_core.plugins.loading import describe
+from smolora_core.training.oom import is_out_of_memory
+from smolora_core.training.signals import of_a_loader
 
 _NAMED = 3
 _SKIPPED = 3
@@ -107,3 +113,46 @@ class LearningGuard(TrainerCallback):
 
 def _trained(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
     return ((name, each) for name, each in model.named_parameters() if each.requires_grad)
+
+
+def rows_of_batches(loader: Any, epoch: int, rng: Mapping[str, Tensor], first: int, count: int) -> list[int] | None:
+    """Draw an epoch's order again, and look up the numbers of the rows of some micro-batches.
+
+    The random numbers' state is another one afterwards.
+
+    Args:
+        loader: of training rows, as accelerate has prepared it.
+        epoch: that the order is of.
+        rng: as that epoch began.
+        first: of the micro-batches.
+        count: of them.
+
+    Returns:
+        None for rows that are streamed, which have no numbers.
+    """
+    if isinstance(loader.dataset, torch.utils.data.IterableDataset):
+        return None
+    numbers: Any = torch.utils.data.DataLoader(
+        range(len(loader.dataset)),  # type: ignore[arg-type]
+        batch_sampler=loader.batch_sampler,
+        collate_fn=list,
+    )
+    loader.set_epoch(epoch)
+    restore(rng)
+    return [number for batch in islice(numbers, first, first + count) for number in batch]
+
+
+@contextmanager
+def failing_at(step: Callable[[], int]) -> Iterator[None]:
+    """Name the step that torch fails in; what a plugin has raised stays as it is, and so does running out of memory.
+
+    Raises:
+        TrainingError: in place of a RuntimeError, or of what breaks off when a process that loads batches dies.
+    """
+    try:
+        yield
+    except (RuntimeError, ConnectionError, EOFError) as error:
+        if getattr(error, "__notes__", ()) or is_out_of_memory(error):
+            raise
+        hint = "set training.extra.dataloader_num_workers to 0" if of_a_loader(error) else ""
+        raise TrainingError(f"training failed after step {step()} ({describe(error)})", hint=hint) from error

@@ -25,9 +25,8 @@ from smolora_core.checkpoints.optimizer_state import (
 )
 from smolora_core.checkpoints.rng import RngState, capture, read_rng, restore, write_rng
 from smolora_core.errors import CheckpointError
-from smolora_core.training.loaders import without_signals
-from smolora_core.training.progress import Progress, continue_callbacks, read_progress, write_progress
-from smolora_core.training.signals import STOPPING, Caught, catch_signals
+from smolora_core.training.position import Progress, continue_callbacks, read_progress, write_progress
+from smolora_core.training.signals import STOPPING, Caught, catch_signals, without_signals
 
 Save = Callable[[int, dict[str, float], Callable[[Path], None]], object]
 """Commits a checkpoint of a step, with the latest metrics, and with what writes the trainer's state into a folder."""

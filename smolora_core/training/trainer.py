@@ -8,12 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from smolora_core.checkpoints.rng import capture, restore
-from smolora_core.training.guards import skip_or_stop, strange_start
+from smolora_core.training.guards import rows_of_batches, skip_or_stop, strange_start
 from smolora_core.training.objective import Measured, Objective
 from smolora_core.training.oom import draws
 from smolora_core.training.recovering import RecoveringTrainer
 from smolora_core.training.resuming import Save
-from smolora_core.training.rows import rows_of_batches
 
 Summarise = Callable[[Tensor, Tensor], Mapping[str, float]]
 

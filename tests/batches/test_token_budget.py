@@ -12,7 +12,7 @@ from smolora_core.checkpoints.rng import capture
 from smolora_core.config import resolve
 from smolora_core.config.document import Document
 from smolora_core.training.arguments import endless, sized_twice
-from smolora_core.training.rows import rows_of_batches
+from smolora_core.training.guards import rows_of_batches
 from tests.support.resumed import LENGTHS, disturb, end_of, make
 from tests.support.small_run import Watch, cross_entropy, difference, load, objective, one_step, rows, trainer
 

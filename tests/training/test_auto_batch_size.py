@@ -8,7 +8,7 @@ import torch
 from datasets import Dataset
 
 from smolora_core import ConfigError, SmoLoRA, TrainingConfig
-from smolora_core.training.batch_size import Tried, choose_rows, longest_rows, sizes_of, try_micro_steps
+from smolora_core.training.auto_batch_size import Tried, choose_rows, longest_rows, sizes_of, try_micro_steps
 from tests.support.small_memory import Small
 from tests.support.small_run import batch, cross_entropy, gradients, load, objective, rows
 
