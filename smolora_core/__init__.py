@@ -25,11 +25,6 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from smolora_core.api import SmoLoRA as SmoLoRA
-    from smolora_core.api import TrainingConfig as TrainingConfig
-    from smolora_core.api import load as load
-    from smolora_core.api import train as train
-    from smolora_core.checkpoints.manager import CheckpointManager as CheckpointManager
     from smolora_core.components import CheckpointWriter as CheckpointWriter
     from smolora_core.components import Drop as Drop
     from smolora_core.components import Loss as Loss
@@ -47,16 +42,21 @@ if TYPE_CHECKING:
     from smolora_core.errors import Problem as Problem
     from smolora_core.errors import SmoLoRAError as SmoLoRAError
     from smolora_core.errors import TrainingError as TrainingError
-    from smolora_core.handler import DatasetHandler as DatasetHandler
-    from smolora_core.handler import prepare_dataset as prepare_dataset
     from smolora_core.hookspecs import hookimpl as hookimpl
-    from smolora_core.losses import WeightedMSELoss as WeightedMSELoss
+    from smolora_core.library.checkpoints import CheckpointManager as CheckpointManager
+    from smolora_core.library.datasets import DatasetHandler as DatasetHandler
+    from smolora_core.library.datasets import prepare_dataset as prepare_dataset
+    from smolora_core.library.losses import WeightedMSELoss as WeightedMSELoss
+    from smolora_core.library.smolora import SmoLoRA as SmoLoRA
+    from smolora_core.library.smolora import TrainingConfig as TrainingConfig
+    from smolora_core.library.smolora import load as load
+    from smolora_core.library.smolora import train as train
+    from smolora_core.library.validation import validate_inputs as validate_inputs
     from smolora_core.training.profiling import profile_code as profile_code
-    from smolora_core.validation import validate_inputs as validate_inputs
 
 _HOMES = {
-    "api": ("SmoLoRA", "TrainingConfig", "load", "train"),
-    "checkpoints.manager": ("CheckpointManager",),
+    "library.smolora": ("SmoLoRA", "TrainingConfig", "load", "train"),
+    "library.checkpoints": ("CheckpointManager",),
     "components": ("CheckpointWriter", "Drop", "Loss", "MemoryStrategy", "Preprocessor", "Targets", "Task"),
     "config": ("DebugConfig", "LoRAConfig"),
     "errors": (
@@ -69,11 +69,11 @@ _HOMES = {
         "SmoLoRAError",
         "TrainingError",
     ),
-    "handler": ("DatasetHandler", "prepare_dataset"),
+    "library.datasets": ("DatasetHandler", "prepare_dataset"),
     "hookspecs": ("hookimpl",),
-    "losses": ("WeightedMSELoss",),
+    "library.losses": ("WeightedMSELoss",),
     "training.profiling": ("profile_code",),
-    "validation": ("validate_inputs",),
+    "library.validation": ("validate_inputs",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -5,7 +5,7 @@ import shlex
 
 from smolora_core.cli.options import Json, PluginFlags, RunArguments, load_run
 from smolora_core.errors import SmoLoRAError
-from smolora_core.preflight import preflight
+from smolora_core.run.check import preflight
 
 
 def check(*run: RunArguments, plugins: PluginFlags | None = None, json: Json = False) -> int:

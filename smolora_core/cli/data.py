@@ -11,7 +11,7 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from smolora_core.cli.options import Json, PluginFlags, RunArguments, load_run
-from smolora_core.preflight import preflight
+from smolora_core.run.check import preflight
 
 # A terminal would obey them.
 _CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
@@ -29,7 +29,7 @@ def preview(
     from rich.console import Console
     from rich.text import Text
 
-    from smolora_core.preview import preview as prepare
+    from smolora_core.dry_run.preview import preview as prepare
     from smolora_core.report.terminal import silence_libraries
 
     silence_libraries()

@@ -8,8 +8,8 @@ from typing import Annotated
 import attrs
 from cyclopts import Parameter
 
-from smolora_core.api import plugin_choice
 from smolora_core.config import Resolved, load_config, parse_flags
+from smolora_core.library.smolora import plugin_choice
 from smolora_core.plugins import PluginChoice, PluginManager
 
 Json = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON.")]

@@ -10,11 +10,11 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from smolora_core.cli.options import Json, PluginFlags, RunArguments, load_run
-from smolora_core.preflight import preflight
+from smolora_core.run.check import preflight
 
 if TYPE_CHECKING:
-    from smolora_core.plan import Plan
-    from smolora_core.remedies import Remedy
+    from smolora_core.dry_run.plan import Plan
+    from smolora_core.dry_run.remedies import Remedy
 
 _GB = 2**30
 _PARTS = {
@@ -42,7 +42,7 @@ def plan(
     """Say what would run and how much memory it takes, before any weight is loaded."""
     resolved, manager = load_run(run, plugins)
     looked_at = preflight(resolved, manager)
-    from smolora_core.plan import make_plan
+    from smolora_core.dry_run.plan import make_plan
     from smolora_core.report.terminal import silence_libraries
 
     silence_libraries()

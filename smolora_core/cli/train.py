@@ -8,7 +8,7 @@ from cyclopts import Parameter
 
 from smolora_core.cli.heavy import heavy_imports
 from smolora_core.cli.options import PluginFlags, RunArguments, load_run
-from smolora_core.preflight import preflight
+from smolora_core.run.check import preflight
 
 
 def train(
@@ -29,7 +29,7 @@ def train(
     # Everything that can be found out in an instant has been; from here on torch is needed.
     with heavy_imports():
         from smolora_core.report.terminal import Terminal
-        from smolora_core.run import execute
+        from smolora_core.run.execute import execute
 
     # Of the processes that torchrun starts the first one speaks.
     quiet = quiet or os.environ.get("RANK", "0") != "0"

@@ -7,12 +7,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import attrs
 import transformers
 from peft import PeftModel
 
+from smolora_core.checkpoints import manifest
 from smolora_core.checkpoints.manifest import MANIFEST
-from smolora_core.errors import ModelLoadError, SmoLoRAError
-from smolora_core.inference.manifest import verify
+from smolora_core.errors import CheckpointError, ModelLoadError, SmoLoRAError
 from smolora_core.lora.modules_to_save import is_inside
 from smolora_core.model.header import base_of_adapter
 from smolora_core.model.load import first_line
@@ -101,3 +102,20 @@ def _naming(path: str | Path) -> Iterator[None]:
         raise
     except Exception as error:  # loading fails in many ways that share no base class
         raise ModelLoadError(f"cannot load {str(path)!r} ({first_line(error)})") from error
+
+
+_HINT = f"take a whole copy, or remove {manifest.MANIFEST} if the change is meant"
+
+
+def verify(folder: Path) -> None:
+    """Check that every file in a folder's manifest is there as it was written; a folder without one may hold anything.
+
+    Raises:
+        CheckpointError: with a problem for each file that is not.
+    """
+    if not (folder / manifest.MANIFEST).is_file():
+        return
+    try:
+        manifest.verify(folder.resolve())
+    except CheckpointError as error:
+        raise CheckpointError.of(attrs.evolve(each, hint=_HINT) for each in error.problems) from error

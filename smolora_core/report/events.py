@@ -1,6 +1,7 @@
 """Events: every figure that a person sees is also a line of events.jsonl."""
 
 import json
+import logging
 import math
 import os
 import time
@@ -127,3 +128,19 @@ def _spelt(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _spelt(inner) for key, inner in value.items()}
     return [_spelt(inner) for inner in value] if isinstance(value, list | tuple) else value
+
+
+def logged(level: str) -> Callable[[Event], None]:
+    """Make a listener that logs events as `smolora`: warnings as such, all others as info.
+
+    Args:
+        level: the least that is logged; of `debug.log_level`.
+    """
+    logger = logging.getLogger("smolora")
+    logger.setLevel(level)
+
+    def listen(event: Event) -> None:
+        text = event.values.get("text") or " · ".join(f"{name} {value}" for name, value in event.values.items())
+        logger.log(logging.WARNING if event.kind == "warning" else logging.INFO, "%s: %s", event.kind, text)
+
+    return listen

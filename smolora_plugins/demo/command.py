@@ -24,7 +24,7 @@ def demo(
     if rows:
         _print_rows()
         return
-    from smolora_core.api import load, train
+    from smolora_core.library.smolora import load, train
     from smolora_core.report.terminal import Terminal
 
     held_out = task.rows("eval")

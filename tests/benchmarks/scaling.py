@@ -74,7 +74,7 @@ def child(model: str, rows: str, folder: str, length: int, steps: int, batch: in
     """Train so many steps, or a whole epoch where they are 0, and print figures as the last line."""
     import transformers
 
-    import smolora_core.run
+    import smolora_core.run.execute
 
     memory, ends, marks = Memory(), [], {"start": time.process_time()}
 

@@ -109,7 +109,7 @@ def runs(project: Path, **options: Any) -> bool:
     arguments = [json.dumps(options)] if options else []
     # It imports what every one of these processes begins with, and nothing of the project's.
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["smolora_core.run", "transformers.models.llama", __name__])
+    context.set_forkserver_preload(["smolora_core.run.execute", "transformers.models.llama", __name__])
     process = context.Process(target=run_program, args=(project, arguments))
     process.start()
     process.join()

@@ -13,9 +13,9 @@ from smolora_core.components import Loss
 from smolora_core.config import load_config
 from smolora_core.dry_run.fake_model import empty_model, fill
 from smolora_core.dry_run.fake_step import rehearse, without_numbers
+from smolora_core.dry_run.plan import Plan, make_plan
 from smolora_core.fast.apply import make_fast
 from smolora_core.model.device import free_memory
-from smolora_core.plan import Plan, make_plan
 from smolora_core.plugins import PluginChoice, PluginManager, build
 from smolora_core.training.objective import make_objective
 

@@ -9,7 +9,7 @@ from smolora_core.checkpoints.staging import Checkpoint
 from smolora_core.checkpoints.store import Store
 from smolora_core.errors import CheckpointError, ModelLoadError
 from smolora_core.inference.generate import load_adapter
-from smolora_core.inference.manifest import verify
+from smolora_core.inference.loading import verify
 
 HINT = "; take a whole copy, or remove manifest.json if the change is meant"
 

@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(not INPUTS.is_dir(), reason="
 
 
 def run(config: str, *flags: str) -> dict[str, float]:
-    from smolora_core.run import execute
+    from smolora_core.run.execute import execute
 
     return execute(load_config(HERE / config, parse_flags(flags)[1]), PluginManager.create()).metrics
 

@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     # Here, so that no fork does it again.
-    for module in ("smolora_core.run", "transformers.models.llama.modeling_llama"):
+    for module in ("smolora_core.run.execute", "transformers.models.llama.modeling_llama"):
         importlib.import_module(module)
     PluginManager.create()
     transformers.AutoModelForCausalLM.from_pretrained(given.model)

@@ -15,7 +15,7 @@ from smolora_core.data.sources.located import Located, OnBad
 from smolora_core.data.splits import open_splits
 from smolora_core.model.load import load_tokenizer
 from smolora_core.plugins import PluginManager
-from smolora_core.settle import settle
+from smolora_core.run.job import settle
 
 # A step on a whole dataset sees no more of it.
 _READ_AT_ONCE = 1000

@@ -1,15 +1,17 @@
 """A config settled on the model that it names: lengths it has room for, and components with their options."""
 
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
 import attrs
 
-from smolora_core.config import Resolved
-from smolora_core.data.labels import look_at_labels
+from smolora_core.config import DataConfig, Resolved
+from smolora_core.data.formats import label_kind
+from smolora_core.data.sources import Reading, open_source, peek
+from smolora_core.errors import ConfigError, SmoLoRAError
 from smolora_core.lora.options import targets_of
 from smolora_core.model.header import is_folder, read_header
-from smolora_core.model.limits import within_positions
 from smolora_core.model.load import read_config
 from smolora_core.plugins import PluginManager
 from smolora_core.plugins.selection import Choices, choose_components, spell_out
@@ -59,3 +61,47 @@ def settle(resolved: Resolved, plugins: PluginManager, rows: Any = None) -> Sett
     choices = choose_components(resolved, plugins.registry, base_config.architectures or (), look)
     assert choices is not None
     return Settled(spell_out(resolved, choices), choices, base_config)
+
+
+_KEY = "data.max_seq_length"
+
+
+def within_positions(resolved: Resolved, positions: Any) -> Resolved:
+    """Hold the sequence length to the positions that a model has.
+
+    Args:
+        resolved: the config; where the length is the default's, it is lowered to what the model has.
+        positions: of the model, or None where its config does not say.
+
+    Raises:
+        ConfigError: the user asked for longer sequences.
+    """
+    data = resolved.config.data
+    if not isinstance(positions, int) or data.max_seq_length <= positions:
+        return resolved
+    if _KEY in resolved.sources:
+        raise ConfigError(
+            f"{_KEY} {data.max_seq_length} is more than the {positions} positions of the model",
+            where=resolved.where(_KEY),
+            hint=f"set it to {positions} or less",
+        )
+    config = attrs.evolve(resolved.config, data=attrs.evolve(data, max_seq_length=positions))
+    return attrs.evolve(resolved, config=config, sources={**resolved.sources, _KEY: "the model's positions"})
+
+
+def look_at_labels(config: DataConfig, rows: Any = None) -> tuple[str, str]:
+    """Say what rows are labelled with, and why, for the choice of a task.
+
+    Args:
+        config: names the source and its fields.
+        rows: a dataset in memory, in place of `config.train`.
+
+    Returns:
+        As `label_kind`. What cannot be read shows nothing here; it is reported where it is read for good.
+    """
+    found: list[dict[str, Any]] = []
+    with suppress(SmoLoRAError):
+        source = open_source(config.train if rows is None else rows, reading=Reading.of(config))
+        if source.kind != "hub":
+            found = [located.row for located in peek(source, on_bad=lambda problem: None)]
+    return label_kind(config, found)

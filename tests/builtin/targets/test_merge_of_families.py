@@ -10,9 +10,9 @@ from smolora_core.lora.attach import adaptable_modules, attach
 from smolora_core.lora.merge import merge
 from smolora_core.lora.targets import choose_targets
 from smolora_core.plugins import PluginChoice, PluginManager, build
+from tests.builtin.targets.test_families import KNOWN, RECORDS
 from tests.support.models import save_tokenizer
 from tests.support.tiny import inputs, tiny
-from tests.targets.test_families import KNOWN, RECORDS
 
 REGISTRY = PluginManager.create(PluginChoice(third_party=False)).registry
 WRITE = build(REGISTRY.resolve(CheckpointWriter, "adapter"))

@@ -29,7 +29,7 @@ def test_the_dearest_comes_first(tmp_path):
         busy()
         sorted([3, 1, 2])
     found = costs(tmp_path / "here.pstats")
-    assert found[0].what.startswith("tests/memory/test_profiling.py:") and found[0].what.endswith(" busy")
+    assert found[0].what.startswith("tests/training/test_profiling.py:") and found[0].what.endswith(" busy")
     assert found[0].calls == 1 and found[0].seconds > 0
     assert sum(cost.share for cost in found) <= 1.001
     assert [cost.seconds for cost in found] == sorted((cost.seconds for cost in found), reverse=True)

@@ -15,14 +15,14 @@ from smolora_core.data.prepare import recipe_for, set_template
 from smolora_core.data.sources.located import Located, OnBad
 from smolora_core.data.splits import open_splits
 from smolora_core.dry_run.footprint import Footprint, Stand, footprint
+from smolora_core.dry_run.remedies import Remedy, further_strategies, in_order, smaller_micro_batches
 from smolora_core.model.device import free_memory, pick_device, resident_memory
 from smolora_core.model.load import load_tokenizer, padding_id, precision_of
 from smolora_core.plugins import PluginManager
 from smolora_core.plugins.selection import default_strategies
-from smolora_core.remedies import Remedy, further_strategies, in_order, smaller_micro_batches
-from smolora_core.run_context import Run
-from smolora_core.run_folder import locate
-from smolora_core.settle import Settled, settle
+from smolora_core.run.context import Run
+from smolora_core.run.folder import locate
+from smolora_core.run.job import Settled, settle
 from smolora_core.training.memory import Strategies, build_strategies, spelt
 
 _READ = 1000

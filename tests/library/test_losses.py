@@ -5,8 +5,8 @@ import doctest
 import pytest
 import torch
 
-from smolora_core import losses
-from smolora_core.losses import WeightedMSELoss
+from smolora_core.library import losses
+from smolora_core.library.losses import WeightedMSELoss
 from tests.support.losses_at_hand import made
 
 EQUAL = 1e-6

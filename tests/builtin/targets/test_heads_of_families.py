@@ -13,9 +13,9 @@ from smolora_core.lora.attach import adaptable_modules, attach
 from smolora_core.lora.merge import merge
 from smolora_core.lora.targets import choose_targets
 from smolora_core.model.load import load_base, read_config
+from tests.builtin.targets.test_families import KNOWN, RECORDS
+from tests.builtin.targets.test_merge_of_families import REGISTRY, difference, outputs, tokenizer, write_adapter  # noqa: F401
 from tests.support.tiny import tiny
-from tests.targets.test_families import KNOWN, RECORDS
-from tests.targets.test_merge_of_families import REGISTRY, difference, outputs, tokenizer, write_adapter  # noqa: F401
 
 TASKS = {name: REGISTRY.resolve(Task, name).component for name in ("sequence-classification", "token-classification")}
 

@@ -9,9 +9,9 @@ import transformers
 from safetensors.torch import load_file
 
 from smolora_core.checkpoints.lock import hold
-from smolora_core.checkpoints.manager import CheckpointManager
 from smolora_core.checkpoints.retention import INDEX, Keep
 from smolora_core.errors import ConfigError
+from smolora_core.library.checkpoints import CheckpointManager
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from smolora_core.plugins import PluginManager
 from smolora_plugins.preprocessors import smolora_preprocessors
 
 RECORDS = {record.name: record for record in smolora_preprocessors()}
-PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "prepare-data.md"
+PAGE = Path(__file__).parents[3] / "docs" / "how-to" / "prepare-data.md"
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import attrs
 import pytest
 
 from smolora_core import ConfigError
-from smolora_core.validation import validate_inputs
+from smolora_core.library.validation import validate_inputs
 
 
 def positive(value):

@@ -8,7 +8,7 @@ from smolora_core.components import MemoryStrategy
 from smolora_core.dry_run.footprint import Footprint, Stand, footprint
 from smolora_core.errors import SmoLoRAError
 from smolora_core.plugins.selection import Chosen
-from smolora_core.run_context import Run
+from smolora_core.run.context import Run
 from smolora_core.training.memory import Strategies, build_strategies, spelt
 
 

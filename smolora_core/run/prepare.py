@@ -17,8 +17,8 @@ from smolora_core.errors import TrainingError
 from smolora_core.lora.attach import Adapted, adaptable_modules, attach, trainable_names
 from smolora_core.lora.options import targets_of
 from smolora_core.model.load import load_base, precision_of, source_of
-from smolora_core.run_context import Run
-from smolora_core.settle import Settled
+from smolora_core.run.context import Run
+from smolora_core.run.job import Settled
 from smolora_core.training.memory import Strategies
 
 _AUDITED = 1024

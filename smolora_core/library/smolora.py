@@ -16,7 +16,7 @@ from smolora_core.plugins.inline import FROM_PYTHON, Handed
 if TYPE_CHECKING:
     from smolora_core.inference.generate import LoadedAdapter
     from smolora_core.report.events import Event
-    from smolora_core.run_context import Outcome
+    from smolora_core.run.context import Outcome
 
 
 @attrs.frozen(kw_only=True)
@@ -230,8 +230,8 @@ def _execute(
     resume: str,
     overrides: Collection[str],
 ) -> "Outcome":
-    from smolora_core.report.logged import logged
-    from smolora_core.run import execute
+    from smolora_core.report.events import logged
+    from smolora_core.run.execute import execute
 
     manager = PluginManager.create(attrs.evolve(plugin_choice(resolved), objects=objects))
     listener = listener or logged(resolved.config.debug.log_level)

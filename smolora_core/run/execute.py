@@ -15,8 +15,6 @@ from smolora_core.config.dump import dump, plain
 from smolora_core.config.secrets import Mask
 from smolora_core.data.fingerprint import text_digest
 from smolora_core.data.prepare import prepare_sides
-from smolora_core.ending import ERROR_FILE, afterwards, close_failed, close_finished, masked
-from smolora_core.engine import Prepared, make_saver, make_trainer
 from smolora_core.errors import SmoLoRAError, TrainingError
 from smolora_core.lora.attach import Adapted
 from smolora_core.lora.proof import prove_saved
@@ -25,10 +23,12 @@ from smolora_core.model.load import load_tokenizer, model_digest, padding_id
 from smolora_core.plugins import PluginManager
 from smolora_core.plugins.source_digest import code_of
 from smolora_core.report.events import Event, EventLog
-from smolora_core.run_context import Outcome, Run
-from smolora_core.run_folder import Opened, follow_run, locate, open_run
-from smolora_core.settle import Settled, settle
-from smolora_core.stages import account, adapt, audit, configure, measured_dtype
+from smolora_core.run.assemble import Prepared, make_saver, make_trainer
+from smolora_core.run.context import Outcome, Run
+from smolora_core.run.finish import ERROR_FILE, afterwards, close_failed, close_finished, masked
+from smolora_core.run.folder import Opened, follow_run, locate, open_run
+from smolora_core.run.job import Settled, settle
+from smolora_core.run.prepare import account, adapt, audit, configure, measured_dtype
 from smolora_core.training.arguments import make_arguments
 from smolora_core.training.guards import failing_at
 from smolora_core.training.memory import build_strategies

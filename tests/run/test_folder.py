@@ -13,7 +13,7 @@ from smolora_core.checkpoints.store import Store
 from smolora_core.config import resolve
 from smolora_core.config.document import Document
 from smolora_core.errors import ConfigError
-from smolora_core.run_folder import claim, locate, open_run
+from smolora_core.run.folder import claim, locate, open_run
 from tests.support.disks import commit, killed_at, names
 
 

@@ -15,7 +15,7 @@ from smolora_core.checkpoints.store import Store
 from smolora_core.errors import ConfigError, SmoLoRAError
 from smolora_core.plugins.loading import describe_whole
 from smolora_core.report.page import write_page
-from smolora_core.run_context import Outcome, Run
+from smolora_core.run.context import Outcome, Run
 
 ERROR_FILE = "last_error.json"
 

@@ -9,16 +9,15 @@ import attrs
 from smolora_core.components import Task
 from smolora_core.config import Resolved
 from smolora_core.data.formats import FORMATS, peek_shape
-from smolora_core.data.labels import look_at_labels
 from smolora_core.data.sources import open_source, peek
 from smolora_core.data.sources.reading import Reading
 from smolora_core.errors import ConfigError, DatasetError, Problem, SmoLoRAError
 from smolora_core.lora.options import targets_of, unknown_options
 from smolora_core.model.header import ModelHeader, is_folder, read_header
-from smolora_core.model.limits import within_positions
 from smolora_core.plugins import PluginManager
 from smolora_core.plugins.selection import Choices, choose_components
-from smolora_core.run_folder import locate
+from smolora_core.run.folder import locate
+from smolora_core.run.job import look_at_labels, within_positions
 from smolora_core.training.arguments import endless, sized_twice, unknown_arguments
 
 

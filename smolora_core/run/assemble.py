@@ -18,9 +18,9 @@ from smolora_core.errors import PluginError
 from smolora_core.fast.apply import Speed
 from smolora_core.lora.attach import Adapted
 from smolora_core.plugins import build
-from smolora_core.run_context import Run
-from smolora_core.run_folder import Opened
-from smolora_core.settle import Settled
+from smolora_core.run.context import Run
+from smolora_core.run.folder import Opened
+from smolora_core.run.job import Settled
 from smolora_core.training.auto_batch_size import choose_rows, longest_rows, room_for_steps, sizes_of, try_micro_steps
 from smolora_core.training.callbacks import LogEvents, StepCallback
 from smolora_core.training.guards import LearningGuard

@@ -5,7 +5,7 @@ import json
 import torch
 
 from smolora_core import train
-from tests.memory.test_strategies import ROWS
+from tests.training.test_memory import ROWS
 
 
 def test_the_base_is_in_16_bits_and_the_adapter_in_32(llama, tmp_path):

@@ -1,0 +1,1 @@
+"""SmoLoRA from Python."""

@@ -1,0 +1,1 @@
+"""A run, from a config to what it leaves."""
