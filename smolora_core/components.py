@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, get_args
 
 import attrs
 
-from smolora_core.config import DataConfig
+from smolora_core.config import DataConfig, RunConfig
+from smolora_core.config.secrets import Mask
 from smolora_core.errors import PluginError, nearest
 
 if TYPE_CHECKING:
+    import torch
     from datasets.arrow_dataset import Dataset
     from torch import Tensor, nn
 
@@ -212,7 +214,7 @@ class Task(Component):
         model_class: the `transformers` auto class that loads the base model.
         peft_task_type: PEFT's `TaskType` name, or None for a task PEFT has no type for.
         loss: the name of the default loss. A loss fits that is of the same kind, or of kind `model`.
-        several: the name of the default loss where rows may have several labels each, instead of one.
+        multi_label_loss: the name of the default loss where a row may have several labels.
         predicts: what the logits stand beside. `next-token`: `logits[B, T]` and the labels `[B, T]` one position on; `token`:
             the labels at the same position; `row`: `logits[B, C]` and labels `[B]` of classes, or `[B, K]` of numbers.
         new_head: whether a head that the base model has no weights for is expected; it is trained whole and saved.
@@ -226,7 +228,7 @@ class Task(Component):
     model_class: str
     peft_task_type: str | None = None
     loss: str
-    several: str | None = None
+    multi_label_loss: str | None = None
     predicts: Literal["next-token", "token", "row"] = attrs.field(
         default="next-token", validator=_one_of("next-token", "token", "row")
     )
@@ -245,6 +247,35 @@ class Task(Component):
 KINDS: Mapping[str, type[Component]] = {
     record.plural: record for record in (Targets, Preprocessor, Loss, MemoryStrategy, CheckpointWriter, Task)
 }
+
+
+@attrs.frozen(kw_only=True)
+class RunContext:
+    """A run, as hooks and memory strategies see it.
+
+    Attributes:
+        config: every value of the run's config.
+        folder: the run's folder.
+        device: the device the run computes on.
+        plugins: the loaded plugins, a `PluginManager`.
+        emit: writes an event and shows it: `run.emit("note", text="...")`.
+        mask: removes secrets from text, lists and mappings.
+        leads: whether this process is the one that writes; a run of one process always leads.
+        resumes: whether the run resumes from a checkpoint.
+    """
+
+    config: RunConfig
+    folder: Path
+    device: "torch.device"
+    plugins: Any
+    emit: Callable[..., None]
+    mask: Mask = attrs.field(factory=Mask)
+    leads: bool = True
+    resumes: bool = False
+
+    def warn(self, text: str) -> None:
+        """Write a warning and show it."""
+        self.emit("warning", text=text)
 
 
 @attrs.frozen
@@ -281,11 +312,20 @@ class TokenLoss(Protocol):
 class Strategy(Protocol):
     """What a `MemoryStrategy` builds; a strategy has the methods it needs and no others."""
 
-    def load_kwargs(self, run: Any) -> dict[str, Any]: ...
-    def model_ready(self, model: "nn.Module", run: Any) -> None: ...
-    def step_finished(self, step: int, run: Any) -> None: ...
-    def out_of_memory(self, error: BaseException, run: Any) -> bool: ...
-    def run_finished(self, run: Any) -> None: ...
+    def load_kwargs(self, run: RunContext) -> dict[str, Any]:
+        """Give further keyword arguments of `from_pretrained`."""
+
+    def model_ready(self, model: "nn.Module", run: RunContext) -> None:
+        """Change the model, once the adapter is attached and it is on its device."""
+
+    def step_finished(self, step: int, run: RunContext) -> None:
+        """Act after an optimizer step."""
+
+    def out_of_memory(self, error: BaseException, run: RunContext) -> bool:
+        """Free memory; return whether the same micro-batch may be tried again."""
+
+    def run_finished(self, run: RunContext) -> None:
+        """Clean up once training is over, however it ended."""
 
 
 class Writer(Protocol):

@@ -100,3 +100,9 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Say the nearest known name to a misspelt one, or list them all (`known: a, b, c`) when none is near."""
     names = sorted(set(known))
     return nearest(name, names) or (f"known: {', '.join(names)}" if names else "")
+
+
+def first_line(error: BaseException) -> str:
+    """Give an error's first line, and the second where the first only announces it; its type where it says nothing."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return " ".join(lines[: 2 if lines[0].endswith(":") else 1])

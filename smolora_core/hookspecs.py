@@ -11,11 +11,13 @@ in a run. An implementation may leave out arguments that it does not use; argume
 """
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
+import attrs
 import pluggy
 
-from smolora_core.components import KINDS, CheckpointWriter, Loss, MemoryStrategy, Preprocessor, Targets, Task
+from smolora_core.components import KINDS, CheckpointWriter, Loss, MemoryStrategy, Preprocessor, RunContext, Targets, Task
 from smolora_core.errors import Problem
 
 if TYPE_CHECKING:
@@ -28,6 +30,30 @@ PROJECT = "smolora"
 
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
+
+
+@attrs.frozen(kw_only=True)
+class Outcome:
+    """How a run ended.
+
+    Attributes:
+        status: `finished`, `failed` or `interrupted`.
+        steps: optimizer steps taken.
+        metrics: the last training loss, and the evaluations before and after: the loss and what the task measures.
+        adapter: the folder of the final adapter.
+        model: the trained `PeftModel`.
+        tokenizer: the base model's tokenizer.
+        error: what ended a run that did not finish.
+    """
+
+    status: Literal["finished", "failed", "interrupted"]
+    steps: int = 0
+    metrics: dict[str, float] = attrs.field(factory=dict)
+    adapter: Path | None = None
+    model: Any = None
+    tokenizer: Any = None
+    error: BaseException | None = None
+
 
 CONTRIBUTIONS = {f"smolora_{plural.replace('-', '_')}": record for plural, record in KINDS.items()}
 """Contribution hooks by name, each with the record type it returns."""
@@ -166,7 +192,7 @@ def smolora_check_config(config: "RunConfig") -> Iterable[Problem]:
 
 
 @hookspec
-def smolora_callbacks(run: Any) -> "Iterable[TrainerCallback]":
+def smolora_callbacks(run: RunContext) -> "Iterable[TrainerCallback]":
     r"""Add `transformers.TrainerCallback` objects to a run.
 
     Example:
@@ -182,7 +208,7 @@ def smolora_callbacks(run: Any) -> "Iterable[TrainerCallback]":
 
 
 @hookspec
-def smolora_adapter_attached(model: "nn.Module", run: Any) -> None:
+def smolora_adapter_attached(model: "nn.Module", run: RunContext) -> None:
     """Be told that the adapter is attached and nothing is trained yet.
 
     Example:
@@ -193,7 +219,7 @@ def smolora_adapter_attached(model: "nn.Module", run: Any) -> None:
 
 
 @hookspec
-def smolora_run_finished(run: Any, outcome: Any) -> None:
+def smolora_run_finished(run: RunContext, outcome: Outcome) -> None:
     """Be told how a run ended, also after a failure or an interrupt.
 
     Example:

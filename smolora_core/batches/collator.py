@@ -7,7 +7,8 @@ from typing import Any
 import attrs
 from torch import Tensor
 
-from smolora_core.components import TaskImplementation
+from smolora_core.components import TaskImplementation, TaskSetup
+from smolora_core.config import DataConfig
 
 
 @attrs.define
@@ -40,3 +41,29 @@ class Collator:
             return self.task.collate(rows, self.pad_token_id)
         draw = self.seed * 2**20 + (0 if self.epoch is None else 1 + self.epoch)
         return self.task.collate(rows, self.pad_token_id, seed=draw)  # type: ignore[call-arg]
+
+    def configure(self, train: Any, held_out: Any, tokenizer: Any, base_config: Any, data: DataConfig) -> dict[str, Any]:
+        """Let the task look at the encoded rows before any is collated.
+
+        Args:
+            train: encoded rows to train on.
+            held_out: encoded rows to evaluate on, or None.
+            tokenizer: the base model's tokenizer.
+            base_config: the base model's transformers config.
+            data: the config's section, which names the label columns.
+
+        Returns:
+            What the model's config must hold for these rows.
+        """
+        look = getattr(self.task, "configure", None)
+        if look is None:
+            return {}
+        setup = TaskSetup(
+            train=train,
+            held_out=held_out,
+            tokenizer=tokenizer,
+            pad_token_id=self.pad_token_id,
+            model_config=base_config,
+            label_field=data.label_field,
+        )
+        return dict(look(setup))

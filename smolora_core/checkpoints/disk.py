@@ -8,7 +8,9 @@ import os
 import shutil
 import stat
 import sys
+import uuid
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -133,3 +135,26 @@ class Disk:
 
 
 DISK = Disk()
+
+
+def beside(place: Path, role: Literal["staging", "replaced", "trash"]) -> Path:
+    """Make up a name that nothing has, beside the place it belongs to."""
+    return place.with_name(f".{role}-{place.name}-{uuid.uuid4().hex[:8]}")
+
+
+def replace_file(place: Path, content: bytes, disk: Disk = DISK) -> None:
+    """Write a file so that its name always stands for the whole old or the whole new content.
+
+    Raises:
+        OSError: the file system refused; the old content is there.
+    """
+    staging = beside(place, "staging")
+    try:
+        disk.write(staging, content)
+        disk.sync_file(staging)
+        disk.rename(staging, place)
+        disk.sync_folder(place.parent)
+    except OSError:
+        with suppress(OSError):
+            disk.remove_tree(staging)
+        raise

@@ -16,7 +16,7 @@ _CONTENT = "fingerprints"
 
 
 @attrs.define
-class Continuation:
+class Identity:
     """Facts for the checkpoints to come, each compared with what the checkpoint says as soon as it is known.
 
     Attributes:

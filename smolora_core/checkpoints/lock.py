@@ -14,8 +14,7 @@ from typing import Any, Self
 import attrs
 from filelock import FileLock, Timeout
 
-from smolora_core.checkpoints.disk import DISK, Disk
-from smolora_core.checkpoints.placing import replace_file
+from smolora_core.checkpoints.disk import DISK, Disk, replace_file
 from smolora_core.checkpoints.store import Store
 from smolora_core.errors import CheckpointError, ConfigError
 

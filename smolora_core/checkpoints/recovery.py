@@ -4,7 +4,7 @@ from pathlib import Path
 
 from smolora_core.checkpoints.disk import Disk
 from smolora_core.checkpoints.manifest import MANIFEST, Manifest, verify
-from smolora_core.checkpoints.placing import Leftover, left_behind, publish, step_of
+from smolora_core.checkpoints.staging import Leftover, left_behind, publish, step_of
 from smolora_core.errors import CheckpointError
 
 

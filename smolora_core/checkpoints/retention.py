@@ -7,9 +7,8 @@ from pathlib import Path
 
 import attrs
 
-from smolora_core.checkpoints.disk import Disk
+from smolora_core.checkpoints.disk import Disk, replace_file
 from smolora_core.checkpoints.manifest import Manifest
-from smolora_core.checkpoints.placing import replace_file
 
 _AT_LEAST = 2
 

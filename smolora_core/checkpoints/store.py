@@ -14,12 +14,11 @@ from pathlib import Path
 
 import attrs
 
-from smolora_core.checkpoints.disk import DISK, Disk
+from smolora_core.checkpoints.disk import DISK, Disk, beside
 from smolora_core.checkpoints.manifest import MANIFEST, Manifest, Written, read, surplus, verify
-from smolora_core.checkpoints.placing import beside, discard, left_behind, name_of, publish, step_of
 from smolora_core.checkpoints.recovery import sweep
 from smolora_core.checkpoints.retention import Committed, Keep, expendable, write_index
-from smolora_core.checkpoints.staging import Checkpoint, stage
+from smolora_core.checkpoints.staging import Checkpoint, discard, left_behind, name_of, publish, stage, step_of
 from smolora_core.components import Writer
 from smolora_core.errors import CheckpointError, Problem
 

@@ -3,15 +3,15 @@
 import json as json_module
 import shlex
 
-from smolora_core.cli.options import Json, PluginFlags, RunArguments, load_run
+from smolora_core.cli.flags import Json, PluginFlags, RunArguments, load_run
 from smolora_core.errors import SmoLoRAError
-from smolora_core.run.check import preflight
+from smolora_core.run.check import check as check_run
 
 
 def check(*run: RunArguments, plugins: PluginFlags | None = None, json: Json = False) -> int:
     """Find every problem of a config in an instant: nothing is loaded or written."""
     try:
-        found = preflight(*load_run(run, plugins))
+        found = check_run(*load_run(run, plugins)).found
     except SmoLoRAError as error:
         if not json:
             raise

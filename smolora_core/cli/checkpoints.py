@@ -12,7 +12,7 @@ from smolora_core.checkpoints.lock import RUN, hold, run_id_of
 from smolora_core.checkpoints.manifest import MANIFEST, surplus, verify
 from smolora_core.checkpoints.retention import Committed, Keep
 from smolora_core.checkpoints.store import Store
-from smolora_core.cli.options import Json, note
+from smolora_core.cli.flags import Json, note
 from smolora_core.errors import CheckpointError, ConfigError, Problem
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import attrs
 
-from smolora_core.cli.options import Json, PluginFlags, load_plugins
+from smolora_core.cli.flags import Json, PluginFlags, load_plugins
 from smolora_core.components import KINDS, Component
 from smolora_core.errors import PluginError, did_you_mean
 from smolora_core.plugins import Registered, Registry
@@ -44,8 +44,8 @@ def components(kind: str | None = None, *, plugins: PluginFlags | None = None, j
                 print(f"  {'':<20} options: {options}")
 
 
-def _spelling(registry: Registry, found: Registered) -> str:
-    return found.component.name if registry.holds_its_name(found) else found.qualified_name
+def _spelling(registry: Registry, found: Registered[Component]) -> str:
+    return found.component.name if registry.is_default_for_its_name(found) else found.qualified_name
 
 
 def _options(component: Component) -> list[str]:

@@ -10,8 +10,8 @@ import attrs
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from smolora_core.cli.options import Json, PluginFlags, RunArguments, load_run
-from smolora_core.run.check import preflight
+from smolora_core.cli.flags import Json, PluginFlags, RunArguments, load_run
+from smolora_core.run.check import check
 
 # A terminal would obey them.
 _CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
@@ -24,8 +24,7 @@ def preview(
     json: Json = False,
 ) -> None:
     """Show rows as the model sees them, with the tokens that are trained."""
-    resolved, manager = load_run(run, plugins)
-    preflight(resolved, manager)
+    checked = check(*load_run(run, plugins))
     from rich.console import Console
     from rich.text import Text
 
@@ -35,7 +34,7 @@ def preview(
     silence_libraries()
     # What a preprocessor prints is not part of the answer.
     with redirect_stdout(sys.stderr):
-        found = prepare(resolved, manager, count)
+        found = prepare(checked, count)
     if json:
         print(json_module.dumps({**attrs.asdict(found), "ledger": found.ledger.as_dict()}, indent=1, ensure_ascii=False))
         return

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from smolora_core.cli.heavy import heavy_imports
+from smolora_core.cli.flags import heavy_imports
 
 
 def generate(

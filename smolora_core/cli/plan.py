@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from smolora_core.cli.options import Json, PluginFlags, RunArguments, load_run
-from smolora_core.run.check import preflight
+from smolora_core.cli.flags import Json, PluginFlags, RunArguments, load_run
+from smolora_core.run.check import check
 
 if TYPE_CHECKING:
     from smolora_core.dry_run.plan import Plan
@@ -40,19 +40,18 @@ def plan(
     json: Json = False,
 ) -> None:
     """Say what would run and how much memory it takes, before any weight is loaded."""
-    resolved, manager = load_run(run, plugins)
-    looked_at = preflight(resolved, manager)
+    checked = check(*load_run(run, plugins))
     from smolora_core.dry_run.plan import make_plan
     from smolora_core.report.terminal import silence_libraries
 
     silence_libraries()
     # What a preprocessor prints is not part of the answer.
     with redirect_stdout(sys.stderr):
-        found = make_plan(resolved, manager, free=None if free is None else round(free * _GB), remedies=strategies)
+        found = make_plan(checked, free=None if free is None else round(free * _GB), remedies=strategies)
     if json:
-        print(json_module.dumps(_plain(found, looked_at), indent=1, ensure_ascii=False))
+        print(json_module.dumps(_plain(found, checked.found), indent=1, ensure_ascii=False))
         return
-    _print(found, looked_at)
+    _print(found, checked.found)
     print(f"next     {shlex.join(['smolora', 'train', *run, *(plugins.spelt() if plugins else ())])}")
 
 
@@ -90,7 +89,7 @@ def _print(found: "Plan", looked_at: dict[str, str]) -> None:
     rows = f"{found.rows} rows of up to {found.longest} tokens, {found.accumulation} micro-batches a step"
     print(f"batch    {rows}")
     if found.looked_at is not None:
-        longest = found.settled.resolved.config.data.max_seq_length
+        longest = found.job.config.data.max_seq_length
         print(f"note     rows behind the first {found.looked_at:,} may be longer, up to data.max_seq_length {longest}")
     print()
     for name, size in found.found.parts().items():

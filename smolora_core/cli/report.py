@@ -3,7 +3,7 @@
 import json as json_module
 from pathlib import Path
 
-from smolora_core.cli.options import Json
+from smolora_core.cli.flags import Json
 from smolora_core.report.page import write_page
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import attrs
 from cyclopts import Parameter
 
-from smolora_core.cli.options import Json, PluginFlags, load_plugins
+from smolora_core.cli.flags import Json, PluginFlags, load_plugins
 from smolora_core.config import LoRAConfig, convert
 from smolora_core.config.document import parse_scalar
 from smolora_core.lora.explain import Explanation, explain

@@ -6,9 +6,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from smolora_core.cli.heavy import heavy_imports
-from smolora_core.cli.options import PluginFlags, RunArguments, load_run
-from smolora_core.run.check import preflight
+from smolora_core.cli.flags import PluginFlags, RunArguments, heavy_imports, load_run
+from smolora_core.run.check import check
 
 
 def train(
@@ -24,8 +23,7 @@ def train(
     quiet: Annotated[bool, Parameter(negative="", help="Print errors only.")] = False,
 ) -> None:
     """Train an adapter from a config."""
-    resolved, manager = load_run((*run, *profile * ["--debug.profile_training=true"]), plugins)
-    preflight(resolved, manager)
+    checked = check(*load_run((*run, *profile * ["--debug.profile_training=true"]), plugins))
     # Everything that can be found out in an instant has been; from here on torch is needed.
     with heavy_imports():
         from smolora_core.report.terminal import Terminal
@@ -33,8 +31,8 @@ def train(
 
     # Of the processes that torchrun starts the first one speaks.
     quiet = quiet or os.environ.get("RANK", "0") != "0"
-    with Terminal(quiet=quiet, level=resolved.config.debug.log_level) as terminal:
-        outcome = execute(resolved, manager, terminal, resume=resume, overrides=override)
+    with Terminal(quiet=quiet, level=checked.resolved.config.debug.log_level) as terminal:
+        outcome = execute(checked, terminal, resume=resume, overrides=override)
         assert outcome.adapter is not None
         terminal.line("report", str(outcome.adapter.with_name("report.html")))
         terminal.line("next", f'smolora generate {shlex.quote(str(outcome.adapter))} "..."')

@@ -1,7 +1,8 @@
 """Write a resolved config back as YAML, each value with its source as a comment."""
 
+import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import attrs
@@ -28,6 +29,19 @@ _BY_NAME = Mask()
 def dump(resolved: Resolved, mask: Mask = _BY_NAME) -> str:
     """Spell a config so that reading it again gives the same config, but for secrets: a mark stands for each."""
     return "\n".join(_lines(resolved.config, "", resolved.sources, mask)) + "\n"
+
+
+def canonical_json(value: Any, default: Callable[[Any], Any] | None = None) -> str:
+    """Spell plain values so that equal ones, and no others, give equal text, whatever the order of their keys.
+
+    Args:
+        value: what to spell.
+        default: spells values that JSON does not know, as for `json.dumps`.
+
+    Raises:
+        TypeError: there is such a value, and no default.
+    """
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), default=default)
 
 
 def plain(value: Any, mask: Mask = _BY_NAME, key: str = "") -> Any:

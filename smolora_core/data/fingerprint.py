@@ -8,23 +8,27 @@ from typing import Any
 
 import attrs
 
+from smolora_core.components import Component
+from smolora_core.config.dump import canonical_json
 from smolora_core.data.sources import Source
-from smolora_core.plugins import Registered
-from smolora_core.plugins.source_digest import code_of, environment, package_digest
+from smolora_core.plugins.selection import Chosen
+from smolora_core.plugins.source_digest import environment, package_digest
 
 _WHOLE = 64 * 2**20
 _SAMPLES = 1024
 _BLOCK = 64 * 2**10
-_exact = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
 
 
 def fingerprint(depends_on: Mapping[str, Any]) -> str | None:
-    """Name what was prepared from plain values; None where one of them is, because it cannot be told."""
+    """Name what was prepared from plain values; None where one of them is None, because it cannot be told."""
     if any(value is None for value in depends_on.values()):
         return None
-    # Our own code and all that is installed have a hand in it whatever else has.
-    values = {**depends_on, "core": package_digest(__name__), "environment": environment()}
-    return hashlib.blake2b(_exact.encode(values).encode(), digest_size=20).hexdigest()
+    return hashlib.blake2b(canonical_json(depends_on).encode(), digest_size=20).hexdigest()
+
+
+def surroundings() -> dict[str, str]:
+    """Digest what takes part in every preparation: our own code, and everything that is installed."""
+    return {"core": package_digest(__name__), "environment": environment()}
 
 
 def source_digest(source: Source) -> str | None:
@@ -38,7 +42,7 @@ def source_digest(source: Source) -> str | None:
         return digest.hexdigest()
     try:
         for located in source.rows(lambda problem: None):
-            digest.update(_exact.encode(located.row).encode("utf-8", "surrogatepass"))
+            digest.update(canonical_json(located.row).encode("utf-8", "surrogatepass"))
     except (TypeError, ValueError):
         return None
     return digest.hexdigest()
@@ -79,17 +83,13 @@ def sequences_digest(dataset: Any) -> str | None:
     return digest.hexdigest()
 
 
-def component_digest(registered: Registered, options: Any) -> list[Any] | None:
-    """Say which component this is, with which options and which code."""
-    code = code_of(registered)
-    plain = {} if options is None else attrs.asdict(options)
-    return None if code is None else [registered.qualified_name, json.loads(json.dumps(plain, default=str)), code]
-
-
-def components_digest(components: Iterable[tuple[Registered, Any]]) -> list[Any] | None:
-    """Say which components these are, in their order."""
-    each = [component_digest(registered, options) for registered, options in components]
-    return None if None in each else each
+def components_digest(components: Iterable[Chosen[Component]]) -> list[Any] | None:
+    """Name components in their order, each with its options and a digest of its code; None where one has no such digest."""
+    found = []
+    for each in components:
+        options = {} if each.options is None else attrs.asdict(each.options)
+        found.append([each.registered.qualified_name, json.loads(json.dumps(options, default=str)), each.code])
+    return None if any(code is None for _, _, code in found) else found
 
 
 def tokenizer_digest(tokenizer: Any) -> str | None:

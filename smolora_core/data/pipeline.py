@@ -14,7 +14,7 @@ from typing import Any, Self
 
 import attrs
 
-from smolora_core.components import Preprocessor, TaskImplementation
+from smolora_core.components import TaskImplementation
 from smolora_core.config import DataConfig
 from smolora_core.data.cache import read_entry, write_entry
 from smolora_core.data.chat.templates import choose_template
@@ -36,11 +36,11 @@ _REASONS = 3
 
 @attrs.frozen(kw_only=True)
 class Recipe:
-    """All that the rows of a side are prepared by.
+    """How the rows of a split become token sequences; one recipe serves every pass over them.
 
     Attributes:
         config: fields, lengths and what to do with bad rows.
-        steps: preprocessors in the user's order, made for this pass.
+        make_steps: makes the preprocessors of one pass, in the user's order; a step may remember rows.
         task: encodes examples.
         formats: the shapes of rows that it takes.
         tokenizer: of the base model.
@@ -51,7 +51,7 @@ class Recipe:
     """
 
     config: DataConfig
-    steps: tuple[Step, ...] = ()
+    make_steps: Callable[[], tuple[Step, ...]] = tuple
     task: TaskImplementation
     formats: tuple[str, ...]
     tokenizer: Any
@@ -68,7 +68,7 @@ class Recipe:
 
 
 @attrs.frozen
-class Prepared:
+class PreparedRows:
     """Token sequences of one side, what shape the rows had, and what became of each row.
 
     Attributes:
@@ -110,7 +110,7 @@ def prepare(
     place: Path | None = None,
     processes: int = 1,
     progress: Callable[[int], object] = lambda rows: None,
-) -> Prepared:
+) -> PreparedRows:
     """Turn the rows of one side into token sequences.
 
     Args:
@@ -138,7 +138,7 @@ def prepare(
         kept = write_entry(place, parts, parts.account)
     ledger = Ledger.from_dict(kept.account["ledger"])
     check_loss(ledger, recipe)
-    return Prepared.of(kept.dataset, kept.account, ledger, kept.digests, cached=cached, folder=folder)
+    return PreparedRows.of(kept.dataset, kept.account, ledger, kept.digests, cached=cached, folder=folder)
 
 
 class Parts:
@@ -155,6 +155,7 @@ class Parts:
     ) -> None:
         """Take what `prepare` takes, and the account to keep; nothing is read yet."""
         self._read, self._recipe, self._processes, self._progress = read, recipe, processes, progress
+        self.steps = recipe.make_steps()
         self.ledger = Ledger() if ledger is None else ledger
         self.shape: Shape | None = None
         self._columns: tuple[str, ...] = ()
@@ -185,7 +186,7 @@ class Parts:
 
     def _parts(self) -> Iterator[Part]:
         recipe, rules = self._recipe, self._recipe.rules
-        alone, shared = _divided(recipe.steps)
+        alone, shared = _divided(self.steps)
         batches = _batches(run_steps(read_rows(self._read, rules, self.ledger), alone, rules, self.ledger))
         for batch in batches:
             ledger = Ledger()
@@ -233,9 +234,7 @@ def _divided(steps: Sequence[Step]) -> tuple[tuple[Step, ...], tuple[Step, ...]]
 
 
 def _needs_one_process(step: Step) -> bool:
-    component = step.registered.component
-    assert isinstance(component, Preprocessor)
-    return component.ordered or component.scope == "dataset"
+    return step.registered.component.ordered or step.whole
 
 
 def _batches(rows: Iterable[Located]) -> Iterator[list[Located]]:

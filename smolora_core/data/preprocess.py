@@ -43,7 +43,7 @@ class Context:
 class Step:
     """A preprocessor ready to run: its record and origin, and the function with its options bound."""
 
-    registered: Registered
+    registered: Registered[Preprocessor]
     run: Callable[..., Any]
     number: int = 1
     """Of the steps of one name, which this is."""
@@ -57,7 +57,7 @@ class Step:
     @property
     def whole(self) -> bool:
         """Whether it works on a whole dataset."""
-        return getattr(self.registered.component, "scope", "row") == "dataset"
+        return self.registered.component.scope == "dataset"
 
     @property
     def title(self) -> str:
@@ -78,11 +78,9 @@ def through(rows: Rows, step: Step, context: Context, ledger: Ledger, on_bad: On
     Raises:
         DatasetError: the step returned something else than rows, or the rows do not make a dataset.
     """
-    component = step.registered.component
-    assert isinstance(component, Preprocessor)
-    if component.scope == "row":
-        return _row_by_row(rows, step, (context,) if component.context else (), ledger, on_bad)
-    return _together(rows, step, context, ledger, on_bad)
+    if step.whole:
+        return _together(rows, step, context, ledger, on_bad)
+    return _row_by_row(rows, step, (context,) if step.registered.component.context else (), ledger, on_bad)
 
 
 def _row_by_row(rows: Rows, step: Step, told: tuple[Context, ...], ledger: Ledger, on_bad: OnBad) -> Rows:

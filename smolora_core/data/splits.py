@@ -1,6 +1,5 @@
 """The rows to train on and the rows held out."""
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from hashlib import blake2b
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import attrs
 
 from smolora_core.config import DataConfig
+from smolora_core.config.dump import canonical_json
 from smolora_core.data.sources import Source, open_source
 from smolora_core.data.sources.located import Located, OnBad
 from smolora_core.data.sources.reading import Reading
@@ -95,7 +95,6 @@ def _empty(fraction: float, seen: int, noun: str, where: str, *, held_out: bool)
     return DatasetError(f"data.eval {fraction} leaves no {noun} of {seen} to train on", where=where, hint="lower it")
 
 
-_canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), default=str).encode
 _DIGEST_SIZE = 8
 _DIGESTS = float(1 << 8 * _DIGEST_SIZE)
 
@@ -124,7 +123,7 @@ def is_held_out(row: Mapping[str, Any], fraction: float) -> bool:
         >>> is_held_out({"text": "fine", "stars": 4}, 0.5) == is_held_out({"stars": 4, "text": "fine"}, 0.5)
         True
     """
-    digest = blake2b(_canonical(row).encode(), digest_size=_DIGEST_SIZE).digest()
+    digest = blake2b(canonical_json(row, default=str).encode(), digest_size=_DIGEST_SIZE).digest()
     return int.from_bytes(digest, "big") < fraction * _DIGESTS
 
 

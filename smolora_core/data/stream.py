@@ -8,7 +8,7 @@ import torch
 from pyarrow.lib import Table, array, concat_tables
 
 from smolora_core.data.ledger import Ledger
-from smolora_core.data.pipeline import Parts, Prepared, Recipe, check_loss
+from smolora_core.data.pipeline import Parts, PreparedRows, Recipe, check_loss
 from smolora_core.data.splits import Reader
 
 _BLOCK = 10_000
@@ -23,14 +23,14 @@ class RowStream(torch.utils.data.IterableDataset[dict[str, Any]]):
         ledger: the account of the first pass, so far.
     """
 
-    def __init__(self, start: Callable[[Ledger], tuple[Parts, Recipe]], seed: int) -> None:
+    def __init__(self, start: Callable[[Ledger], Parts], recipe: Recipe) -> None:
         """Make a stream; nothing is read.
 
         Args:
-            start: makes the parts of one pass, which keep the account that it is given, and the recipe they are made by.
-            seed: of the order.
+            start: starts a pass, whose parts keep the account that it is given.
+            recipe: says what becomes of rows; its seed is that of their order.
         """
-        self._start, self._seed, self._epoch = start, seed, 0
+        self._start, self._recipe, self._epoch = start, recipe, 0
         self._counted = False
         self.ledger = Ledger()
 
@@ -44,7 +44,7 @@ class RowStream(torch.utils.data.IterableDataset[dict[str, Any]]):
         Raises:
             DatasetError: as `prepare`, at the row.
         """
-        rng = np.random.default_rng([self._seed, self._epoch])
+        rng = np.random.default_rng([self._recipe.seed, self._epoch])
         ledger = Ledger() if self._counted else self.ledger
         self._counted = True
         block: list[Table] = []
@@ -60,13 +60,12 @@ class RowStream(torch.utils.data.IterableDataset[dict[str, Any]]):
         return (row for table in self._tables(Ledger()) for row in _rows(table))
 
     def _tables(self, ledger: Ledger) -> Iterator[Table]:
-        parts, recipe = self._start(ledger)
-        for part in parts:
+        for part in self._start(ledger):
             if ledger.read >= _ENOUGH_TO_JUDGE:
-                check_loss(ledger, recipe)
+                check_loss(ledger, self._recipe)
             if part.table is not None:
                 yield part.table
-        check_loss(ledger, recipe)
+        check_loss(ledger, self._recipe)
 
 
 def _shuffled(block: list[Table], rng: np.random.Generator) -> Iterator[dict[str, Any]]:
@@ -81,24 +80,23 @@ def _rows(table: Table) -> Iterator[dict[str, Any]]:
         yield from batch.to_pylist()
 
 
-def stream(read: Reader, make_recipe: Callable[[], Recipe], *, processes: int = 1) -> Prepared:
+def stream(read: Reader, recipe: Recipe, *, processes: int = 1) -> PreparedRows:
     """Make a stream of the rows of one side; the first ones are prepared at once, for their shape and their errors.
 
     Args:
         read: reads rows.
-        make_recipe: says what becomes of them, with steps made anew for each pass.
+        recipe: says what becomes of them.
         processes: how many share the work.
 
     Raises:
         DatasetError: as `prepare`, at the first rows.
     """
 
-    def start(ledger: Ledger) -> tuple[Parts, Recipe]:
-        recipe = make_recipe()
-        return Parts(read, recipe, ledger, processes=processes), recipe
+    def start(ledger: Ledger) -> Parts:
+        return Parts(read, recipe, ledger, processes=processes)
 
-    parts, recipe = start(Ledger())
+    parts = start(Ledger())
     next(iter(parts))
     account = parts.account()
-    dataset = RowStream(start, recipe.seed)
-    return Prepared.of(dataset, account, dataset.ledger, digests=())
+    dataset = RowStream(start, recipe)
+    return PreparedRows.of(dataset, account, dataset.ledger, digests=())

@@ -25,6 +25,15 @@ def token_ids(tokenizer: Any, texts: Sequence[str], *, special: bool = True) -> 
     return ids + [each.ids for each in backend.encode_batch_fast(list(texts[1:]), add_special_tokens=special)]
 
 
+def padding_id(tokenizer: Any) -> int:
+    """Choose what fills a batch up; masks and labels tell it from text, so any token will do.
+
+    The tokenizer is left alone: a token made its padding token would be a special one, and vanish from decoded text.
+    """
+    known = (tokenizer.pad_token_id, tokenizer.eos_token_id, tokenizer.unk_token_id, 0)
+    return next(int(token) for token in known if token is not None)
+
+
 def _backend(tokenizer: Any) -> Any:
     """Give the Rust tokenizer behind one that does nothing of its own to a text; else None."""
     from transformers import PreTrainedTokenizerFast

@@ -15,8 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from smolora_core.dry_run.fake_model import replace_parameters
-from smolora_core.errors import TrainingError
-from smolora_core.model.load import first_line
+from smolora_core.errors import TrainingError, first_line
 from smolora_core.training.objective import Objective
 
 _aten = torch.ops.aten
@@ -27,7 +26,7 @@ _INDEXING = (_aten.index.Tensor, _aten.index_put.default, _aten.index_put_.defau
 
 
 @attrs.frozen
-class Rehearsed:
+class StepCost:
     """What a micro-batch takes besides weights, gradients and optimizer state.
 
     Attributes:
@@ -41,7 +40,7 @@ class Rehearsed:
     operations: int
 
 
-def rehearse(model: nn.Module, objective: Objective, batch: Mapping[str, Any], *, trains: bool = True) -> Rehearsed:
+def fake_step(model: nn.Module, objective: Objective, batch: Mapping[str, Any], *, trains: bool = True) -> StepCost:
     """Compute a micro-batch's loss and gradient without its numbers.
 
     Args:
@@ -71,7 +70,7 @@ def rehearse(model: nn.Module, objective: Objective, batch: Mapping[str, Any], *
         hook.remove()
         model.zero_grad()
     peak = account.peaks["model"]
-    return Rehearsed(peak, max(0, account.peaks["loss"] - peak), account.operations)
+    return StepCost(peak, max(0, account.peaks["loss"] - peak), account.operations)
 
 
 def without_numbers(model: nn.Module, device: torch.device) -> None:

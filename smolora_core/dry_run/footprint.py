@@ -8,16 +8,14 @@ import attrs
 import torch
 
 from smolora_core.batches.collator import Collator
-from smolora_core.components import Task
-from smolora_core.config import RunConfig
 from smolora_core.dry_run.fake_model import empty_model, fill, quantise
-from smolora_core.dry_run.fake_step import rehearse, without_numbers
-from smolora_core.lora.attach import adaptable_modules, attach
-from smolora_core.lora.options import targets_of
+from smolora_core.dry_run.fake_step import fake_step, without_numbers
+from smolora_core.fast.apply import applied
+from smolora_core.lora.attach import adapt
 from smolora_core.model.load import heads_of, source_of
-from smolora_core.plugins.selection import Choices
-from smolora_core.training.learning import make_learning
+from smolora_core.run.job import Job
 from smolora_core.training.memory import Strategies
+from smolora_core.training.objective import objective_of
 
 # What is freed is not all given back or used again: glibc keeps blocks of up to 32 MB in its heaps, of which the thread of the
 # way back has its own, between others that live, and their ends. So much and such a share of activations and loss were kept in
@@ -70,115 +68,92 @@ class Footprint:
 
 
 @attrs.frozen(kw_only=True)
-class Stand:
-    """All that a footprint hangs on but strategies and the size of micro-batches.
+class EstimateInputs:
+    """All that a footprint depends on but strategies and the size of micro-batches.
 
     Attributes:
-        config: of the run.
-        where: says where the user wrote a key.
-        choices: its components.
-        registry: where plugins' records are.
-        base_config: the transformers config of the base model.
-        changes: of it, from the task.
-        dtype: of the base's weights.
-        device: that is computed on.
+        job: what the run is made from.
+        changes: to the base model's config, from the task.
+        dtype: the number format of the base's weights.
+        device: the device that the run computes on.
         collator: makes micro-batches.
-        rows: encoded, the longest first.
-        evaluates: whether rows are held out.
+        rows: encoded rows, the longest first.
         program: bytes that this process has taken.
     """
 
-    config: RunConfig
-    where: Any
-    choices: Choices
-    registry: Any
-    base_config: Any
+    job: Job
     changes: Mapping[str, Any]
     dtype: torch.dtype
     device: torch.device
     collator: Collator
     rows: Sequence[Mapping[str, Any]]
-    evaluates: bool
     program: int
 
-    @property
-    def task(self) -> Task:
-        task = self.choices.task.registered.component
-        assert isinstance(task, Task)
-        return task
-
     def batch(self, size: int) -> list[Mapping[str, Any]]:
-        """The longest rows; where there are fewer, some of them again."""
+        """Take the longest rows; where there are fewer, some of them again."""
         return [self.rows[index % len(self.rows)] for index in range(size)]
 
 
-def footprint(stand: Stand, strategies: Strategies, sizes: Sequence[int]) -> list[Footprint]:
-    """Rehearse a step of the longest micro-batches.
+def footprint(inputs: EstimateInputs, strategies: Strategies, sizes: Sequence[int]) -> list[Footprint]:
+    """Compute a step of the longest micro-batches without its numbers.
 
     Args:
-        stand: what is trained, and where.
-        strategies: that the run uses.
+        inputs: what is trained, and where.
+        strategies: the memory strategies of the run.
         sizes: rows in a micro-batch.
 
     Returns:
-        One for each size.
+        One footprint for each size.
 
     Raises:
-        SmoLoRAError: the model cannot be adapted, or its step not be rehearsed.
+        SmoLoRAError: the model cannot be adapted, or its step not be computed without numbers.
     """
-    training = stand.config.training
-    model, weights = _model(stand, strategies)
-    speed, objective = make_learning(model, stand.choices, stand.collator.task, stand.config)
-    try:
+    job, collator, config = inputs.job, inputs.collator, inputs.job.config
+    model, weights = _model(inputs, strategies)
+    with applied(model, collator.task, job.choices.loss.component.kind, config) as speed:
+        objective = objective_of(job.choices, model, collator.task, config.data.weight_field, speed.row_parallel.run)
         trained = [each for each in model.parameters() if each.requires_grad]
         adapter, parameters = sum(each.nbytes for each in trained), sum(each.numel() for each in trained)
-        without_numbers(model, stand.device)
-        collate = attrs.evolve(stand.collator, concatenate=speed.batching.collate)
+        without_numbers(model, inputs.device)
+        collate = attrs.evolve(collator, concatenate=speed.batching.collate)
+        evaluations = []
+        if config.data.eval is not None:
+            evaluated = collator(inputs.batch(config.training.per_device_eval_batch_size))
+            evaluations = [fake_step(model, objective, evaluated, trains=False)]
         found = []
-        evaluated = stand.batch(training.per_device_eval_batch_size)
-        watched = [rehearse(model, objective, stand.collator(evaluated), trains=False)] if stand.evaluates else []
         for size in sizes:
-            learned = rehearse(model, objective, collate(stand.batch(size)))
+            step = fake_step(model, objective, collate(inputs.batch(size)))
             # What the loss takes is told apart from the rest in training; what an evaluation takes is not.
-            activations = max([learned.activations, *(each.activations + each.loss - learned.loss for each in watched)])
+            activations = max([step.activations, *(each.activations + each.loss - step.loss for each in evaluations)])
             found.append(
                 Footprint(
-                    program=stand.program + _FIRST_STEP if stand.device.type == "cpu" else 0,
+                    program=inputs.program + _FIRST_STEP if inputs.device.type == "cpu" else 0,
                     weights=weights,
                     adapter=adapter,
-                    optimizer=adapter + parameters * _state(str(training.extra.get("optim", "adamw"))),
+                    optimizer=adapter + parameters * _state(str(config.training.extra.get("optim", "adamw"))),
                     activations=activations,
-                    loss=learned.loss,
-                    kept=_kept(stand.device.type, activations + learned.loss),
-                    loading=_loading(stand, weights),
-                    operations=learned.operations / size,
+                    loss=step.loss,
+                    kept=_kept(inputs.device.type, activations + step.loss),
+                    loading=_loading(inputs, weights),
+                    operations=step.operations / size,
                 )
             )
         return found
-    finally:
-        speed.undo()
 
 
-def _model(stand: Stand, strategies: Strategies) -> tuple[Any, int]:
+def _model(inputs: EstimateInputs, strategies: Strategies) -> tuple[Any, int]:
     """Build the model with its adapter, as a run would, and count the bytes of what is not trained."""
-    config = copy.deepcopy(stand.base_config)
+    job, task = inputs.job, inputs.job.choices.task.component
+    config = copy.deepcopy(job.base_config)
     extra = strategies.load_kwargs()
-    for name, value in stand.changes.items():
+    for name, value in inputs.changes.items():
         setattr(config, name, value)
     attention = {name: value for name, value in extra.items() if name == "attn_implementation"}
-    base = empty_model(stand.task.model_class, config, extra.get("dtype", stand.dtype), **attention)
-    heads = tuple(sorted(heads_of(base))) if stand.task.new_head else ()
+    base = empty_model(task.model_class, config, extra.get("dtype", inputs.dtype), **attention)
+    heads = tuple(sorted(heads_of(base))) if task.new_head else ()
     saved = quantise(base, extra["quantization_config"], heads) if "quantization_config" in extra else 0
-    targets = targets_of(
-        stand.config.lora,
-        config.model_type,
-        {name: shape for name, shape in adaptable_modules(base).items() if name not in heads},
-        stand.registry,
-        stand.where,
-        tied=bool(getattr(config.get_text_config(), "tie_word_embeddings", False)),
-    )
-    path, seed = source_of(stand.config.model), stand.config.seed
-    model = attach(base, stand.config.lora, targets, stand.task, path, seed, modules_to_save=heads).model
+    path = source_of(job.config.model)
+    model = adapt(base, job.base_config, job.config, task, job.plugins.registry, job.where, path, heads).model
     fill(model)
     strategies.model_ready(model)
     frozen = [each for each in (*model.parameters(), *model.buffers()) if not each.requires_grad]
@@ -196,9 +171,9 @@ def _state(optimizer: str) -> int:
     return next((size for name, size in _OPTIMIZERS.items() if optimizer.startswith(name)), _MOMENTS)
 
 
-def _loading(stand: Stand, weights: int) -> int:
+def _loading(inputs: EstimateInputs, weights: int) -> int:
     """Bytes of files whose tensors are converted; a format that stays as it is stays in the file, which is mapped."""
-    stored = stand.base_config.dtype
-    if stand.device.type != "cpu" or stored in (None, stand.dtype):
+    stored = inputs.job.base_config.dtype
+    if inputs.device.type != "cpu" or stored in (None, inputs.dtype):
         return 0
-    return int(weights * stored.itemsize / stand.dtype.itemsize)
+    return int(weights * stored.itemsize / inputs.dtype.itemsize)

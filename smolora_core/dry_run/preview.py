@@ -7,15 +7,14 @@ from typing import Any
 import attrs
 
 from smolora_core.batches.padding import IGNORED
-from smolora_core.config import Resolved
 from smolora_core.data.ledger import Ledger
-from smolora_core.data.pipeline import Parts
+from smolora_core.data.pipeline import Parts, Recipe
 from smolora_core.data.prepare import chat_notes, recipe_for, set_template
 from smolora_core.data.sources.located import Located, OnBad
 from smolora_core.data.splits import open_splits
 from smolora_core.model.load import load_tokenizer
-from smolora_core.plugins import PluginManager
-from smolora_core.run.job import settle
+from smolora_core.run.check import Checked
+from smolora_core.run.job import Job, resolve_job
 
 # A step on a whole dataset sees no more of it.
 _READ_AT_ONCE = 1000
@@ -68,33 +67,64 @@ class Preview:
     ledger: Ledger
 
 
-def preview(resolved: Resolved, plugins: PluginManager, count: int) -> Preview:
+def preview(checked: Checked, count: int) -> Preview:
     """Prepare as many rows as it takes to see some sequences.
 
     Args:
-        resolved: the config and where its values stand.
-        plugins: the loaded plugins.
+        checked: the config, as `check` gives it.
         count: sequences to show.
 
     Raises:
         SmoLoRAError: as for a run, as far as these rows and the tokenizer go.
     """
-    settled = settle(resolved, plugins)
-    resolved = settled.resolved
-    tokenizer = load_tokenizer(resolved.config.model, resolved.where("model.path"))
-    notes = set_template(tokenizer, resolved)
-    recipe = recipe_for(resolved, settled.choices, tokenizer, settled.vocab_size, "data.train")
-    splits = open_splits(resolved.config.data, resolved.where("data.train"), resolved.where("data.eval"))
+    job = resolve_job(checked)
+    reads_all = any(each.component.scope == "dataset" for each in job.choices.preprocessors)
+    first = encode_first(job, _READ_AT_ONCE if reads_all else None)
+    sequences = tuple(_sequence(row, first.tokenizer) for row in islice(first.rows, count))
+    account = first.parts.account()
+    notes = (*first.notes, *chat_notes(first.tokenizer, account["shape"]))
+    return Preview(account["shape"], account["columns"], notes, sequences, first.parts.ledger)
+
+
+@attrs.frozen
+class FirstRows:
+    """The first rows of a run, encoded as they are read.
+
+    Attributes:
+        rows: encoded rows, read once.
+        parts: keeps the account of what was read.
+        recipe: what the rows are encoded by.
+        notes: what was guessed about the files and the chat template.
+    """
+
+    rows: Iterator[dict[str, Any]]
+    parts: Parts
+    recipe: Recipe
+    notes: tuple[str, ...]
+
+    @property
+    def tokenizer(self) -> Any:
+        return self.recipe.tokenizer
+
+
+def encode_first(job: Job, limit: int | None) -> FirstRows:
+    """Start to encode the rows to train on, of which `limit` are read at most.
+
+    Raises:
+        SmoLoRAError: as for a run, as far as these rows and the tokenizer go.
+    """
+    resolved = job.resolved
+    tokenizer = load_tokenizer(job.config.model, job.where("model.path"))
+    template = set_template(tokenizer, resolved)
+    recipe = recipe_for(resolved, job.choices, tokenizer, job.vocab_size)
+    splits = open_splits(job.config.data, job.where("data.train"), job.where("data.eval"))
 
     def read(on_bad: OnBad | None) -> Iterator[Located]:
-        return islice(splits.train(on_bad), _READ_AT_ONCE if any(step.whole for step in recipe.steps) else None)
+        return islice(splits.train(on_bad), limit)
 
     parts = Parts(read, recipe)
     rows = (row for part in parts if part.table is not None for row in part.table.to_pylist())
-    sequences = tuple(_sequence(row, tokenizer) for row in islice(rows, count))
-    account = parts.account()
-    notes = (*splits.notes(), *notes, *chat_notes(tokenizer, account["shape"]))
-    return Preview(account["shape"], account["columns"], notes, sequences, parts.ledger)
+    return FirstRows(rows, parts, recipe, (*splits.notes(), *template))
 
 
 def _sequence(row: dict[str, Any], tokenizer: Any) -> Sequence:

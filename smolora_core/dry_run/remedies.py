@@ -4,11 +4,10 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import attrs
 
-from smolora_core.components import MemoryStrategy
-from smolora_core.dry_run.footprint import Footprint, Stand, footprint
+from smolora_core.components import MemoryStrategy, RunContext
+from smolora_core.dry_run.footprint import EstimateInputs, Footprint, footprint
 from smolora_core.errors import SmoLoRAError
 from smolora_core.plugins.selection import Chosen
-from smolora_core.run.context import Run
 from smolora_core.training.memory import Strategies, build_strategies, spelt
 
 
@@ -38,11 +37,11 @@ def in_order(remedies: Iterable[Remedy], now: Footprint) -> tuple[Remedy, ...]:
 
 
 def smaller_micro_batches(
-    stand: Stand, strategies: Strategies, rows: int, accumulation: int, free: int | None
+    inputs: EstimateInputs, strategies: Strategies, rows: int, accumulation: int, free: int | None
 ) -> Iterator[Remedy]:
     """Halve the micro-batch until it fits, and down to one row, with as many rows in a step as before."""
     sizes = [rows // 2**power for power in range(1, rows.bit_length())]
-    found = dict(zip(sizes, footprint(stand, strategies, sizes), strict=True)) if sizes else {}
+    found = dict(zip(sizes, footprint(inputs, strategies, sizes), strict=True)) if sizes else {}
     fitting = next((size for size in sizes if free is not None and found[size].peak <= free), None)
     for size in dict.fromkeys([fitting or sizes[0], 1] if sizes else ()):
         micro_batches = -(-rows * accumulation // size)
@@ -50,19 +49,20 @@ def smaller_micro_batches(
         yield Remedy(setting=setting, found=found[size])
 
 
-def further_strategies(stand: Stand, chosen: Sequence[Chosen], run: Run, rows: int, now: Footprint) -> Iterator[Remedy]:
+def further_strategies(
+    inputs: EstimateInputs, chosen: Sequence[Chosen[MemoryStrategy]], run: RunContext, rows: int, now: Footprint
+) -> Iterator[Remedy]:
     """Add each strategy of the device that is not chosen, in the variants that its record names, then as it is."""
-    used, registry = {each.registered for each in chosen}, run.plugins.registry
-    for found in registry.of_kind(MemoryStrategy):
+    used = {each.registered for each in chosen}
+    for found in inputs.job.plugins.registry.in_force(MemoryStrategy):
         component = found.component
-        assert isinstance(component, MemoryStrategy)
-        if found in used or run.device.type not in component.devices or not registry.holds_its_name(found):
+        if found in used or run.device.type not in component.devices:
             continue
         for options in (*component.variants, {}):
             further = Chosen(found, component.options(**options) if component.options else None)
             remedy = Remedy(setting=f"memory: {spelt(further)}", lossy=component.lossy)
             try:
-                taken = footprint(stand, build_strategies([*chosen, further], run, stand.where), [rows])[0]
+                taken = footprint(inputs, build_strategies([*chosen, further], run, inputs.job.where), [rows])[0]
                 slower = taken.operations / now.operations - 1 if now.operations else 0.0
                 yield attrs.evolve(remedy, found=taken, slower=slower)
             except SmoLoRAError as error:

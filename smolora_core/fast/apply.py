@@ -1,15 +1,17 @@
-"""Make a model train faster without changing what it learns, and undo it afterwards."""
+"""Make a model train faster without changing what it learns, and restore it afterwards."""
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import attrs
 from torch import nn
 
+from smolora_core.config import RunConfig
 from smolora_core.fast.lora_linear import use_fast_lora
 from smolora_core.fast.norms_and_gates import use_fused_gates, use_fused_norms
 from smolora_core.fast.padding_free import Batching, choose_batching
-from smolora_core.fast.row_parallel import Sharing, choose_sharing
+from smolora_core.fast.row_parallel import RowParallel, choose_row_parallel
 
 
 @attrs.frozen
@@ -18,31 +20,51 @@ class Speed:
 
     Attributes:
         batching: how micro-batches are made, and why.
-        layers: LoRA layers that are computed in fewer passes.
-        norms: norms with a gradient of their own.
-        gates: MLPs with one for their gate.
-        sharing: how the model is run on a micro-batch.
+        layers: LoRA layers with a fast kernel.
+        norms: norms with a gradient written by hand.
+        gates: gated MLPs with a gradient written by hand.
+        row_parallel: how the model is run on a micro-batch.
     """
 
     batching: Batching
     layers: int = 0
     norms: int = 0
     gates: int = 0
-    sharing: Sharing = attrs.field(factory=Sharing)
+    row_parallel: RowParallel = attrs.field(factory=RowParallel)
     _undo: tuple[Callable[[], None], ...] = ()
 
     def describe(self) -> Iterator[str]:
-        """Say it to a person."""
+        """Describe it for a person."""
         yield f"micro-batches are {self.batching.name} ({self.batching.reason})"
         if self.layers or self.norms or self.gates:
             yield f"fast kernels: {self.layers} LoRA layers, {self.norms} norms, {self.gates} gated MLPs"
-        if self.sharing.problem:
-            yield f"threads share operations and not rows ({self.sharing.problem})"
+        if self.row_parallel.problem:
+            yield f"threads share operations and not rows ({self.row_parallel.problem})"
 
     def undo(self) -> None:
-        """Leave the model as it was."""
+        """Restore the model."""
         for undo in self._undo:
             undo()
+
+
+@contextmanager
+def applied(model: nn.Module, task: Any, loss_kind: str, config: RunConfig) -> Iterator[Speed]:
+    """Make a model fast for the duration of a block.
+
+    Args:
+        model: with its adapter attached, on its device, before its first step.
+        task: the task's implementation.
+        loss_kind: of the loss.
+        config: whose `training.batching` and `training.fast_kernels` decide.
+    """
+    batching = config.training.batching
+    if config.data.streaming and batching == "auto":
+        batching = "padded"
+    speed = make_fast(model, task, loss_kind, batching=batching, kernels=config.training.fast_kernels)
+    try:
+        yield speed
+    finally:
+        speed.undo()
 
 
 def make_fast(model: nn.Module, task: Any, loss_kind: str, *, batching: str = "auto", kernels: bool = True) -> Speed:
@@ -50,10 +72,10 @@ def make_fast(model: nn.Module, task: Any, loss_kind: str, *, batching: str = "a
 
     Args:
         model: on its device, before its first step.
-        task: the implementation.
+        task: the task's implementation.
         loss_kind: of the loss.
         batching: `auto`, `padding-free`, `grouped` or `padded`.
-        kernels: whether layers may be computed otherwise than by PEFT and transformers.
+        kernels: whether fast kernels may replace those of PEFT and transformers.
     """
     chosen = choose_batching(batching, model, task, loss_kind)
     if not kernels:
@@ -61,5 +83,5 @@ def make_fast(model: nn.Module, task: Any, loss_kind: str, *, batching: str = "a
     layers, undo_layers = use_fast_lora(model)
     norms, undo_norms = use_fused_norms(model)
     gates, undo_gates = use_fused_gates(model)
-    sharing = choose_sharing(model)
-    return Speed(chosen, layers, norms, gates, sharing, (undo_gates, undo_norms, undo_layers, chosen.undo))
+    row_parallel = choose_row_parallel(model)
+    return Speed(chosen, layers, norms, gates, row_parallel, (undo_gates, undo_norms, undo_layers, chosen.undo))

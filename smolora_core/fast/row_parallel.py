@@ -1,16 +1,15 @@
 """Whether the rows of a micro-batch are shared out among threads, which is tried before it is trusted."""
 
-from collections.abc import Callable, Mapping
 from typing import Any
 
 import attrs
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from smolora_core.fast.lora_linear import drawing
-from smolora_core.fast.threads import Compute, RowThreads, is_watched
+from smolora_core.fast.threads import RowThreads, is_watched
 from smolora_core.model.device import in_mode
-from smolora_core.model.head import few_tokens, logits_of
+from smolora_core.model.head import RunModel, few_tokens, logits_of, on_all_rows
 from smolora_core.plugins.loading import describe
 
 LEAST = 2**17
@@ -19,29 +18,21 @@ LEAST = 2**17
 # Rotary embeddings that are changed by the longest row of a batch.
 _BY_BATCH = ("dynamic", "longrope")
 
-Share = Callable[[Compute, nn.Module, Mapping[str, Any]], Tensor]
-"""Has a model run on inputs."""
-
-
-def together(compute: Compute, model: nn.Module, inputs: Mapping[str, Any]) -> Tensor:
-    """Run a model on all rows at once."""
-    return compute(model, inputs)
-
 
 @attrs.frozen
-class Sharing:
+class RowParallel:
     """How a model is run on the rows of a micro-batch.
 
     Attributes:
-        share: runs it.
-        problem: why threads do not run it on rows of their own, for a person; empty where one alone computes.
+        run: runs it.
+        problem: why threads do not each run it on rows of their own, for a person; empty where one thread computes alone.
     """
 
-    share: Share = together
+    run: RunModel = on_all_rows
     problem: str = ""
 
 
-def choose_sharing(model: nn.Module, least: int = LEAST) -> Sharing:
+def choose_row_parallel(model: nn.Module, least: int = LEAST) -> RowParallel:
     """Find out whether several threads may run a model at a time.
 
     Args:
@@ -52,10 +43,10 @@ def choose_sharing(model: nn.Module, least: int = LEAST) -> Sharing:
     several = torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1
     # Data parallelism knows of one way forward and one way back.
     if threads == 1 or several or next(model.parameters()).device.type != "cpu":
-        return Sharing()
+        return RowParallel()
     if problem := _problem(model):
-        return Sharing(together, problem)
-    return Sharing(RowThreads(threads, least))
+        return RowParallel(problem=problem)
+    return RowParallel(RowThreads(threads, least))
 
 
 def _problem(model: Any) -> str:

@@ -19,12 +19,10 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from smolora_core.batches.padding import places_of, take
 from smolora_core.fast.lora_linear import drawing
+from smolora_core.model.head import Compute
 
 # Times the mean of all threads that the one with the most tokens may have: two that share every operation lose about as much.
 _UNEVEN = 1.15
-
-Compute = Callable[[nn.Module, Mapping[str, Any]], Tensor]
-"""Runs a model on inputs; what it returns has the rows in its first dimension or, without padding, the tokens in its second."""
 
 
 class RowThreads:

@@ -8,12 +8,12 @@ from typing import Any
 import attrs
 import torch
 
+from smolora_core.data.tokens import padding_id
 from smolora_core.errors import ConfigError
 from smolora_core.inference.loading import load_folder
 from smolora_core.inference.options import check_device, check_options, check_prompt
 from smolora_core.inference.predict import Prediction, predict, predicts
 from smolora_core.model.device import pick_device
-from smolora_core.model.load import padding_id
 
 _BATCH = 32
 

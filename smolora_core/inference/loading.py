@@ -13,10 +13,9 @@ from peft import PeftModel
 
 from smolora_core.checkpoints import manifest
 from smolora_core.checkpoints.manifest import MANIFEST
-from smolora_core.errors import CheckpointError, ModelLoadError, SmoLoRAError
+from smolora_core.errors import CheckpointError, ModelLoadError, SmoLoRAError, first_line
 from smolora_core.lora.modules_to_save import is_inside
 from smolora_core.model.header import base_of_adapter
-from smolora_core.model.load import first_line
 
 _BY_TASK = {
     "SEQ_CLS": "AutoModelForSequenceClassification",

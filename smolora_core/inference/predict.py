@@ -10,10 +10,9 @@ import torch
 from torch import Tensor
 
 from smolora_core.batches.padding import pad
-from smolora_core.data.tokens import token_ids
+from smolora_core.data.tokens import padding_id, token_ids
 from smolora_core.errors import ConfigError
 from smolora_core.inference.options import check_prompt
-from smolora_core.model.load import padding_id
 
 _BATCH = 32
 _CANDIDATES = 5

@@ -14,9 +14,9 @@ from smolora_core.plugins import PluginChoice, PluginManager
 from smolora_core.plugins.inline import FROM_PYTHON, Handed
 
 if TYPE_CHECKING:
+    from smolora_core.hookspecs import Outcome
     from smolora_core.inference.generate import LoadedAdapter
     from smolora_core.report.events import Event
-    from smolora_core.run.context import Outcome
 
 
 @attrs.frozen(kw_only=True)
@@ -215,13 +215,6 @@ def load(path: str | Path) -> "LoadedAdapter":
     return load_adapter(Path(path))
 
 
-def plugin_choice(resolved: Resolved) -> PluginChoice:
-    """What a config says about plugins."""
-    section = resolved.config.plugins
-    files = tuple(Path(file) for file in section.load)
-    return PluginChoice(disable=section.disable, require=section.require, files=files)
-
-
 def _execute(
     resolved: Resolved,
     objects: tuple[object, ...],
@@ -231,11 +224,12 @@ def _execute(
     overrides: Collection[str],
 ) -> "Outcome":
     from smolora_core.report.events import logged
+    from smolora_core.run.check import check
     from smolora_core.run.execute import execute
 
-    manager = PluginManager.create(attrs.evolve(plugin_choice(resolved), objects=objects))
+    manager = PluginManager.create(attrs.evolve(PluginChoice.of(resolved.config.plugins), objects=objects))
     listener = listener or logged(resolved.config.debug.log_level)
-    return execute(resolved, manager, listener, rows, resume=resume, overrides=overrides)
+    return execute(check(resolved, manager, rows), listener, resume=resume, overrides=overrides)
 
 
 def _resolve(values: Mapping[str, Any], settings: Sequence[Setting] = ()) -> Resolved:

@@ -1,7 +1,7 @@
 """Attach a LoRA adapter to a base model, and account for what was adapted."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import attrs
@@ -10,11 +10,12 @@ import torch
 from transformers.pytorch_utils import Conv1D
 
 from smolora_core.components import Task
-from smolora_core.config import LoRAConfig
-from smolora_core.errors import ConfigError, ModelLoadError
+from smolora_core.config import LoRAConfig, RunConfig
+from smolora_core.errors import ConfigError, ModelLoadError, first_line
 from smolora_core.lora.modules_to_save import is_inside, outermost, train_in_float32
-from smolora_core.lora.options import peft_arguments, unknown_options
+from smolora_core.lora.options import peft_arguments, targets_of, unknown_options
 from smolora_core.lora.targets import TargetChoice
+from smolora_core.plugins import Registry
 
 
 @attrs.frozen
@@ -48,6 +49,38 @@ def adaptable_modules(model: Any) -> dict[str, tuple[int, ...]]:
 def trainable_names(model: Any) -> frozenset[str]:
     """Names of the parameters that are trained."""
     return frozenset(name for name, parameter in model.named_parameters() if parameter.requires_grad)
+
+
+def adapt(
+    base: Any,
+    base_config: Any,
+    config: RunConfig,
+    task: Task,
+    registry: Registry,
+    where: Callable[[str], str],
+    path: str,
+    heads: Sequence[str],
+) -> Adapted:
+    """Choose what is adapted in a base model, and attach an adapter to it.
+
+    Args:
+        base: the base model; it is changed in place.
+        base_config: its transformers config, as it stands in its folder.
+        config: the run's config.
+        task: names PEFT's task type.
+        registry: where plugins' records are.
+        where: says where the user wrote a key.
+        path: what the saved adapter names as its base, found from any working directory.
+        heads: modules that are trained whole, and not adapted.
+
+    Raises:
+        ConfigError: a name matches nothing, or PEFT refuses an option.
+        ModelLoadError: as `attach`.
+    """
+    modules = {name: shape for name, shape in adaptable_modules(base).items() if name not in heads}
+    tied = bool(getattr(base_config.get_text_config(), "tie_word_embeddings", False))
+    targets = targets_of(config.lora, base_config.model_type, modules, registry, where, tied=tied)
+    return attach(base, config.lora, targets, task, path, config.seed, modules_to_save=heads)
 
 
 def attach(
@@ -86,7 +119,7 @@ def attach(
         try:
             adapted: Any = peft.get_peft_model(model, lora)
         except (TypeError, ValueError, AttributeError, NotImplementedError) as error:
-            raise ConfigError(f"PEFT refuses it ({_first_line(error)})", where="lora:") from error
+            raise ConfigError(f"PEFT refuses it ({first_line(error)})", where="lora:") from error
     # PEFT fills the config from the model; a set in it would come out in another order in every process.
     saved = adapted.peft_config["default"]
     saved.target_modules = sorted(targets.patterns)
@@ -126,8 +159,4 @@ def _lora_config(model: Any, config: LoRAConfig, targets: TargetChoice, task: Ta
             **peft_arguments(config),
         )
     except (TypeError, ValueError, ImportError) as error:
-        raise ConfigError(f"peft.LoraConfig refuses it ({_first_line(error)})", where="lora:") from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ConfigError(f"peft.LoraConfig refuses it ({first_line(error)})", where="lora:") from error

@@ -36,7 +36,7 @@ class Explanation:
 
     model_type: str
     choice: TargetChoice
-    overruled: tuple[Registered, ...]
+    overruled: tuple[Registered[Targets], ...]
     adapted: Counts
     left_out: Counts
     trainable: int
@@ -90,7 +90,7 @@ def _is_matrix(name: str, shape: tuple[int, ...]) -> bool:
     return name.endswith(".weight") and len(shape) == 2
 
 
-def _speaks(found: Registered, model_type: str) -> bool:
+def _speaks(found: Registered[Targets], model_type: str) -> bool:
     return isinstance(found.component, Targets) and model_type in found.component.model_types
 
 
@@ -108,6 +108,6 @@ def _counted(layers: Iterable[tuple[str, str]]) -> Counts:
     return counts
 
 
-def _plain(found: Registered) -> dict[str, str]:
+def _plain(found: Registered[Targets]) -> dict[str, str]:
     tier = found.origin.tier.name.lower().replace("_", "-")
     return {"name": found.component.name, "from": str(found.origin), "tier": tier}

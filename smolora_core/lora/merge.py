@@ -5,10 +5,14 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import peft
 import torch
+from peft.utils.integrations import dequantize_module_weight
+from torch import nn
 
 from smolora_core.errors import ModelLoadError
-from smolora_core.model.quantised import with_plain_weights
+from smolora_core.lora.modules_to_save import train_in_float32
+from smolora_core.model.quantised import is_quantised
 
 
 def merge(model: Any, tokenizer: Any, folder: Path) -> Path:
@@ -43,3 +47,30 @@ def _is_tied(model: Any) -> bool:
     """Whether all weights that were tied still are one; PEFT compares a head that is tied to a decoder with the encoder."""
     weights = dict(model.named_parameters(remove_duplicate=False))
     return all(weights[one] is weights[other] for one, other in model.all_tied_weights_keys.items())
+
+
+def with_plain_weights(model: Any) -> Any:
+    """Copy a model with its adapter onto a base of plain weights: those that the quantised ones stand for.
+
+    Merged into quantised weights an adapter would be rounded away; these are the weights that it was trained on.
+    """
+    config, dtype = model.peft_config["default"], model.get_base_model().dtype
+    base = copy.deepcopy(model).unload()
+    for name, module in list(base.named_modules()):
+        if is_quantised(module):
+            base.set_submodule(name, _plain(module, dtype))
+        elif hasattr(module, "dequantised"):
+            base.set_submodule(name, module.dequantised())
+    base.tie_weights()
+    base.hf_quantizer.remove_quantization_config(base)
+    made = peft.get_peft_model(base, copy.deepcopy(config))
+    train_in_float32(made)
+    peft.set_peft_model_state_dict(made, peft.get_peft_model_state_dict(model, save_embedding_layers=False))
+    return made
+
+
+def _plain(module: nn.Linear, dtype: torch.dtype) -> nn.Linear:
+    made = nn.Linear(module.in_features, module.out_features, bias=module.bias is not None, device="meta")
+    made.weight = nn.Parameter(dequantize_module_weight(module).to(dtype), requires_grad=False)
+    made.bias = module.bias
+    return made

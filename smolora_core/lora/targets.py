@@ -31,7 +31,7 @@ class TargetChoice:
     patterns: tuple[str, ...]
     modules: tuple[str, ...]
     reason: str
-    record: Registered | None = None
+    record: Registered[Targets] | None = None
 
     @property
     def shown(self) -> tuple[str, ...]:
@@ -169,13 +169,13 @@ def _some(found: Sequence[str], what: str, known: Sequence[str], where: str) -> 
         raise ConfigError(what, where=where, hint=f"name lora.target_modules; it has: {listed}")
 
 
-def _record(model_type: str, registry: Registry) -> Registered | None:
+def _record(model_type: str, registry: Registry) -> Registered[Targets] | None:
     fitting = [
         found
         for found in registry.of_kind(Targets)
         if isinstance(found.component, Targets) and model_type in found.component.model_types
     ]
-    speaking = [found for found in fitting if found.origin.tier is Tier.USER or registry.holds_its_name(found)]
+    speaking = [found for found in fitting if found.origin.tier is Tier.USER or registry.is_default_for_its_name(found)]
     tier = max((found.origin.tier for found in speaking), default=Tier.BUILT_IN)
     highest = [found for found in speaking if found.origin.tier is tier]
     if len(highest) > 1 and tier is not Tier.USER:

@@ -24,6 +24,18 @@ from smolora_core.training.signals import of_a_loader
 _KNOWN = (-1e4, -100.0, -30.0, -10.0, -3.0, -1.0, -0.1, 0.1, 1.0, 3.0, 10.0, 30.0, 100.0, 1e4)
 
 
+Compute = Callable[[nn.Module, Mapping[str, Any]], Tensor]
+"""Runs a model on inputs; the result has the rows in its first dimension or, without padding, the tokens in its second."""
+
+RunModel = Callable[[Compute, nn.Module, Mapping[str, Any]], Tensor]
+"""Applies a `Compute` to a micro-batch: to all rows at once, or to groups of rows in threads."""
+
+
+def on_all_rows(compute: Compute, model: nn.Module, inputs: Mapping[str, Any]) -> Tensor:
+    """Run a model on all rows at once."""
+    return compute(model, inputs)
+
+
 @attrs.frozen
 class Head:
     """A head that can wait.
@@ -50,7 +62,7 @@ class Head:
         return plain and not self.trained
 
     @contextmanager
-    def waiting(self) -> Iterator[Callable[[nn.Module, Mapping[str, Any]], Tensor]]:
+    def waiting(self) -> Iterator[Compute]:
         """Give what runs a model up to its head: `[B, T, H]`; several threads may call it at a time."""
         given = local()
 

@@ -12,7 +12,7 @@ import transformers
 from smolora_core.components import Task
 from smolora_core.config import ModelConfig
 from smolora_core.data.fingerprint import sampled_digest
-from smolora_core.errors import ModelLoadError
+from smolora_core.errors import ModelLoadError, first_line
 from smolora_core.model.device import Precision, choose_dtype
 from smolora_core.model.header import is_folder
 from smolora_core.model.quantised import leave_file, leave_out, unquantisable
@@ -50,15 +50,6 @@ def read_config(model: ModelConfig, where: str = "") -> Any:
 def load_tokenizer(model: ModelConfig, where: str = "") -> Any:
     """Load the tokenizer as it is; what pads where it has no padding token, `padding_id` says."""
     return _loading(model, where, transformers.AutoTokenizer.from_pretrained)
-
-
-def padding_id(tokenizer: Any) -> int:
-    """Choose what fills a batch up; masks and labels tell it from text, so any token will do.
-
-    The tokenizer is left alone: a token made its padding token would be a special one, and vanish from decoded text.
-    """
-    known = (tokenizer.pad_token_id, tokenizer.eos_token_id, tokenizer.unk_token_id, 0)
-    return next(int(token) for token in known if token is not None)
 
 
 def precision_of(model: ModelConfig, device: torch.device, config: Any) -> Precision:
@@ -144,12 +135,6 @@ def heads_of(model: Any) -> Iterator[str]:
     for name, module in model.named_modules():
         if name and not f"{name}.".startswith(trunk) and any(True for _ in module.parameters(recurse=False)):
             yield name
-
-
-def first_line(error: Exception) -> str:
-    """Say what an error is about: its first line, and the second where the first only announces it."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    return " ".join(lines[: 2 if lines[0].endswith(":") else 1])
 
 
 def _loading(model: ModelConfig, where: str, load: Any, **arguments: Any) -> Any:

@@ -65,7 +65,25 @@ def describe_whole(error: BaseException) -> str:
     return " ".join([describe(error), *getattr(error, "__notes__", ())])
 
 
-def build(chosen: Registered, options: Any = None) -> Any:
+def clean_up(action: Callable[[], object], error: BaseException | None, warn: Callable[[str], object]) -> None:
+    """Act after a run has ended; a failure here must not hide how it ended.
+
+    Args:
+        action: what to do.
+        error: what ended the run, which a failure becomes a note of.
+        warn: told of a failure after a run that ended well.
+    """
+    try:
+        action()
+    except Exception as late:
+        text = describe_whole(late)
+        if error is not None:
+            error.add_note(f"after that came {text}")
+        else:
+            warn(text)
+
+
+def build(chosen: Registered[Component], options: Any = None) -> Any:
     """Import a component's implementation and bind its options.
 
     Args:

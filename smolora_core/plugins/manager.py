@@ -7,6 +7,7 @@ from typing import Any, Self
 
 import attrs
 
+from smolora_core.config import PluginConfig
 from smolora_core.errors import PluginError, Problem, did_you_mean
 from smolora_core.plugins.discovery import (
     Candidate,
@@ -42,6 +43,11 @@ class PluginChoice:
     objects: tuple[object, ...] = ()
     third_party: bool = True
     strict: bool = False
+
+    @classmethod
+    def of(cls, section: PluginConfig) -> Self:
+        """Take what a config says about plugins."""
+        return cls(disable=section.disable, require=section.require, files=tuple(map(Path, section.load)))
 
     def blocks(self, origin: Origin) -> bool:
         """Whether a plugin must not be imported."""

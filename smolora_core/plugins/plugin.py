@@ -32,7 +32,7 @@ class Plugin:
     origin: Origin
     state: Literal["loaded", "blocked", "failed"]
     seconds: float = 0.0
-    components: tuple[Registered, ...] = ()
+    components: tuple[Registered[Component], ...] = ()
     problems: tuple[Problem, ...] = ()
     hooks: pluggy.PluginManager | None = attrs.field(default=None, repr=False, eq=False)
 
@@ -59,7 +59,7 @@ def admit(loaded: Loaded) -> Plugin:
     except Exception as error:
         problems = problems or [Problem(f"cannot be registered ({describe(error)})", where=where)]
         return Plugin(origin, "failed", loaded.seconds, problems=tuple(problems))
-    components: list[Registered] = []
+    components: list[Registered[Component]] = []
     for hook, record in CONTRIBUTIONS.items():
         for contributed in _contributed(getattr(hooks.hook, hook), record, where):
             if isinstance(contributed, Problem):

@@ -1,6 +1,7 @@
 """Which component a name means: the rule that picks one, and the error when none or two fit."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Generic, TypeVar
 
 import attrs
 
@@ -8,12 +9,15 @@ from smolora_core.components import KINDS, Component
 from smolora_core.errors import PluginError, Problem, did_you_mean
 from smolora_core.plugins.discovery import Origin, Tier
 
+C = TypeVar("C", bound=Component, covariant=True)
+Kind = TypeVar("Kind", bound=Component)
+
 
 @attrs.frozen
-class Registered:
+class Registered(Generic[C]):
     """A component and where it comes from."""
 
-    component: Component
+    component: C
     origin: Origin
 
     @property
@@ -30,7 +34,7 @@ class Registry:
     `distribution:name`.
     """
 
-    def __init__(self, components: Iterable[Registered], missing: Iterable[str] = ()) -> None:
+    def __init__(self, components: Iterable[Registered[Component]], missing: Iterable[str] = ()) -> None:
         """Index components.
 
         Args:
@@ -40,14 +44,19 @@ class Registry:
         self._components = tuple(components)
         self._missing = tuple(missing)
 
-    def __iter__(self) -> Iterator[Registered]:
+    def __iter__(self) -> Iterator[Registered[Component]]:
         return iter(self._components)
 
-    def of_kind(self, kind: type[Component]) -> tuple[Registered, ...]:
+    def of_kind(self, kind: type[Kind]) -> tuple[Registered[Kind], ...]:
         """List the components of one kind."""
-        return tuple(found for found in self._components if isinstance(found.component, kind))
+        every: tuple[Registered[Any], ...] = self._components
+        return tuple(found for found in every if isinstance(found.component, kind))
 
-    def resolve(self, kind: type[Component], name: str, where: str = "") -> Registered:
+    def in_force(self, kind: type[Kind]) -> tuple[Registered[Kind], ...]:
+        """List the components of one kind that their own bare names mean."""
+        return tuple(found for found in self.of_kind(kind) if self.is_default_for_its_name(found))
+
+    def resolve(self, kind: type[Kind], name: str, where: str = "") -> Registered[Kind]:
         """Find the component that a name means.
 
         Args:
@@ -67,7 +76,7 @@ class Registry:
             raise PluginError(what, where=where, hint=_way_out(meant))
         return meant[0]
 
-    def holds_its_name(self, found: Registered) -> bool:
+    def is_default_for_its_name(self, found: Registered[Component]) -> bool:
         """Whether a component is what its own bare name means."""
         return _meant(found.component.name, self.of_kind(KINDS[found.component.plural])) == [found]
 
@@ -99,14 +108,14 @@ class Registry:
         return PluginError(f"no {kind.noun} is named {name!r}", where=where, hint="; ".join(filter(None, hints)))
 
 
-def _way_out(rivals: Sequence[Registered]) -> str:
+def _way_out(rivals: Sequence[Registered[Component]]) -> str:
     spellings = sorted({found.qualified_name for found in rivals})
     if len(spellings) == len(rivals):
         return f"write {' or '.join(map(repr, spellings))}"
     return "disable " + " or ".join(f"'{found.origin.distribution}:{found.origin.plugin}'" for found in rivals)
 
 
-def _meant(name: str, offered: Sequence[Registered]) -> list[Registered]:
+def _meant(name: str, offered: Sequence[Registered[Kind]]) -> list[Registered[Kind]]:
     """Pick what a name means: one component, none, or several that are at odds over it."""
     qualified = [found for found in offered if found.qualified_name == name]
     if qualified:

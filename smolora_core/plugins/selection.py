@@ -2,29 +2,50 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from functools import partial
-from typing import Any
+from functools import cached_property, partial
+from typing import Any, Generic
 
 import attrs
 
 from smolora_core.components import CheckpointWriter, Component, Loss, MemoryStrategy, Preprocessor, Task
 from smolora_core.config import Resolved, Selection, convert
 from smolora_core.errors import ConfigError, PluginError, Problem, SmoLoRAError
+from smolora_core.plugins.discovery import Origin
 from smolora_core.plugins.loading import build
-from smolora_core.plugins.registry import Registered, Registry
+from smolora_core.plugins.registry import C, Kind, Registered, Registry
+from smolora_core.plugins.source_digest import code_of
 
 
 @attrs.frozen
-class Chosen:
-    """A component that a run uses, with its options; of one that nobody named, why it is this one."""
+class Chosen(Generic[C]):
+    """A component that a run uses.
 
-    registered: Registered
+    Attributes:
+        registered: the component and its origin.
+        options: an instance of its options class, or None for the defaults.
+        reason: why it was chosen, where the user did not name it.
+    """
+
+    registered: Registered[C]
     options: Any = None
     reason: str = ""
 
     @property
+    def component(self) -> C:
+        return self.registered.component
+
+    @property
+    def origin(self) -> Origin:
+        return self.registered.origin
+
+    @property
     def name(self) -> str:
-        return self.registered.component.name
+        return self.component.name
+
+    @cached_property
+    def code(self) -> str | None:
+        """A digest of the source it is made of, as `code_of`: computed once a run, for it reads whole packages."""
+        return code_of(self.registered)
 
     def build(self) -> Any:
         """Import the implementation and bind the options."""
@@ -32,7 +53,7 @@ class Chosen:
 
     @property
     def title(self) -> str:
-        return f"{self.name} ({self.registered.origin})"
+        return f"{self.name} ({self.origin})"
 
     def __str__(self) -> str:
         return f"{self.title}  {self.reason}" if self.reason else self.title
@@ -42,17 +63,16 @@ class Chosen:
 class Choices:
     """Every component of a run but its targets."""
 
-    task: Chosen
-    loss: Chosen
-    preprocessors: tuple[Chosen, ...]
-    writers: tuple[Chosen, ...]
-    memory: tuple[Chosen, ...] | None
+    task: Chosen[Task]
+    loss: Chosen[Loss]
+    preprocessors: tuple[Chosen[Preprocessor], ...]
+    writers: tuple[Chosen[CheckpointWriter], ...]
+    memory: tuple[Chosen[MemoryStrategy], ...] | None
     """None leaves it to the device."""
 
     def numbers(self, weight_field: str | None) -> tuple[str, ...]:
         """Name the columns of numbers that a run reads: those that the loss declares, and the weight of a row."""
-        declared = getattr(self.loss.registered.component, "columns", ())
-        return tuple(dict.fromkeys(filter(None, (*declared, weight_field))))
+        return tuple(dict.fromkeys(filter(None, (*self.loss.component.columns, weight_field))))
 
 
 def choose_components(
@@ -87,7 +107,7 @@ def choose_components(
             task = _infer_task(registry, architectures, labels, resolved.where("model"))
         except SmoLoRAError as error:
             problems.extend(error.problems)
-    default = Selection(name=_default_loss(task, labels)) if task else None
+    default = Selection(name=_default_loss(task.component, labels)) if task else None
     loss = choose(Loss, selection, "loss") if (selection := config.loss or default) else None
     if loss is not None and default is not None and task is not None:
         # A default that is not there is missed only by those who leave the loss out.
@@ -108,7 +128,7 @@ def choose_components(
     return Choices(task=task, loss=loss, preprocessors=preprocessors, writers=writers, memory=memory)
 
 
-def choose_preprocessors(resolved: Resolved, registry: Registry) -> tuple[Chosen, ...]:
+def choose_preprocessors(resolved: Resolved, registry: Registry) -> tuple[Chosen[Preprocessor], ...]:
     """Resolve the names of preprocessors only.
 
     Raises:
@@ -126,13 +146,13 @@ def spell_out(resolved: Resolved, choices: Choices) -> Resolved:
     """Put what was inferred, and the options nobody gave, into a config, so that it says all that a run is made from."""
     config, sources = resolved.config, dict(resolved.sources)
 
-    def written(chosen: Chosen, selection: Selection | None, path: str) -> Selection:
+    def written(chosen: Chosen[Component], selection: Selection | None, path: str) -> Selection:
         options = {} if chosen.options is None else attrs.asdict(chosen.options, recurse=False)
         for option in options:
-            sources.setdefault(f"{path}.{option}", f"default of {chosen.registered.origin}")
+            sources.setdefault(f"{path}.{option}", f"default of {chosen.origin}")
         return Selection(name=selection.name if selection else chosen.name, options=options)
 
-    def each(chosen: Iterable[Chosen], selections: Iterable[Selection], path: str) -> tuple[Selection, ...]:
+    def each(chosen: Iterable[Chosen[Component]], selections: Iterable[Selection], path: str) -> tuple[Selection, ...]:
         pairs = enumerate(zip(chosen, selections, strict=True))
         return tuple(written(one, selection, f"{path}.{index}") for index, (one, selection) in pairs)
 
@@ -155,21 +175,15 @@ def spell_out(resolved: Resolved, choices: Choices) -> Resolved:
     return attrs.evolve(resolved, config=spelt, sources=sources)
 
 
-def default_strategies(registry: Registry, device: str) -> tuple[Chosen, ...]:
+def default_strategies(registry: Registry, device: str) -> tuple[Chosen[MemoryStrategy], ...]:
     """The memory strategies that `memory: auto` switches on for a device."""
-    return tuple(
-        Chosen(found)
-        for found in registry.of_kind(MemoryStrategy)
-        if isinstance(found.component, MemoryStrategy)
-        and found.component.default
-        and device in found.component.devices
-        and registry.holds_its_name(found)
-    )
+    strategies = registry.in_force(MemoryStrategy)
+    return tuple(Chosen(found) for found in strategies if found.component.default and device in found.component.devices)
 
 
 def _choose(
-    resolved: Resolved, registry: Registry, problems: list[Problem], kind: type[Component], selection: Selection, path: str
-) -> Chosen | None:
+    resolved: Resolved, registry: Registry, problems: list[Problem], kind: type[Kind], selection: Selection, path: str
+) -> Chosen[Kind] | None:
     try:
         found = registry.resolve(kind, selection.name, resolved.where(path))
         return Chosen(found, _options(found, selection, resolved, path))
@@ -182,17 +196,17 @@ def _choose_each(
     resolved: Resolved,
     registry: Registry,
     problems: list[Problem],
-    kind: type[Component],
+    kind: type[Kind],
     selections: Iterable[Selection],
     path: str,
-) -> tuple[Chosen, ...]:
+) -> tuple[Chosen[Kind], ...]:
     chosen = [
         _choose(resolved, registry, problems, kind, selection, f"{path}.{index}") for index, selection in enumerate(selections)
     ]
     return tuple(filter(None, chosen))
 
 
-def _options(found: Registered, selection: Selection, resolved: Resolved, path: str) -> Any:
+def _options(found: Registered[Component], selection: Selection, resolved: Resolved, path: str) -> Any:
     component = found.component
     if component.options is not None:
         return convert(
@@ -239,46 +253,40 @@ class _Labels:
         return self._found
 
 
-def _default_loss(task: Chosen, labels: _Labels) -> str:
-    component = task.registered.component
-    assert isinstance(component, Task)
-    return component.several if component.several and labels.several else component.loss
+def _default_loss(task: Task, labels: _Labels) -> str:
+    return task.multi_label_loss if task.multi_label_loss and labels.several else task.loss
 
 
-def _unfit(loss: Chosen, usual: Component, task: Chosen, registry: Registry, resolved: Resolved) -> Iterator[Problem]:
+def _unfit(loss: Chosen[Loss], usual: Loss, task: Chosen[Task], registry: Registry, resolved: Resolved) -> Iterator[Problem]:
     """Say where a loss is of a kind that the task has no use for: the default loss is of the kind it has."""
-    chosen = loss.registered.component
-    assert isinstance(chosen, Loss) and isinstance(usual, Loss)
+    chosen = loss.component
     if chosen.kind == "model":
         if resolved.config.data.weight_field:
             where, hint = resolved.where("data.weight_field"), "such a loss declares the columns it needs"
             yield Problem(f"the loss {loss.name!r} is of kind model, and weighs rows itself", where=where, hint=hint)
     elif chosen.kind != usual.kind:
-        losses = (found.component for found in registry.of_kind(Loss) if registry.holds_its_name(found))
-        fitting = ", ".join(each.name for each in losses if isinstance(each, Loss) and each.kind in (usual.kind, "model"))
+        losses = (found.component for found in registry.in_force(Loss))
+        fitting = ", ".join(each.name for each in losses if each.kind in (usual.kind, "model"))
         what = f"the loss {loss.title} is of kind {chosen.kind}, and {task.title} needs kind {usual.kind}"
         yield Problem(what, where=resolved.where("loss"), hint=f"these fit: {fitting}")
 
 
-def _infer_task(registry: Registry, architectures: Sequence[str], labels: _Labels, where: str) -> Chosen:
-    tasks = [
-        (found, found.component)
-        for found in registry.of_kind(Task)
-        if isinstance(found.component, Task) and registry.holds_its_name(found)
-    ]
-    matches = ((name, *each) for name in architectures for each in tasks if name.endswith(each[1].architectures))
-    architecture, by_model, task = next(matches, ("", None, None))
+def _infer_task(registry: Registry, architectures: Sequence[str], labels: _Labels, where: str) -> Chosen[Task]:
+    tasks = registry.in_force(Task)
+    matches = ((name, each) for name in architectures for each in tasks if name.endswith(each.component.architectures))
+    architecture, by_model = next(matches, ("", None))
+    task = by_model.component if by_model else None
     # A model that writes text goes on to do so, unless the config speaks of labels; one for masked tokens, unless it does or
     # the rows have tags.
     kind = labels.kind if labels.asked_for or task is None or not task.writes else ""
     wanted = "labelled" if kind == "several" else kind
     if wanted and (task is None or wanted not in task.formats):
         turns = labels.asked_for or task is None or wanted == "tokens" or "labelled" in task.formats
-        fits = (found for found, each in tasks if wanted in each.formats and not each.writes)
+        fits = (each for each in tasks if wanted in each.component.formats and not each.component.writes)
         if turns and (found := next(fits, None)):
             return Chosen(found, reason=labels.reason)
     if by_model is not None:
         return Chosen(by_model, reason=f"config.json says {architecture}")
-    names = ", ".join(each.name for _, each in tasks)
+    names = ", ".join(each.component.name for each in tasks)
     says = f"its config.json says {', '.join(architectures)}" if architectures else "its config.json names no architecture"
     raise ConfigError(f"the task cannot be told from the model: {says}", where=where, hint=f"set task to one of: {names}")

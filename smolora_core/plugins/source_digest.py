@@ -18,6 +18,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+from smolora_core.components import Component
 from smolora_core.plugins.registry import Registered
 
 _LARGE = 1 << 20
@@ -27,7 +28,7 @@ _IMPORT = re.compile(rb"(?:^|[;:])[ \t]*(?:from[ \t]+\w+|import[ \t][^\n;]*)", r
 _NAME = re.compile(rb"(?:from|import|,)[ \t]+(\w+)")
 
 
-def code_of(registered: Registered) -> str | None:
+def code_of(registered: Registered[Component]) -> str | None:
     """Digest the source that a component is made of.
 
     An implementation that was handed over as an object counts by its value too: what a closure holds, what a callable object

@@ -14,7 +14,7 @@ import attrs
 import jinja2
 import yaml
 
-from smolora_core.checkpoints.placing import replace_file
+from smolora_core.checkpoints.disk import replace_file
 from smolora_core.errors import ConfigError, nearest
 from smolora_core.report.chart import draw
 from smolora_core.report.events import Event, read_events, without_repeats

@@ -1,4 +1,4 @@
-"""The trainer of a run, put together from what the stages before it have made."""
+"""Assemble what a run trains with: the model with its adapter, what saves it, and the trainer."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -9,102 +9,155 @@ from transformers import PrinterCallback, TrainerCallback, TrainingArguments
 
 from smolora_core.batches.collator import Collator
 from smolora_core.batches.token_budget import BudgetSampler, fill_micro_batches, token_counts
-from smolora_core.checkpoints.identity import Continuation
 from smolora_core.checkpoints.saver import Saver
 from smolora_core.checkpoints.staging import Checkpoint
 from smolora_core.components import CheckpointWriter
-from smolora_core.data.prepare import Sides
-from smolora_core.errors import PluginError
+from smolora_core.errors import PluginError, TrainingError
 from smolora_core.fast.apply import Speed
-from smolora_core.lora.attach import Adapted
+from smolora_core.lora.attach import Adapted, adapt, trainable_names
+from smolora_core.model.load import load_base, precision_of, source_of
 from smolora_core.plugins import build
-from smolora_core.run.context import Run
-from smolora_core.run.folder import Opened
-from smolora_core.run.job import Settled
+from smolora_core.run.context import OpenRun
+from smolora_core.run.job import Job
+from smolora_core.run.prepare import Dataset
+from smolora_core.training.arguments import make_arguments
 from smolora_core.training.auto_batch_size import choose_rows, longest_rows, room_for_steps, sizes_of, try_micro_steps
 from smolora_core.training.callbacks import LogEvents, StepCallback
 from smolora_core.training.guards import LearningGuard
-from smolora_core.training.learning import make_learning
 from smolora_core.training.memory import Strategies
-from smolora_core.training.objective import Measured, Objective
+from smolora_core.training.objective import Measured, Objective, objective_of
 from smolora_core.training.oom import Recovery, out_of_memory
-from smolora_core.training.ranks import Ranks
 from smolora_core.training.trainer import SmoLoRATrainer
 
 
-@attrs.frozen(kw_only=True)
-class Prepared:
-    """A run that has its rows."""
+def load_and_adapt(job: Job, run: OpenRun, changes: Mapping[str, Any], strategies: Strategies) -> Adapted:
+    """Load the base model, choose its targets and attach the adapter.
 
-    settled: Settled
-    run: Run
-    opened: Opened
-    continuation: Continuation
-    arguments: TrainingArguments
-    tokenizer: Any
-    sides: Sides
-    collator: Collator
-    strategies: Strategies
-    ranks: Ranks
+    Args:
+        job: what the run is made from.
+        run: whose device and events are used.
+        changes: to the model's config, from the task.
+        strategies: asked for arguments of loading, and shown the model.
+
+    Raises:
+        SmoLoRAError: the weights cannot be loaded or adapted, or a plugin changed what is trained.
+    """
+    config, task = job.config, job.choices.task.component
+    dtype: Any = run.identity.dtype or (run.ranks.share(_measured_dtype(job, run)) if run.ranks.size > 1 else None)
+    model = attrs.evolve(config.model, dtype=dtype) if dtype and config.model.dtype == "auto" else config.model
+    base = load_base(model, task, run.device, job.base_config, strategies.load_kwargs(), changes, config.seed)
+    run.emit(
+        "base",
+        model=config.model.path,
+        device=str(run.device),
+        threads=torch.get_num_threads(),
+        dtype=str(base.precision.dtype).removeprefix("torch."),
+        reason=base.precision.reason if model.dtype == config.model.dtype else "as before, or as in the first process",
+    )
+    path = source_of(config.model)
+    adapted = adapt(base.model, job.base_config, config, task, job.plugins.registry, job.where, path, base.heads)
+    trained = trainable_names(adapted.model)
+    strategies.model_ready(adapted.model)
+    run.plugins.tell("smolora_adapter_attached", model=adapted.model, run=run)
+    if changed := sorted(trainable_names(adapted.model) ^ trained):
+        raise TrainingError(
+            f"a plugin changed what is trained: {len(changed)} tensors, {changed[0]!r} among them",
+            hint="the adapter would not hold them: leave requires_grad as it is",
+        )
+    targets = adapted.targets
+    run.emit(
+        "targets",
+        patterns=targets.shown,
+        modules=len(targets.modules),
+        reason=targets.reason,
+        trainable=adapted.trainable,
+        total=adapted.total,
+    )
+    run.identity.model(adapted.model, str(adapted.model.dtype).removeprefix("torch."), str(run.device))
+    return adapted
 
 
-def make_saver(prepared: Prepared, adapted: Adapted) -> Saver:
+def make_saver(job: Job, run: OpenRun, dataset: Dataset, adapted: Adapted) -> Saver:
     """Make what commits the checkpoints of a run."""
-    run, config = prepared.run, prepared.run.config
-    # An adapter is written whatever else is: runs go on from it, and the final folder is one.
-    adapter_writer = build(run.plugins.registry.resolve(CheckpointWriter, "adapter"))
-    chosen = {each.name: each.build() for each in prepared.settled.choices.writers}
-    values, facts = prepared.continuation.values, prepared.continuation.facts
+    # An adapter is written whatever else is: runs resume from it, and the final folder is one.
+    adapter_writer = build(job.plugins.registry.resolve(CheckpointWriter, "adapter"))
+    chosen = {each.name: each.build() for each in job.choices.writers}
+    values, facts = run.identity.values, run.identity.facts
 
     def checkpoint(step: int, metrics: Mapping[str, float]) -> Checkpoint:
         return Checkpoint(
-            step=step, model=adapted.model, tokenizer=prepared.tokenizer, metrics=metrics, config=values, facts=facts
+            step=step, model=adapted.model, tokenizer=dataset.tokenizer, metrics=metrics, config=values, facts=facts
         )
 
     writers = {"adapter": adapter_writer, **chosen}
-    return Saver(prepared.opened.store, writers, checkpoint, config.checkpoints.save_failure, run.emit)
+    return Saver(run.store, writers, checkpoint, job.config.checkpoints.save_failure, run.emit)
 
 
-def make_trainer(prepared: Prepared, adapted: Adapted, save: Saver) -> tuple[SmoLoRATrainer, Speed]:
-    """Make the trainer, and the model fast that it trains; what was done to the model is to be undone afterwards."""
-    run, sides, collator = prepared.run, prepared.sides, prepared.collator
-    training = run.config.training
-    speed, objective = make_learning(adapted.model, prepared.settled.choices, collator.task, run.config)
-    for text in speed.describe():
-        run.emit("note", text=text)
-    if speed.batching.name == "grouped" and "train_sampling_strategy" not in training.extra:
-        prepared.arguments.train_sampling_strategy = "group_by_length"
+def make_trainer(
+    job: Job, run: OpenRun, dataset: Dataset, adapted: Adapted, strategies: Strategies, speed: Speed, save: Saver
+) -> SmoLoRATrainer:
+    """Make the trainer of a run.
+
+    Args:
+        job: what the run is made from.
+        run: the run.
+        dataset: its rows.
+        adapted: the model with its adapter.
+        strategies: of memory.
+        speed: what was done to the model.
+        save: commits checkpoints.
+
+    Raises:
+        SmoLoRAError: no micro-batch fits in memory, or a plugin's callbacks are none.
+    """
+    training, collator = job.config.training, dataset.collator
+    objective = objective_of(job.choices, adapted.model, collator.task, job.config.data.weight_field, speed.row_parallel.run)
     collate = attrs.evolve(collator, concatenate=speed.batching.collate)
+    evaluates, measured = dataset.held_out is not None, dict[str, Any]()
+    if speed.batching.name == "grouped" and "train_sampling_strategy" not in training.extra:
+        measured["train_sampling_strategy"] = "group_by_length"
+    arguments = make_arguments(job.config, run.folder, run.device, evaluates=evaluates, **measured)
     if training.per_device_train_batch_size == "auto":
-        _size_micro_batches(prepared, adapted, objective, collate)
+        measured |= _micro_batches(run, dataset, adapted, strategies, objective, collate, arguments)
+        arguments = make_arguments(job.config, run.folder, run.device, evaluates=evaluates, **measured)
     trainer = SmoLoRATrainer(
         objective=objective,
         save=save,
-        train_sampler=_budget_sampler(prepared, padded=speed.batching.collate is None),
+        train_sampler=_budget_sampler(run, dataset, arguments, padded=speed.batching.collate is None),
         summarise=getattr(collator.task, "metrics", None),
         # An evaluation counts its rows by the micro-batches' first dimension.
         eval_collator=attrs.evolve(collator, epoch=None),
         warn=run.warn,
-        recovery=Recovery(
-            prepared.strategies.out_of_memory, run.emit, prepared.strategies.remedies(smaller_batch=prepared.ranks.size > 1)
-        ),
+        recovery=Recovery(strategies.out_of_memory, run.emit, strategies.remedies(smaller_batch=run.ranks.size > 1)),
         model=adapted.model,
-        args=prepared.arguments,
-        train_dataset=sides.train.dataset,
-        eval_dataset=sides.held_out.dataset if sides.held_out else None,
+        args=arguments,
+        train_dataset=dataset.train.dataset,
+        eval_dataset=dataset.held_out,
         data_collator=collate,
-        callbacks=[StepCallback(prepared.strategies), LearningGuard(run.warn), *_callbacks(run)],
+        callbacks=[StepCallback(strategies), LearningGuard(run.warn), *_callbacks(run)],
     )
     trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(LogEvents(run.emit, lambda: trainer.tokens_seen * prepared.ranks.size))
-    return trainer, speed
+    trainer.add_callback(LogEvents(run.emit, lambda: trainer.tokens_seen * run.ranks.size))
+    return trainer
 
 
-def _size_micro_batches(prepared: Prepared, adapted: Adapted, objective: Objective, collate: Collator) -> None:
+def _measured_dtype(job: Job, run: OpenRun) -> str:
+    """Choose the base's number format once for all processes; each would measure, and they might not agree."""
+    return str(precision_of(job.config.model, run.device, job.base_config).dtype).removeprefix("torch.")
+
+
+def _micro_batches(
+    run: OpenRun,
+    dataset: Dataset,
+    adapted: Adapted,
+    strategies: Strategies,
+    objective: Objective,
+    collate: Collator,
+    arguments: TrainingArguments,
+) -> dict[str, int]:
     """Find out how many rows fit, and let accumulation do the rest."""
-    run, ranks, arguments = prepared.run, prepared.ranks, prepared.arguments
-    dataset, effective = prepared.sides.train.dataset, run.config.training.effective_batch_size
-    sizes = sizes_of(effective, ranks.size, len(dataset))
+    ranks, rows, effective = run.ranks, dataset.train.dataset, run.config.training.effective_batch_size
+    sizes = sizes_of(effective, ranks.size, len(rows))
 
     def measure(batch: Mapping[str, Any]) -> Measured:
         dtype = torch.bfloat16 if arguments.bf16 else torch.float16
@@ -112,34 +165,34 @@ def _size_micro_batches(prepared: Prepared, adapted: Adapted, objective: Objecti
             return objective(adapted.model, batch)
 
     def choose() -> tuple[int, str]:
-        if prepared.continuation.micro_batch in sizes:
-            return prepared.continuation.micro_batch or 0, "as before"
-        try_out = try_micro_steps(adapted.model, measure, collate, longest_rows(dataset, sizes[-1]), run.device)
+        if run.identity.micro_batch in sizes:
+            return run.identity.micro_batch or 0, "as before"
+        try_out = try_micro_steps(adapted.model, measure, collate, longest_rows(rows, sizes[-1]), run.device)
         return choose_rows(sizes, try_out, room_for_steps(adapted.model, run.device, ranks.size))
 
     # Processes that each measure may not agree.
-    rows, reason = ranks.share(choose() if ranks.leads else (0, ""))
-    if not rows:
-        raise out_of_memory("with one of the longest rows, before training", prepared.strategies.remedies(smaller_batch=False))
-    times = effective // (rows * ranks.size)
-    arguments.per_device_train_batch_size, arguments.gradient_accumulation_steps = rows, times
-    prepared.continuation.note("micro_batch", rows)
-    run.emit("note", text=f"micro-batches of {rows} rows on {run.device}, accumulated {times} times ({reason})")
+    size, reason = ranks.share(choose() if ranks.leads else (0, ""))
+    if not size:
+        raise out_of_memory("with one of the longest rows, before training", strategies.remedies(smaller_batch=False))
+    times = effective // (size * ranks.size)
+    run.identity.note("micro_batch", size)
+    run.emit("note", text=f"micro-batches of {size} rows on {run.device}, accumulated {times} times ({reason})")
+    return {"per_device_train_batch_size": size, "gradient_accumulation_steps": times}
 
 
-def _budget_sampler(prepared: Prepared, *, padded: bool) -> BudgetSampler | None:
-    run, ranks, budget = prepared.run, prepared.ranks, prepared.run.config.training.max_tokens_per_batch
+def _budget_sampler(run: OpenRun, dataset: Dataset, arguments: TrainingArguments, *, padded: bool) -> BudgetSampler | None:
+    ranks, budget = run.ranks, run.config.training.max_tokens_per_batch
     if budget is None:
         return None
-    seed = run.config.seed if prepared.arguments.data_seed is None else prepared.arguments.data_seed
-    lengths = token_counts(prepared.sides.train.dataset)
+    seed = run.config.seed if arguments.data_seed is None else arguments.data_seed
+    lengths = token_counts(dataset.train.dataset)
     found = fill_micro_batches(lengths, budget, seed, padded=padded, ranks=ranks.size)
     full = sum(lengths) / (len(found) * budget)
     run.emit("note", text=f"{len(lengths)} rows make {len(found)} micro-batches of up to {budget} tokens, {full:.0%} full")
     return BudgetSampler(found, seed, ranks.rank, ranks.size)
 
 
-def _callbacks(run: Run) -> list[TrainerCallback]:
+def _callbacks(run: OpenRun) -> list[TrainerCallback]:
     callbacks = []
     for origin, offered in run.plugins.tell("smolora_callbacks", run=run):
         for callback in offered if isinstance(offered, Iterable) else [offered]:

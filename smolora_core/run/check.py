@@ -1,94 +1,163 @@
-"""Everything about a config that can be known without torch: all problems at once, in an instant."""
+"""Everything about a run that can be known without torch: all problems at once, in an instant."""
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import attrs
 
-from smolora_core.components import Task
-from smolora_core.config import Resolved
-from smolora_core.data.formats import FORMATS, peek_shape
-from smolora_core.data.sources import open_source, peek
-from smolora_core.data.sources.reading import Reading
+from smolora_core.config import DataConfig, Resolved
+from smolora_core.data.formats import FORMATS, label_kind, peek_shape
+from smolora_core.data.sources import Reading, open_source, peek
 from smolora_core.errors import ConfigError, DatasetError, Problem, SmoLoRAError
 from smolora_core.lora.options import targets_of, unknown_options
 from smolora_core.model.header import ModelHeader, is_folder, read_header
 from smolora_core.plugins import PluginManager
 from smolora_core.plugins.selection import Choices, choose_components
 from smolora_core.run.folder import locate
-from smolora_core.run.job import look_at_labels, within_positions
-from smolora_core.training.arguments import endless, sized_twice, unknown_arguments
+from smolora_core.training.arguments import conflicting_batch_sizes, streaming_conflicts, unknown_arguments
+
+_LENGTH = "data.max_seq_length"
 
 
-def preflight(resolved: Resolved, plugins: PluginManager) -> dict[str, str]:
-    """Look at a config, its model folder and its first rows.
+@attrs.frozen(kw_only=True)
+class Checked:
+    """A config in which nothing is known to be wrong; the only thing that a run is made from.
+
+    Attributes:
+        resolved: the config and where its values stand.
+        plugins: the loaded plugins.
+        rows: a dataset in memory, in place of `data.train`.
+        folder: the run's folder.
+        choices: the components; None where they depend on a model that is not in a folder.
+        found: what was found, by topic, for a person.
+    """
+
+    resolved: Resolved
+    plugins: PluginManager
+    rows: Any
+    folder: Path
+    choices: Choices | None
+    found: dict[str, str]
+
+
+def check(resolved: Resolved, plugins: PluginManager, rows: Any = None) -> Checked:
+    """Look at a config, its model folder and its first rows, and ask plugins about it.
 
     Args:
         resolved: the config and where its values stand.
         plugins: the loaded plugins.
-
-    Returns:
-        What was found, by topic, for a person.
+        rows: a dataset in memory, in place of `data.train`.
 
     Raises:
-        ConfigError: with every problem there is.
+        SmoLoRAError: with every problem there is; a ConfigError unless all of them are of another kind.
     """
-    problems: list[Problem] = []
+    config, where, errors = resolved.config, resolved.where, list[SmoLoRAError]()
 
     def attempt(step: Callable[..., Any], *arguments: Any) -> Any:
         try:
             return step(*arguments)
         except SmoLoRAError as error:
-            problems.extend(error.problems)
+            errors.append(error)
             return None
 
-    config = resolved.config
-    attempt(locate, resolved)
-    local = is_folder(config.model.path)
-    header = attempt(read_header, config.model.path, resolved.where("model.path")) if local else None
+    folder = attempt(locate, resolved)
+    header = attempt(read_header, config.model.path, where("model.path")) if is_folder(config.model.path) else None
     architectures = header.config.get("architectures") or () if header is not None else None
-    look = partial(look_at_labels, config.data)
-    choices = attempt(choose_components, resolved, plugins.registry, architectures, look)
+    choices = attempt(choose_components, resolved, plugins.registry, architectures, partial(look_at_labels, config.data, rows))
     targets = attempt(_targets, resolved, header, plugins) if header is not None and header.modules else None
     if header is not None:
         attempt(within_positions, resolved, header.positions)
-        problems += _missing_parts(header, config.model.path, resolved.where("model.path"))
-    rows = attempt(_rows, resolved, choices)
-    rows_eval = attempt(_rows, resolved, choices, "eval") if isinstance(config.data.eval, str) else None
-    problems += unknown_arguments(config.training.extra, resolved.where("training.extra"))
-    problems += unknown_options(config.lora.extra, resolved.where("lora.extra"))
-    problems += endless(config, resolved.where("data.streaming"))
-    problems += sized_twice(config, resolved.where("training.per_device_train_batch_size"))
-    for origin, offered in plugins.tell("smolora_check_config", config=config):
-        for problem in offered if isinstance(offered, Iterable) else [offered]:
-            if isinstance(problem, Problem):
-                problems.append(problem if problem.where else attrs.evolve(problem, where=f"{origin.title}:"))
-            else:
-                what = f"smolora_check_config gave {type(problem).__name__}"
-                problems.append(Problem(what, where=f"{origin.title}:", hint="it gives Problem records"))
+    looked_at = {"data": attempt(_look_at_rows, resolved, choices, "train", rows)}
+    if isinstance(config.data.eval, str):
+        looked_at["eval"] = attempt(_look_at_rows, resolved, choices, "eval", None)
+    problems = [
+        *_missing_parts(header, config.model.path, where("model.path")),
+        *unknown_arguments(config.training.extra, where("training.extra")),
+        *unknown_options(config.lora.extra, where("lora.extra")),
+        *streaming_conflicts(config, where("data.streaming")),
+        *conflicting_batch_sizes(config, where("training.per_device_train_batch_size")),
+        *_found_by_plugins(resolved, plugins),
+    ]
     if problems:
-        raise ConfigError.of(problems)
+        errors.append(ConfigError.of(problems))
+    if errors:
+        kinds = {type(error) for error in errors}
+        raise (kinds.pop() if len(kinds) == 1 else ConfigError).of(each for error in errors for each in error.problems)
     found = {"model": f"{config.model.path}" + (f"  {header.model_type}" if header else "  (hub id, not looked at)")}
     if targets is not None:
         found["targets"] = f"{' '.join(targets.shown)} in {len(targets.modules)} modules  {targets.reason}"
     if choices is not None:
         found["task"], found["loss"] = str(choices.task), str(choices.loss)
     notes: list[str] = []
-    for name, source, looked in (("data", config.data.train, rows), ("eval", config.data.eval, rows_eval)):
-        if looked is not None:
-            found[name] = f"{source}  {looked[0]}"
-            notes += looked[1]
+    for name, (what, said) in looked_at.items():
+        found[name] = f"{config.data.train if name == 'data' else config.data.eval}  {what}"
+        notes += said
     if notes:
         found["notes"] = "; ".join(dict.fromkeys(notes))
-    return found
+    return Checked(resolved=resolved, plugins=plugins, rows=rows, folder=folder, choices=choices, found=found)
 
 
-def _missing_parts(header: ModelHeader, path: str, where: str) -> Iterator[Problem]:
-    if not header.has_weights:
+def look_at_labels(config: DataConfig, rows: Any = None) -> tuple[str, str]:
+    """Look at the labels of the first rows, for the choice of a task.
+
+    Args:
+        config: names the source and its fields.
+        rows: a dataset in memory, in place of `config.train`.
+
+    Returns:
+        What rows are labelled with, and why, as `label_kind`. A source that cannot be read shows nothing here; it is an error
+        where it is read for training.
+    """
+    found: list[dict[str, Any]] = []
+    with suppress(SmoLoRAError):
+        source = open_source(config.train if rows is None else rows, reading=Reading.of(config))
+        if source.kind != "hub":
+            found = [located.row for located in peek(source, on_bad=lambda problem: None)]
+    return label_kind(config, found)
+
+
+def within_positions(resolved: Resolved, positions: Any) -> Resolved:
+    """Limit the sequence length to the positions that a model has.
+
+    Args:
+        resolved: the config; a default length is lowered to what the model has.
+        positions: the number of positions, or None where the model's config does not say.
+
+    Raises:
+        ConfigError: the user asked for longer sequences.
+    """
+    data = resolved.config.data
+    if not isinstance(positions, int) or data.max_seq_length <= positions:
+        return resolved
+    if _LENGTH in resolved.sources:
+        raise ConfigError(
+            f"{_LENGTH} {data.max_seq_length} is more than the {positions} positions of the model",
+            where=resolved.where(_LENGTH),
+            hint=f"set it to {positions} or less",
+        )
+    config = attrs.evolve(resolved.config, data=attrs.evolve(data, max_seq_length=positions))
+    return attrs.evolve(resolved, config=config, sources={**resolved.sources, _LENGTH: "the model's positions"})
+
+
+def _missing_parts(header: ModelHeader | None, path: str, where: str) -> Iterator[Problem]:
+    if header is not None and not header.has_weights:
         yield Problem(f"the model in {path!r} has no weights", where=where, hint="it needs model.safetensors")
-    if not header.has_tokenizer:
+    if header is not None and not header.has_tokenizer:
         yield Problem(f"the model in {path!r} has no tokenizer", where=where, hint="save one beside it")
+
+
+def _found_by_plugins(resolved: Resolved, plugins: PluginManager) -> Iterator[Problem]:
+    for origin, offered in plugins.tell("smolora_check_config", config=resolved.config):
+        where = f"{origin.title}:"
+        for problem in offered if isinstance(offered, Iterable) else [offered]:
+            if isinstance(problem, Problem):
+                yield problem if problem.where else attrs.evolve(problem, where=where)
+            else:
+                what = f"smolora_check_config gave {type(problem).__name__}"
+                yield Problem(what, where=where, hint="it gives Problem records")
 
 
 def _targets(resolved: Resolved, header: ModelHeader, plugins: PluginManager) -> Any:
@@ -96,24 +165,24 @@ def _targets(resolved: Resolved, header: ModelHeader, plugins: PluginManager) ->
     return targets_of(lora, header.model_type, header.modules, registry, resolved.where, tied=header.tied)
 
 
-def _rows(resolved: Resolved, choices: Choices | None, key: str = "train") -> tuple[str, tuple[str, ...]]:
+def _look_at_rows(resolved: Resolved, choices: Choices | None, key: str, rows: Any) -> tuple[str, tuple[str, ...]]:
     """Read the first rows as they will be read; say what they are, unless preprocessors decide it, and what was guessed."""
     config = resolved.config.data
-    source = open_source(getattr(config, key), resolved.where(f"data.{key}"), Reading.of(config), held_out=key == "eval")
+    given = getattr(config, key) if rows is None else rows
+    source = open_source(given, resolved.where(f"data.{key}"), Reading.of(config), held_out=key == "eval")
     if source.kind == "hub":
         return "hub id, not looked at", ()
-    rows = peek(source, on_bad=(lambda problem: None) if config.on_bad_row == "drop" else None)
+    first = peek(source, on_bad=(lambda problem: None) if config.on_bad_row == "drop" else None)
     if config.preprocessors:
         return "columns come from preprocessors", source.notes()
     extra = choices.numbers(config.weight_field) if choices else tuple(filter(None, [config.weight_field]))
-    task = choices.task.registered.component if choices else None
     # Where no task could be chosen, any shape may be the right one.
-    formats = task.formats if isinstance(task, Task) else (*FORMATS, "labelled", "tokens")
-    shape = peek_shape(config, rows, extra, formats)
+    formats = choices.task.component.formats if choices else (*FORMATS, "labelled", "tokens")
+    shape = peek_shape(config, first, extra, formats)
     if config.on_bad_row == "error":
-        problems = [bad for row in rows if isinstance(bad := shape.read(row.row, row.where), Problem)]
+        problems = [bad for row in first if isinstance(bad := shape.read(row.row, row.where), Problem)]
         if problems:
             raise DatasetError.of(problems)
-    unread = shape.unread(rows[0].row)
+    unread = shape.unread(first[0].row)
     left = f"; not read: {', '.join(unread)}" if unread else ""
     return f"{shape.name}: {', '.join(shape.columns)}{left}", source.notes()

@@ -1,64 +1,124 @@
-"""What a run is to those who take part in it, and how it ended."""
+"""Open a run: hold its folder, find what it resumes from, and close it however it ends."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import attrs
-import torch
 
-from smolora_core.config import RunConfig
+from smolora_core.checkpoints.disk import replace_file
+from smolora_core.checkpoints.identity import Identity
+from smolora_core.checkpoints.resume_rules import check_overrides
+from smolora_core.checkpoints.retention import Committed
+from smolora_core.checkpoints.store import Store
+from smolora_core.components import RunContext
+from smolora_core.config.dump import dump, plain
 from smolora_core.config.secrets import Mask
-from smolora_core.plugins import PluginManager
-
-
-@attrs.frozen
-class Run:
-    """What hooks and memory strategies see of a run.
-
-    Attributes:
-        config: the values.
-        folder: where everything is written.
-        device: where it computes.
-        plugins: every plugin and component.
-        emit: writes an event and shows it: `run.emit("note", text="...")`.
-        mask: takes secrets out of text, lists and mappings.
-        leads: whether this process is the one of its run that writes; alone, it is.
-        resumes: whether it goes on from a checkpoint.
-    """
-
-    config: RunConfig
-    folder: Path
-    device: torch.device
-    plugins: PluginManager
-    emit: Callable[..., None]
-    mask: Mask = attrs.field(factory=Mask)
-    leads: bool = True
-    resumes: bool = False
-
-    def warn(self, text: str) -> None:
-        """Write a warning and show it."""
-        self.emit("warning", text=text)
+from smolora_core.errors import SmoLoRAError
+from smolora_core.model.device import pick_device
+from smolora_core.report.events import Event, EventLog
+from smolora_core.run.finish import ERROR_FILE, close_failed, masked
+from smolora_core.run.folder import OpenFolder, follow_run, open_folder
+from smolora_core.run.job import Job
+from smolora_core.training.ranks import Ranks
 
 
 @attrs.frozen(kw_only=True)
-class Outcome:
-    """How a run ended.
+class OpenRun(RunContext):
+    """A run whose folder nobody else writes to.
 
     Attributes:
-        status: `finished`, `failed` or `interrupted`.
-        steps: optimizer steps taken.
-        metrics: the last loss, and the evaluation before and after: its loss and what the task measures.
-        adapter: the folder of the final adapter.
-        model: the trained `PeftModel`.
-        tokenizer: of the base model.
-        error: what ended a run that did not finish.
+        job: what the run is made from.
+        ranks: its processes.
+        store: its checkpoints.
+        checkpoint: the checkpoint it resumes from; None where it starts from scratch.
+        identity: what its checkpoints say it was made from.
     """
 
-    status: str
-    steps: int = 0
-    metrics: dict[str, float] = attrs.field(factory=dict)
-    adapter: Path | None = None
-    model: Any = None
-    tokenizer: Any = None
-    error: BaseException | None = None
+    job: Job
+    ranks: Ranks
+    store: Store
+    checkpoint: Committed | None
+    identity: Identity
+
+    def allow_resume(self, digests: Mapping[str, str | None]) -> None:
+        """Compare what config keys point to with what they pointed to; only then may the run write.
+
+        Raises:
+            ConfigError: something else lies there now. The folder is as it was.
+        """
+        for key, digest in digests.items():
+            self.identity.content(key, digest)
+        if self.resumes:
+            self.describe()
+
+    def describe(self) -> None:
+        """Write down what the run is made from."""
+        if self.leads:
+            replace_file(self.folder / "run.yaml", dump(self.job.resolved, self.mask).encode())
+            (self.folder / ERROR_FILE).unlink(missing_ok=True)
+
+
+@contextmanager
+def open_run(job: Job, listener: Callable[[Event], None], resume: str, overrides: Collection[str]) -> Iterator[OpenRun]:
+    """Open a run for a block; an error in it is told to plugins, kept in the folder, and raised.
+
+    Args:
+        job: what the run is made from.
+        listener: receives every event.
+        resume: `never`, `auto`, or the checkpoint to resume from.
+        overrides: keys that may differ from the checkpoint's run.
+
+    Raises:
+        ConfigError: another run holds the folder, there is no such checkpoint, or a key may not change.
+        CheckpointError: the checkpoint is damaged, or the file system refused.
+    """
+    device = pick_device(job.config.model.device, job.where("model.device"))
+    check_overrides(overrides)
+    mask, ranks = Mask.of(job.config), Ranks.join(device)
+    with _hold(job.folder, resume, job.config.checkpoints.keep, ranks) as held:
+        identity = Identity(held.checkpoint, overrides, job.where)
+        identity.config(plain(job.config, mask), job.plugins.plugins)
+        run = OpenRun(
+            config=job.config,
+            folder=job.folder,
+            device=ranks.device(device),
+            plugins=job.plugins,
+            emit=EventLog(job.folder / "events.jsonl", listener, mask).emit if ranks.leads else _ignore,
+            mask=mask,
+            leads=ranks.leads,
+            resumes=held.checkpoint is not None,
+            job=job,
+            ranks=ranks,
+            store=held.store,
+            checkpoint=held.checkpoint,
+            identity=identity,
+        )
+        held.store.warn = run.warn
+        # A run that may not resume leaves everything as it is.
+        if not run.resumes:
+            run.describe()
+        for text in held.notes:
+            run.emit("note", text=text)
+        try:
+            yield run
+        except BaseException as error:
+            if isinstance(error, SmoLoRAError):
+                masked(error, mask)
+            close_failed(run, error, held.store)
+            raise
+
+
+@contextmanager
+def _hold(folder: Path, resume: str, keep: int, ranks: Ranks) -> Iterator[OpenFolder]:
+    """Open the run's folder in the first process, and let the others follow."""
+    if not ranks.leads:
+        yield follow_run(folder, *ranks.share(("", None)))
+        return
+    with open_folder(folder, resume, keep=keep) as held:
+        ranks.share((held.store.run_id, held.checkpoint.place if held.checkpoint else None))
+        yield held
+
+
+def _ignore(kind: str, **values: object) -> None:
+    """Leave events to the first process."""

@@ -1,4 +1,4 @@
-"""How a run ends: plugins are told, the page is written, and what went wrong is kept with the command that goes on."""
+"""Close a run: tell plugins, write the page, and keep what went wrong with the command that resumes."""
 
 import json
 import os
@@ -10,29 +10,31 @@ from typing import Any
 
 import attrs
 
-from smolora_core.checkpoints.placing import replace_file
+from smolora_core.checkpoints.disk import replace_file
 from smolora_core.checkpoints.store import Store
+from smolora_core.components import RunContext
 from smolora_core.errors import ConfigError, SmoLoRAError
-from smolora_core.plugins.loading import describe_whole
+from smolora_core.hookspecs import Outcome
+from smolora_core.plugins.loading import clean_up, describe_whole
 from smolora_core.report.page import write_page
-from smolora_core.run.context import Outcome, Run
 
 ERROR_FILE = "last_error.json"
 
 
-def close_finished(run: Run, outcome: Outcome) -> None:
+def close_finished(run: RunContext, outcome: Outcome) -> Outcome:
     """Tell plugins of a run that reached its end, and write its page."""
-    afterwards(run, None, lambda: run.plugins.tell("smolora_run_finished", run=run, outcome=outcome))
+    clean_up(lambda: run.plugins.tell("smolora_run_finished", run=run, outcome=outcome), None, run.warn)
     if run.leads:
-        afterwards(run, None, lambda: write_page(run.folder))
+        clean_up(lambda: write_page(run.folder), None, run.warn)
+    return outcome
 
 
-def close_failed(run: Run, error: BaseException, store: Store) -> None:
-    """Tell plugins of a run that did not, write its page, keep what ended it, and note on it how to go on."""
-    status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
-    outcome = Outcome(status=status, error=error)
+def close_failed(run: RunContext, error: BaseException, store: Store) -> None:
+    """Tell plugins of a run that did not, write its page, keep what ended it, and add a note on how to resume."""
+    outcome = Outcome(status="interrupted" if isinstance(error, KeyboardInterrupt) else "failed", error=error)
+    tell: Callable[[], object] = lambda: run.plugins.tell("smolora_run_finished", run=run, outcome=outcome)  # noqa: E731
     if not run.leads:
-        afterwards(run, error, lambda: run.plugins.tell("smolora_run_finished", run=run, outcome=outcome))
+        clean_up(tell, error, run.warn)
         return
     text = describe_whole(error)
     committed = []
@@ -43,7 +45,7 @@ def close_failed(run: Run, error: BaseException, store: Store) -> None:
     command = shlex.join([*_program(), "train", str(run.folder / "run.yaml"), "--resume", "auto"]) if committed else None
     kept = {
         "created_utc": datetime.now(UTC).isoformat(timespec="seconds"),
-        "status": status,
+        "status": outcome.status,
         "type": type(error).__name__,
         "text": text,
         "step": committed[-1].manifest.step if committed else None,
@@ -51,33 +53,21 @@ def close_failed(run: Run, error: BaseException, store: Store) -> None:
     }
     content = json.dumps(run.mask(kept), indent=1).encode()
     if not refused:
-        afterwards(run, error, lambda: replace_file(run.folder / ERROR_FILE, content))
-    afterwards(run, error, lambda: run.emit(status, text=text))
-    afterwards(run, error, lambda: run.plugins.tell("smolora_run_finished", run=run, outcome=outcome))
-    afterwards(run, error, lambda: write_page(run.folder))
+        clean_up(lambda: replace_file(run.folder / ERROR_FILE, content), error, run.warn)
+    clean_up(lambda: run.emit(outcome.status, text=text), error, run.warn)
+    clean_up(tell, error, run.warn)
+    clean_up(lambda: write_page(run.folder), error, run.warn)
     if command and not refused:
         error.add_note(f"go on with: {command}")
+
+
+def masked(error: SmoLoRAError, mask: Callable[[Any], Any]) -> None:
+    """Remove secrets from an error's text."""
+    error.problems = tuple(attrs.evolve(each, **mask(attrs.asdict(each))) for each in error.problems)
+    error.args = tuple(map(mask, error.args))
 
 
 def _program() -> list[str]:
     """Spell the program as it was started."""
     processes = os.environ.get("LOCAL_WORLD_SIZE", "1")
     return ["smolora"] if processes == "1" else ["torchrun", "--nproc_per_node", processes, "-m", "smolora_core"]
-
-
-def afterwards(run: Run, error: BaseException | None, action: Callable[[], object]) -> None:
-    """Clean up; what goes wrong there must not hide how the run ended."""
-    try:
-        action()
-    except Exception as late:
-        text = describe_whole(late)
-        if error is not None:
-            error.add_note(f"after that came {text}")
-        else:
-            run.warn(text)
-
-
-def masked(error: SmoLoRAError, mask: Callable[[Any], Any]) -> None:
-    """Take secrets out of what an error says."""
-    error.problems = tuple(attrs.evolve(each, **mask(attrs.asdict(each))) for each in error.problems)
-    error.args = tuple(map(mask, error.args))

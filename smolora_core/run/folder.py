@@ -12,8 +12,8 @@ import attrs
 from smolora_core.checkpoints.disk import DISK, Disk
 from smolora_core.checkpoints.lock import RUN, hold, run_id_of
 from smolora_core.checkpoints.manifest import MANIFEST, read, verify
-from smolora_core.checkpoints.placing import step_of
 from smolora_core.checkpoints.retention import Committed, Keep
+from smolora_core.checkpoints.staging import step_of
 from smolora_core.checkpoints.store import Store
 from smolora_core.config import Resolved
 from smolora_core.errors import CheckpointError, ConfigError
@@ -34,22 +34,22 @@ _CLAIMING = ".claiming-"
 
 
 @attrs.frozen
-class Opened:
+class OpenFolder:
     """A run's folder that nobody else writes to.
 
     Attributes:
         store: its checkpoints.
-        resumed_from: the checkpoint to go on from; None where the run begins.
+        checkpoint: the checkpoint to resume from; None where the run starts from scratch.
         notes: what was found, and what was done about it.
     """
 
     store: Store
-    resumed_from: Committed | None
+    checkpoint: Committed | None
     notes: tuple[str, ...]
 
 
 @contextmanager
-def open_run(folder: Path, resume: str = "never", *, keep: int = 2, where: str = "--resume") -> Iterator[Opened]:
+def open_folder(folder: Path, resume: str = "never", *, keep: int = 2, where: str = "--resume") -> Iterator[OpenFolder]:
     """Hold a run's folder, and choose what the run goes on from.
 
     Args:
@@ -87,10 +87,10 @@ def open_run(folder: Path, resume: str = "never", *, keep: int = 2, where: str =
             lock.begin_anew()
         names = frozenset({chosen.place.name}) if chosen else frozenset[str]()
         kept = Keep(latest=keep, names=names)
-        yield Opened(Store(folder=folder, run_id=lock.run_id, keep=kept), chosen, tuple(notes))
+        yield OpenFolder(Store(folder=folder, run_id=lock.run_id, keep=kept), chosen, tuple(notes))
 
 
-def follow_run(folder: Path, run_id: str, resumed_from: Path | None) -> Opened:
+def follow_run(folder: Path, run_id: str, resumed_from: Path | None) -> OpenFolder:
     """Take part in a run whose folder another process holds.
 
     Args:
@@ -99,7 +99,7 @@ def follow_run(folder: Path, run_id: str, resumed_from: Path | None) -> Opened:
         resumed_from: the checkpoint that the other process has chosen.
     """
     chosen = Committed(resumed_from, read(resumed_from)) if resumed_from else None
-    return Opened(Store(folder=folder, run_id=run_id), chosen, ())
+    return OpenFolder(Store(folder=folder, run_id=run_id), chosen, ())
 
 
 def _named(folder: Path, resume: str, where: str) -> Path | None:

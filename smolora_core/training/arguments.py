@@ -52,7 +52,7 @@ _NO_MODEL_YET = re.compile(r"pass a `?model")
 _QUANT = re.compile("bitsandbytes|torchao")
 
 
-def make_arguments(config: RunConfig, folder: Path, device: Any, *, evaluates: bool) -> Any:
+def make_arguments(config: RunConfig, folder: Path, device: Any, *, evaluates: bool, **measured: Any) -> Any:
     """Make the Trainer's arguments.
 
     Args:
@@ -60,6 +60,7 @@ def make_arguments(config: RunConfig, folder: Path, device: Any, *, evaluates: b
         folder: of the run.
         device: where it computes.
         evaluates: whether rows are held out.
+        measured: what the model and the rows have shown since: the size of micro-batches, how rows are sampled.
 
     Raises:
         ConfigError: something in `training.extra` cannot be used.
@@ -92,11 +93,11 @@ def make_arguments(config: RunConfig, folder: Path, device: Any, *, evaluates: b
         "report_to": "none",
         "log_level": "info" if config.debug.log_level == "DEBUG" else "error",
     }
-    problems = [*unknown_arguments(training.extra, "training.extra:"), *endless(config, "data.streaming:")]
-    if problems := [*problems, *sized_twice(config, "training.per_device_train_batch_size:")]:
+    problems = [*unknown_arguments(training.extra, "training.extra:"), *streaming_conflicts(config, "data.streaming:")]
+    if problems := [*problems, *conflicting_batch_sizes(config, "training.per_device_train_batch_size:")]:
         raise ConfigError.of(problems)
     try:
-        made = transformers.TrainingArguments(**{**values, **training.extra})
+        made = transformers.TrainingArguments(**{**values, **training.extra, **measured})
     except (TypeError, ValueError, ImportError) as error:
         first = str(error).strip().splitlines()[0]
         raise ConfigError(f"transformers.TrainingArguments refuses it ({first})", where="training.extra:") from error
@@ -134,7 +135,7 @@ def unknown_arguments(extra: Mapping[str, Any], where: str) -> list[Problem]:
     return unknown_fields(extra, where, *source, own=_OWN_KEYS, unusable=unusable, renamed=_RENAMED)
 
 
-def sized_twice(config: RunConfig, where: str) -> list[Problem]:
+def conflicting_batch_sizes(config: RunConfig, where: str) -> list[Problem]:
     """Refuse to try out micro-batches whose size something else decides, or whose rows nobody knows beforehand."""
     training, problems = config.training, []
     if training.per_device_train_batch_size == "auto":
@@ -150,7 +151,7 @@ def sized_twice(config: RunConfig, where: str) -> list[Problem]:
     return problems
 
 
-def endless(config: RunConfig, where: str) -> list[Problem]:
+def streaming_conflicts(config: RunConfig, where: str) -> list[Problem]:
     """Refuse a run of streamed rows that nobody could tell the length of, or the order."""
     problems = []
     if config.data.streaming and config.training.max_steps <= 0:

@@ -1,15 +1,17 @@
 """Ask the chosen memory strategies; the engine knows no device trick itself."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import attrs
 
-from smolora_core.components import MemoryStrategy
-from smolora_core.errors import ConfigError, Problem
+from smolora_core.components import MemoryStrategy, RunContext
+from smolora_core.errors import ConfigError, Problem, SmoLoRAError
 from smolora_core.plugins import Origin
-from smolora_core.plugins.loading import noting
+from smolora_core.plugins.loading import clean_up, noting
 from smolora_core.plugins.selection import Chosen, default_strategies
+from smolora_core.training.oom import is_out_of_memory, out_of_memory
 
 
 @attrs.frozen
@@ -24,7 +26,7 @@ class Strategies:
     """
 
     chosen: tuple[tuple[Origin, Any], ...]
-    run: Any
+    run: RunContext
     lossy: str = ""
     unused: tuple[MemoryStrategy, ...] = ()
 
@@ -44,9 +46,21 @@ class Strategies:
         """Let them make room; whether any of them has something done that is worth another try."""
         return any(self._ask("out_of_memory", error, self.run))
 
-    def run_finished(self) -> None:
-        """Tell that training is over, however it ended."""
-        self._ask("run_finished", self.run)
+    @contextmanager
+    def released(self) -> Iterator[None]:
+        """Tell the strategies when a block is over, however it ended, and say what to do where it ran out of memory.
+
+        Raises:
+            TrainingError: in place of an error that says that memory ran out.
+        """
+        try:
+            yield
+        except BaseException as error:
+            clean_up(lambda: self._ask("run_finished", self.run), error, self.run.warn)
+            if is_out_of_memory(error) and not isinstance(error, SmoLoRAError):
+                raise out_of_memory("outside of a micro-batch", self.remedies(smaller_batch=False)) from error
+            raise
+        clean_up(lambda: self._ask("run_finished", self.run), None, self.run.warn)
 
     def remedies(self, *, smaller_batch: bool) -> str:
         """Say what to do against running out of memory, what changes nothing that is learned first.
@@ -69,7 +83,9 @@ class Strategies:
         return answers
 
 
-def build_strategies(chosen: Sequence[Chosen] | None, run: Any, where: Callable[[str], str]) -> Strategies:
+def build_strategies(
+    chosen: Sequence[Chosen[MemoryStrategy]] | None, run: RunContext, where: Callable[[str], str]
+) -> Strategies:
     """Make the strategies of a run.
 
     Args:
@@ -84,8 +100,7 @@ def build_strategies(chosen: Sequence[Chosen] | None, run: Any, where: Callable[
     used = default_strategies(run.plugins.registry, device) if chosen is None else chosen
     problems, lossy = [], []
     for index, each in enumerate(used):
-        strategy = each.registered.component
-        assert isinstance(strategy, MemoryStrategy)
+        strategy = each.component
         lossy += [spelt(each)] * strategy.lossy
         if device not in strategy.devices:
             what = f"the memory strategy {each.title} is for {' and '.join(strategy.devices)}, and the run computes on {device}"
@@ -94,24 +109,18 @@ def build_strategies(chosen: Sequence[Chosen] | None, run: Any, where: Callable[
         raise ConfigError.of(problems)
     if used:
         run.emit("memory", strategies=[spelt(each) for each in used])
-    names = {each.registered.component.name for each in used}
+    names = {each.name for each in used}
+    helpful = (found.component for found in run.plugins.registry.in_force(MemoryStrategy) if device in found.component.devices)
     return Strategies(
-        tuple((each.registered.origin, each.build()) for each in used),
+        tuple((each.origin, each.build()) for each in used),
         run,
         ", ".join(sorted(lossy)),
-        tuple(each for each in _that_help(run, device) if each.name not in names),
+        tuple(each for each in helpful if each.name not in names),
     )
 
 
-def _that_help(run: Any, device: str) -> Iterator[MemoryStrategy]:
-    registry = run.plugins.registry
-    for found in registry.of_kind(MemoryStrategy):
-        if device in found.component.devices and registry.holds_its_name(found):
-            yield found.component
-
-
-def spelt(chosen: Chosen) -> str:
+def spelt(chosen: Chosen[MemoryStrategy]) -> str:
     """Write a strategy with its options."""
-    kind = chosen.registered.component.options
+    kind = chosen.component.options
     options = attrs.asdict(chosen.options or kind()) if kind else {}
     return " ".join([chosen.name, *(f"{name}={value}" for name, value in options.items())])

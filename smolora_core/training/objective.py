@@ -20,10 +20,10 @@ from torch import Tensor, nn
 from smolora_core.batches.padding import IGNORED, row_of_each
 from smolora_core.components import Loss
 from smolora_core.errors import PluginError
-from smolora_core.fast.row_parallel import Share, together
-from smolora_core.model.head import Head, find_head, logits_of
+from smolora_core.model.head import Head, RunModel, find_head, logits_of, on_all_rows
 from smolora_core.plugins import Registered
 from smolora_core.plugins.loading import noting
+from smolora_core.plugins.selection import Choices
 from smolora_core.training.chunks import chunked_sum, linear_head_sum
 
 _CHUNK_BYTES = 64 * 2**20
@@ -59,7 +59,7 @@ class Objective(Protocol):
 
 
 def make_objective(
-    chosen: Registered,
+    chosen: Registered[Loss],
     loss: Callable[..., Any],
     model: nn.Module,
     chunk_bytes: int = _CHUNK_BYTES,
@@ -67,7 +67,7 @@ def make_objective(
     predicts: str = "next-token",
     weight_field: str | None = None,
     observe: Observe | None = None,
-    share: Share = together,
+    run_model: RunModel = on_all_rows,
 ) -> Objective:
     """Wrap a loss implementation by its kind, for a model with its adapter attached.
 
@@ -79,28 +79,48 @@ def make_objective(
         predicts: what the logits stand beside, as the task's record says.
         weight_field: the column that says how much a row counts.
         observe: keeps what metrics are made of, as a task's implementation does.
-        share: runs the model on a micro-batch; a loss of kind `model` runs it itself.
+        run_model: runs the model on a micro-batch; a loss of kind `model` runs it itself.
     """
     component = chosen.component
-    assert isinstance(component, Loss)
     if component.kind == "model":
         return _ModelObjective(chosen, loss)
     elementwise = _Elementwise(chosen, loss, component.columns, weight_field, observe)
     if component.kind == "prediction":
-        return _PredictionObjective(elementwise, share)
+        return _PredictionObjective(elementwise, run_model)
     if predicts == "row":
-        return _TokenObjective(elementwise, predicts, None, chunk_bytes, share)
+        return _TokenObjective(elementwise, predicts, None, chunk_bytes, run_model)
     head = find_head(model)
     base = getattr(model, "get_base_model", lambda: model)()
     if head is None and getattr(base, "get_output_embeddings", lambda: None)() is not None:
         message = f"it is not known what {type(base).__name__} does to its logits, so all of them are computed"
         warnings.warn(f"{message}, which takes memory", stacklevel=2)
-    return _TokenObjective(elementwise, predicts, head, chunk_bytes, share)
+    return _TokenObjective(elementwise, predicts, head, chunk_bytes, run_model)
+
+
+def objective_of(choices: Choices, model: nn.Module, task: Any, weight_field: str | None, run_model: RunModel) -> Objective:
+    """Make the objective that a run's components stand for.
+
+    Args:
+        choices: the run's components.
+        model: with its adapter attached.
+        task: the task's implementation.
+        weight_field: as for `make_objective`.
+        run_model: likewise.
+    """
+    return make_objective(
+        choices.loss.registered,
+        choices.loss.build(),
+        model,
+        predicts=choices.task.component.predicts,
+        weight_field=weight_field,
+        observe=getattr(task, "observe", None),
+        run_model=run_model,
+    )
 
 
 @attrs.frozen
 class _ModelObjective:
-    chosen: Registered
+    chosen: Registered[Loss]
     loss: Callable[..., Any]
 
     def __call__(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Measured:
@@ -121,7 +141,7 @@ class _ModelObjective:
 class _Elementwise:
     """A loss of an element each, held to its contract, and what goes with it: columns, weights, what metrics need."""
 
-    chosen: Registered
+    chosen: Registered[Loss]
     loss: Callable[..., Any]
     columns: tuple[str, ...]
     weight_field: str | None
@@ -178,7 +198,7 @@ class _TokenObjective:
     predicts: str
     head: Head | None
     chunk_bytes: int
-    share: Share
+    run_model: RunModel
 
     def __call__(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Measured:
         elementwise, head = self.elementwise, self.head
@@ -194,7 +214,7 @@ class _TokenObjective:
         weights = None if weights is None else weights[rows]
         inputs = elementwise.inputs(batch)
         with head.waiting() if head else nullcontext(logits_of) as compute:
-            states = self.share(compute, model, inputs)
+            states = self.run_model(compute, model, inputs)
         if states.shape[:-1] != targets.shape:
             what = f"{'hidden states' if head else 'logits'} {list(states.shape)} do not fit labels {list(targets.shape)}"
             raise PluginError(what, hint=f"the task says that it predicts {self.predicts!r}")
@@ -240,11 +260,11 @@ class _TokenObjective:
 @attrs.frozen
 class _PredictionObjective:
     elementwise: _Elementwise
-    share: Share
+    run_model: RunModel
 
     def __call__(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Measured:
         elementwise, targets = self.elementwise, batch["labels"].float()
-        outputs = self.share(logits_of, model, elementwise.inputs(batch)).float()
+        outputs = self.run_model(logits_of, model, elementwise.inputs(batch)).float()
         if outputs.numel() != targets.numel() or outputs.shape[0] != targets.shape[0]:
             what = f"gets predictions {list(outputs.shape)} for labels {_described(batch['labels'])}"
             raise _wrong(elementwise.chosen, what, "choose a loss of kind token for classes")
@@ -273,5 +293,5 @@ def _described(tensor: Tensor) -> str:
     return f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"
 
 
-def _wrong(chosen: Registered, what: str, hint: str = "") -> PluginError:
+def _wrong(chosen: Registered[Loss], what: str, hint: str = "") -> PluginError:
     return PluginError(what, where=f"loss {chosen.component.name!r} ({chosen.origin})", hint=hint)

@@ -24,7 +24,7 @@ def smolora_tasks() -> Iterable[Task]:
         model_class="AutoModelForSequenceClassification",
         peft_task_type="SEQ_CLS",
         loss="cross-entropy",
-        several="bce",
+        multi_label_loss="bce",
         predicts="row",
         new_head=True,
         architectures=("ForSequenceClassification",),

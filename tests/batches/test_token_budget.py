@@ -11,7 +11,7 @@ from smolora_core.batches.token_budget import BudgetSampler, fill_micro_batches,
 from smolora_core.checkpoints.rng import capture
 from smolora_core.config import resolve
 from smolora_core.config.document import Document
-from smolora_core.training.arguments import endless, sized_twice
+from smolora_core.training.arguments import conflicting_batch_sizes, streaming_conflicts
 from smolora_core.training.guards import rows_of_batches
 from tests.support.resumed import LENGTHS, disturb, end_of, make
 from tests.support.small_run import Watch, cross_entropy, difference, load, objective, one_step, rows, trainer
@@ -75,7 +75,7 @@ def test_tokens_are_counted_in_the_order_of_rows():
 )
 def test_what_else_puts_rows_together_is_refused(changes, problem):
     config = resolve(Document({"model": "base", "data": {"train": "rows"}, **changes}, {})).config
-    assert [str(each) for each in [*endless(config, ""), *sized_twice(config, "")]] == [problem]
+    assert [str(each) for each in [*streaming_conflicts(config, ""), *conflicting_batch_sizes(config, "")]] == [problem]
 
 
 def test_an_epoch_shuffles_the_micro_batches_by_its_number():

@@ -231,7 +231,7 @@ def ours(
         arguments.train_sampling_strategy = "group_by_length"
     clock = Clock(speed.batching.collate or collator, device)
     trainer = SmoLoRATrainer(
-        objective=make_objective(loss, build(loss), model, share=speed.sharing.share),
+        objective=make_objective(loss, build(loss), model, run_model=speed.row_parallel.run),
         save=lambda *given: None,
         model=model,
         args=arguments,

@@ -6,7 +6,7 @@ import sys
 
 SCRIPT = """
 import gc, json
-from smolora_core.cli.heavy import heavy_imports
+from smolora_core.cli.flags import heavy_imports
 
 rounds = []
 gc.callbacks.append(lambda phase, info: rounds.append(info["generation"]))
@@ -23,7 +23,7 @@ def test_nothing_is_collected_while_modules_are_imported_and_what_they_made_is_f
 
 
 def test_where_torch_is_imported_already_nothing_is_frozen() -> None:
-    script = "import gc, torch\nfrom smolora_core.cli.heavy import heavy_imports\nwith heavy_imports(): print(gc.isenabled())\n"
+    script = "import gc, torch\nfrom smolora_core.cli.flags import heavy_imports\nwith heavy_imports(): print(gc.isenabled())\n"
     script += "print(gc.get_freeze_count())"
     done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True, timeout=120)
     assert done.stdout.split() == ["True", "0"]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from smolora_core import Drop, Preprocessor, Task
 from smolora_core.config import DataConfig
-from smolora_core.data.pipeline import Prepared, Recipe, prepare
+from smolora_core.data.pipeline import PreparedRows, Recipe, prepare
 from smolora_core.data.preprocess import Context, Step
 from smolora_core.data.sources.located import Located
 from smolora_core.errors import DatasetError
@@ -39,10 +39,10 @@ def step(run: Callable[..., Any], scope: str = "row") -> Step:
 def recipe(tokenizer: Any, *steps: Step, further: dict[str, Any] | None = None, **config: Any) -> Recipe:
     formats = ("text", "prompt-completion", "instruction", "messages")
     section = DataConfig(train="rows.jsonl", **config)
-    return Recipe(config=section, steps=steps, task=TASK, formats=formats, tokenizer=tokenizer, **(further or {}))
+    return Recipe(config=section, make_steps=lambda: steps, task=TASK, formats=formats, tokenizer=tokenizer, **(further or {}))
 
 
-def prepared(rows: list[dict[str, Any]], tokenizer: Any, *steps: Step, **config: Any) -> Prepared:
+def prepared(rows: list[dict[str, Any]], tokenizer: Any, *steps: Step, **config: Any) -> PreparedRows:
     return prepare(reader(rows), recipe(tokenizer, *steps, **config))
 
 

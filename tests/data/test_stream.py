@@ -9,7 +9,7 @@ import transformers
 
 from smolora_core import Drop, Preprocessor, SmoLoRA, Task
 from smolora_core.config import DataConfig
-from smolora_core.data.pipeline import Prepared, Recipe
+from smolora_core.data.pipeline import PreparedRows, Recipe
 from smolora_core.data.preprocess import Step
 from smolora_core.data.sources.located import Located
 from smolora_core.data.stream import stream
@@ -24,22 +24,22 @@ def tokenizer(llama: Path) -> Any:
     return transformers.AutoTokenizer.from_pretrained(llama)
 
 
-def streamed(tokenizer: Any, texts: list[Any], make_step: Callable[[], Any] | None = None, **config: Any) -> Prepared:
+def streamed(tokenizer: Any, texts: list[Any], make_step: Callable[[], Any] | None = None, **config: Any) -> PreparedRows:
     def read(on_bad: Any) -> Iterator[Located]:
         return (Located({"text": text}, f"rows.jsonl:{number}") for number, text in enumerate(texts, start=1))
 
-    def recipe() -> Recipe:
-        steps = ()
-        if make_step is not None:
-            record = Preprocessor(name="mine", summary="", implementation=make_step, ordered=True)
-            steps = (Step(Registered(record, Origin("mine", Tier.USER)), make_step()),)
-        section = DataConfig(train="rows.jsonl", **config)
-        return Recipe(config=section, steps=steps, task=TASK, formats=("text",), tokenizer=tokenizer)
+    def make_steps() -> tuple[Step, ...]:
+        if make_step is None:
+            return ()
+        record = Preprocessor(name="mine", summary="", implementation=make_step, ordered=True)
+        return (Step(Registered(record, Origin("mine", Tier.USER)), make_step()),)
 
+    section = DataConfig(train="rows.jsonl", **config)
+    recipe = Recipe(config=section, make_steps=make_steps, task=TASK, formats=("text",), tokenizer=tokenizer)
     return stream(read, recipe)
 
 
-def texts_of(found: Prepared, tokenizer: Any) -> list[str]:
+def texts_of(found: PreparedRows, tokenizer: Any) -> list[str]:
     return [tokenizer.decode(row["input_ids"], skip_special_tokens=True) for row in found.dataset]
 
 

@@ -12,7 +12,7 @@ from smolora_core.cli import main
 from smolora_core.components import Loss
 from smolora_core.config import load_config
 from smolora_core.dry_run.fake_model import empty_model, fill
-from smolora_core.dry_run.fake_step import rehearse, without_numbers
+from smolora_core.dry_run.fake_step import fake_step, without_numbers
 from smolora_core.dry_run.plan import Plan, make_plan
 from smolora_core.fast.apply import make_fast
 from smolora_core.model.device import free_memory
@@ -52,9 +52,9 @@ def test_a_step_without_numbers_takes_the_bytes_of_a_real_one(family):
     rows = [{"input_ids": [5] * length, "labels": [-100, *[5] * (length - 1)]} for length in (40, 9)]
     batch = collate(rows) if collate else task.collate(rows, 0)
 
-    real = rehearse(model, objective, batch)
+    real = fake_step(model, objective, batch)
     without_numbers(model, CPU)
-    found = rehearse(model, objective, batch)
+    found = fake_step(model, objective, batch)
 
     assert (found.activations, found.loss) == (real.activations, real.loss)
     assert real.activations > 0

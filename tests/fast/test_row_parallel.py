@@ -13,8 +13,9 @@ from smolora_core.batches.padding import concatenate, pad, places_of, split, tak
 from smolora_core.fast.apply import make_fast
 from smolora_core.fast.lora_linear import use_fast_lora
 from smolora_core.fast.padding_free import choose_batching
-from smolora_core.fast.row_parallel import LEAST, choose_sharing, together
+from smolora_core.fast.row_parallel import LEAST, choose_row_parallel
 from smolora_core.fast.threads import share_out
+from smolora_core.model.head import on_all_rows
 from smolora_core.training.oom import Recovery
 from smolora_core.training.profiling import profile_code
 from smolora_plugins.tasks.causal_lm import CausalLM
@@ -33,15 +34,15 @@ def two_threads():
 
 def learned(model, micro_batch, share):
     model.zero_grad()
-    found = attrs.evolve(objective(cross_entropy, model), share=share)(model, micro_batch)
+    found = attrs.evolve(objective(cross_entropy, model), run_model=share)(model, micro_batch)
     (found.sum / found.weight).backward()
     return (found.sum / found.weight).item(), gradients(model)
 
 
 def shared(model, least=0):
-    sharing = choose_sharing(model, least)
-    assert not sharing.problem
-    return sharing.share
+    row_parallel = choose_row_parallel(model, least)
+    assert not row_parallel.problem
+    return row_parallel.run
 
 
 def drawing_by_itself():
@@ -55,7 +56,7 @@ def test_the_gradient_is_that_of_all_rows_at_once(family):
     model = make(family)
     choose_batching("auto", model, CausalLM(), "token")
     for collated in (concatenate(rows()), pad(rows(), 0)):
-        loss, gradient = learned(model, collated, together)
+        loss, gradient = learned(model, collated, on_all_rows)
         found = learned(model, collated, shared(model))
         assert found[0] == pytest.approx(loss, rel=1e-6)
         assert difference(found[1], gradient) < 1e-5
@@ -82,7 +83,7 @@ def test_what_is_dropped_is_the_same_every_time():
     for layer in model.modules():
         if hasattr(layer, "lora_dropout"):
             layer.lora_dropout["default"] = torch.nn.Dropout(0.5)
-    share = make_fast(model, CausalLM(), "token").sharing
+    share = make_fast(model, CausalLM(), "token").row_parallel
     assert "draw" not in share.problem
     model.train()
     found = []
@@ -108,7 +109,7 @@ def test_rows_of_other_tasks_are_shared_out(layers):
     batch = pad(rows(), 0)
     if layers is transformers.T5Config:
         batch["decoder_input_ids"] = batch["input_ids"]
-    loss, gradient = learned(model, batch, together)
+    loss, gradient = learned(model, batch, on_all_rows)
     found = learned(model, batch, shared(model))
     assert found[0] == pytest.approx(loss, rel=1e-6)
     assert difference(found[1], gradient) < 1e-5
@@ -117,7 +118,7 @@ def test_rows_of_other_tasks_are_shared_out(layers):
 def test_a_model_that_draws_by_itself_is_run_at_once():
     model = drawing_by_itself()
     before, training = torch.get_rng_state(), [each.training for each in model.modules()]
-    assert "draw random numbers" in choose_sharing(model).problem
+    assert "draw random numbers" in choose_row_parallel(model).problem
     assert torch.equal(torch.get_rng_state(), before) and [each.training for each in model.modules()] == training
 
 
@@ -126,28 +127,28 @@ def test_plain_dropout_of_an_adapter_is_run_at_once():
     for layer in model.modules():
         if hasattr(layer, "lora_dropout"):
             layer.lora_dropout["default"] = torch.nn.Dropout(0.5)
-    assert "draw random numbers" in choose_sharing(model).problem
+    assert "draw random numbers" in choose_row_parallel(model).problem
     use_fast_lora(model)
-    assert not choose_sharing(model).problem
+    assert not choose_row_parallel(model).problem
 
 
 def test_what_keeps_something_between_rows_is_run_at_once():
     model = make("llama")
     hook = model.get_base_model().model.layers[1].register_forward_hook(lambda *given: None)
-    assert "hooks" in choose_sharing(model).problem
+    assert "hooks" in choose_row_parallel(model).problem
     hook.remove()
     model.get_base_model().model.rotary_emb.rope_type = "dynamic"
-    assert "longest row" in choose_sharing(model).problem
+    assert "longest row" in choose_row_parallel(model).problem
     model.get_base_model().model.rotary_emb.rope_type = "default"
-    assert not choose_sharing(model).problem
+    assert not choose_row_parallel(model).problem
     model.get_base_model().activation_checkpointing_enable({"use_reentrant": False})
-    assert "computed again" in choose_sharing(model).problem
+    assert "computed again" in choose_row_parallel(model).problem
 
 
 def test_one_thread_is_no_problem_that_anybody_is_told_of():
     torch.set_num_threads(1)
     speed = make_fast(make("llama"), CausalLM(), "token")
-    assert speed.sharing.share is together
+    assert speed.row_parallel.run is on_all_rows
     assert not any("threads" in text for text in speed.describe())
 
 
@@ -159,7 +160,7 @@ def test_it_is_said_why_rows_are_not_shared_out():
 
 def test_memory_that_runs_out_in_a_thread_is_recovered_from():
     model, whole = make("llama"), pad(rows(), 0)
-    loss, gradient = learned(model, whole, together)
+    loss, gradient = learned(model, whole, on_all_rows)
     share, parts = shared(model), []
 
     def short(compute, model, inputs):
@@ -172,7 +173,7 @@ def test_memory_that_runs_out_in_a_thread_is_recovered_from():
         return share(run, model, inputs)
 
     model.zero_grad()
-    measure = attrs.evolve(objective(cross_entropy, model), share=short)
+    measure = attrs.evolve(objective(cross_entropy, model), run_model=short)
 
     def work(batch):
         found = measure(model, batch)

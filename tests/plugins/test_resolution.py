@@ -169,10 +169,10 @@ def test_a_name_that_is_not_there_says_which_plugins_did_not_load(site):
     )
 
 
-def test_a_component_that_is_what_its_name_means_holds_its_name(site):
+def test_a_component_that_is_what_its_name_means_is_default_for_its_name(site):
     site.add_loss("acme", "cross-entropy")
     registry = PluginManager.create().registry
-    holders = [found.origin.tier for found in registry.of_kind(Loss) if registry.holds_its_name(found)]
+    holders = [found.origin.tier for found in registry.of_kind(Loss) if registry.is_default_for_its_name(found)]
     assert Tier.BUILT_IN in holders
     assert Tier.THIRD_PARTY not in holders
 

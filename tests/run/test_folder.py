@@ -13,7 +13,7 @@ from smolora_core.checkpoints.store import Store
 from smolora_core.config import resolve
 from smolora_core.config.document import Document
 from smolora_core.errors import ConfigError
-from smolora_core.run.folder import claim, locate, open_run
+from smolora_core.run.folder import claim, locate, open_folder
 from tests.support.disks import commit, killed_at, names
 
 
@@ -85,8 +85,8 @@ def run(tmp_path: Path) -> Path:
 
 def opened(folder: Path, resume: str = "never") -> tuple[int | None, tuple[str, ...]]:
     """Open a run's folder: the step it goes on from, and what is said."""
-    with open_run(folder, resume) as found:
-        return found.resumed_from and found.resumed_from.manifest.step, found.notes
+    with open_folder(folder, resume) as found:
+        return found.checkpoint and found.checkpoint.manifest.step, found.notes
 
 
 def test_a_run_that_begins_anew_leaves_the_earlier_one_as_it_was(run: Path) -> None:

@@ -9,8 +9,8 @@ import torch
 import transformers
 
 from smolora_core import ModelLoadError, PluginError, load, train
-from smolora_core.lora.merge import merge
-from smolora_core.model.quantised import is_quantised, with_plain_weights
+from smolora_core.lora.merge import merge, with_plain_weights
+from smolora_core.model.quantised import is_quantised
 from tests.support.models import save_encoder, save_gpt2, save_llama
 
 # Without the extra `quant` nothing here can run; where it should be, its absence is a failure.

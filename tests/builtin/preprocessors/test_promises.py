@@ -75,7 +75,7 @@ def test_good_rows_become_sequences(step, context, name, options):
     good = [{"text": f"the film was good, said {number} of us", "title": "a film", "label": 1} for number in range(9)]
     recipe = Recipe(
         config=DataConfig(train="rows.jsonl"),
-        steps=(step(name, **options),),
+        make_steps=lambda: (step(name, **options),),
         task=build(record),
         formats=record.component.formats,
         tokenizer=context.tokenizer,

@@ -10,7 +10,7 @@ from smolora_core.config import resolve
 from smolora_core.config.document import Document
 from smolora_core.plugins import PluginManager
 from smolora_core.plugins.selection import choose_components
-from smolora_core.run.job import look_at_labels
+from smolora_core.run.check import look_at_labels
 
 
 @pytest.fixture
