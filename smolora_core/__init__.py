@@ -1,4 +1,4 @@
-"""SmoLoRA: LoRA fine-tuning of small language models, with a plugin for everything one may want to decide differently.
+"""SmoLoRA: LoRA fine-tuning of small language models, where every decision is a plugin you can replace.
 
 In three lines:
 
@@ -18,66 +18,42 @@ A custom loss is a formula, a custom preprocessor a function; both can be passed
 
     SmoLoRA("./models/tiny", "reviews.jsonl", loss=focal).train()
 
-Importing this package imports no torch: names are loaded when they are first used.
+Importing this package does not import torch: names are loaded when they are first used. The stub beside this file lists them.
 """
 
+import ast
 import importlib
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
 
-if TYPE_CHECKING:
-    from smolora_core.components import CheckpointWriter as CheckpointWriter
-    from smolora_core.components import Drop as Drop
-    from smolora_core.components import Loss as Loss
-    from smolora_core.components import MemoryStrategy as MemoryStrategy
-    from smolora_core.components import Preprocessor as Preprocessor
-    from smolora_core.components import Targets as Targets
-    from smolora_core.components import Task as Task
-    from smolora_core.config import DebugConfig as DebugConfig
-    from smolora_core.config import LoRAConfig as LoRAConfig
-    from smolora_core.errors import CheckpointError as CheckpointError
-    from smolora_core.errors import ConfigError as ConfigError
-    from smolora_core.errors import DatasetError as DatasetError
-    from smolora_core.errors import ModelLoadError as ModelLoadError
-    from smolora_core.errors import PluginError as PluginError
-    from smolora_core.errors import Problem as Problem
-    from smolora_core.errors import SmoLoRAError as SmoLoRAError
-    from smolora_core.errors import TrainingError as TrainingError
-    from smolora_core.hookspecs import hookimpl as hookimpl
-    from smolora_core.library.checkpoints import CheckpointManager as CheckpointManager
-    from smolora_core.library.datasets import DatasetHandler as DatasetHandler
-    from smolora_core.library.datasets import prepare_dataset as prepare_dataset
-    from smolora_core.library.losses import WeightedMSELoss as WeightedMSELoss
-    from smolora_core.library.smolora import SmoLoRA as SmoLoRA
-    from smolora_core.library.smolora import TrainingConfig as TrainingConfig
-    from smolora_core.library.smolora import load as load
-    from smolora_core.library.smolora import train as train
-    from smolora_core.library.validation import validate_inputs as validate_inputs
-    from smolora_core.training.profiling import profile_code as profile_code
 
-_HOMES = {
-    "library.smolora": ("SmoLoRA", "TrainingConfig", "load", "train"),
-    "library.checkpoints": ("CheckpointManager",),
-    "components": ("CheckpointWriter", "Drop", "Loss", "MemoryStrategy", "Preprocessor", "Targets", "Task"),
-    "config": ("DebugConfig", "LoRAConfig"),
-    "errors": (
-        "CheckpointError",
-        "ConfigError",
-        "DatasetError",
-        "ModelLoadError",
-        "PluginError",
-        "Problem",
-        "SmoLoRAError",
-        "TrainingError",
-    ),
-    "library.datasets": ("DatasetHandler", "prepare_dataset"),
-    "hookspecs": ("hookimpl",),
-    "library.losses": ("WeightedMSELoss",),
-    "training.profiling": ("profile_code",),
-    "library.validation": ("validate_inputs",),
-}
-_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+def public_names(package: str, file: str) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """Make the `__getattr__` and `__dir__` of a package that loads its public names when they are first used.
 
-__all__ = sorted([*_HOME_OF, "__version__"])
+    Args:
+        package: the package's name.
+        file: its `__init__.py`. The stub beside it imports every public name from its home, for type checkers and for this.
+    """
+
+    @cache
+    def homes() -> dict[str, str]:
+        stub = ast.parse(Path(file).with_suffix(".pyi").read_text(encoding="utf-8"))
+        imports = (node for node in stub.body if isinstance(node, ast.ImportFrom))
+        return {alias.name: node.module or "" for node in imports for alias in node.names}
+
+    def load(name: str) -> Any:
+        if name == "__all__":
+            return sorted(homes())
+        if name.startswith("__") or name not in homes():
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        return getattr(importlib.import_module(homes()[name]), name)
+
+    return load, lambda: sorted(homes())
+
+
+_load, __dir__ = public_names(__name__, __file__)
 
 
 def __getattr__(name: str) -> Any:
@@ -85,10 +61,4 @@ def __getattr__(name: str) -> Any:
         from importlib.metadata import version
 
         return version("smolora")
-    if name not in _HOME_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOME_OF[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return __all__
+    return _load(name)

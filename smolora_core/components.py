@@ -309,6 +309,18 @@ class TokenLoss(Protocol):
     def __call__(self, logits: "Tensor", targets: "Tensor", /, **columns: "Tensor") -> "Tensor": ...
 
 
+class PredictionLoss(Protocol):
+    """What a `Loss` of kind `prediction` builds: `predictions [B, ...]`, `targets [B, ...]` -> `[B, ...]`, all float32."""
+
+    def __call__(self, predictions: "Tensor", targets: "Tensor", /, **columns: "Tensor") -> "Tensor": ...
+
+
+class ModelLoss(Protocol):
+    """What a `Loss` of kind `model` builds: a differentiable sum and a weight, both 0-dimensional."""
+
+    def __call__(self, model: "nn.Module", batch: Mapping[str, "Tensor"], /) -> "tuple[Tensor, Tensor]": ...
+
+
 class Strategy(Protocol):
     """What a `MemoryStrategy` builds; a strategy has the methods it needs and no others."""
 

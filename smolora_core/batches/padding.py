@@ -67,7 +67,7 @@ def concatenate(rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor | int]:
     }
 
 
-def row_of_each(batch: Mapping[str, Tensor], positions: Tensor) -> Tensor:
+def row_indices(batch: Mapping[str, Tensor], positions: Tensor) -> Tensor:
     """Say which row of those that were collated a position is of, given as indices `[n, 2]` into `[B, T]`."""
     if "cu_seq_lens_q" not in batch:
         return positions[:, 0]
@@ -87,7 +87,7 @@ def split(batch: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def take(batch: Mapping[str, Any], rows: Sequence[int]) -> dict[str, Any]:
     """Make a micro-batch of some rows of another one, in the order given."""
-    count, chosen, places = count_rows(batch), torch.tensor(rows), places_of(batch, rows)
+    count, chosen, places = count_rows(batch), torch.tensor(rows), flat_positions(batch, rows)
     bounds = batch.get("cu_seq_lens_q")
     if bounds is not None:
         lengths = bounds.diff()[chosen]
@@ -107,7 +107,7 @@ def take(batch: Mapping[str, Any], rows: Sequence[int]) -> dict[str, Any]:
     return taken
 
 
-def places_of(batch: Mapping[str, Any], rows: Sequence[int]) -> Tensor:
+def flat_positions(batch: Mapping[str, Any], rows: Sequence[int]) -> Tensor:
     """Say where rows are: their numbers or, where they lie one behind the other, their tokens' places, in the order given."""
     bounds = batch.get("cu_seq_lens_q")
     if bounds is None:

@@ -1,1 +1,5 @@
 """Checkpoints: written aside, hashed, and made visible by one rename."""
+
+from smolora_core import public_names
+
+__getattr__, __dir__ = public_names(__name__, __file__)

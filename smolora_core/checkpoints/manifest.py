@@ -45,7 +45,7 @@ _is_object: Any = attrs.validators.instance_of(Mapping)
 
 
 @attrs.frozen
-class Written:
+class FileRecord:
     """A file as it was written."""
 
     size: int = attrs.field(validator=_is_count)
@@ -71,7 +71,7 @@ class Manifest:
     step: int = attrs.field(validator=_is_count)
     seq: int = attrs.field(validator=_is_count)
     created_utc: str = attrs.field(validator=_is_text)
-    files: Mapping[str, Written]
+    files: Mapping[str, FileRecord]
     metrics: Mapping[str, float | None] = attrs.field(validator=[_is_object, _are_numbers])
     config: Mapping[str, Any] = attrs.field(validator=_is_object)
     facts: Mapping[str, Any] = attrs.field(factory=dict, validator=_are_known)
@@ -162,7 +162,7 @@ def _problems(folder: Path, manifest: Manifest, disk: Disk) -> Iterator[Problem]
                 yield Problem("is missing", where=str(file))
             elif kind != "file" or any(disk.kind(parent) != "folder" for parent in above):
                 yield Problem("is no plain file", where=str(file))
-            elif (found := Written(*disk.digest(file))).size != written.size:
+            elif (found := FileRecord(*disk.digest(file))).size != written.size:
                 yield Problem(f"has {found.size} bytes, and {written.size} were written", where=str(file))
             elif found != written:
                 yield Problem("is not what was written", where=str(file))
@@ -172,7 +172,7 @@ def _problems(folder: Path, manifest: Manifest, disk: Disk) -> Iterator[Problem]
 
 def _manifest(said: dict[str, Any]) -> Manifest:
     own = {field.name: said.pop(field.name) for field in attrs.fields(Manifest) if field.name != "facts"}
-    own["files"] = {name: Written(entry["size"], entry["sha256"]) for name, entry in own["files"].items()}
+    own["files"] = {name: FileRecord(entry["size"], entry["sha256"]) for name, entry in own["files"].items()}
     if not all(map(is_inside, own["files"])):
         raise ValueError("a file outside of the folder")
     return Manifest(**own, facts={name: value for name, value in said.items() if name != "schema"})

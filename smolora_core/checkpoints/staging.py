@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 
 from smolora_core.checkpoints.disk import Disk, Entry, beside
-from smolora_core.checkpoints.manifest import MANIFEST, Manifest, Written, is_inside, read, surplus
+from smolora_core.checkpoints.manifest import MANIFEST, FileRecord, Manifest, is_inside, read, surplus
 from smolora_core.components import Writer
 from smolora_core.errors import CheckpointError
 
@@ -150,7 +150,7 @@ def stage(
     checkpoint: Checkpoint,
     writers: Iterable[tuple[str, Writer]],
     staging: Path,
-    describe: Callable[[Mapping[str, Written]], Manifest],
+    describe: Callable[[Mapping[str, FileRecord]], Manifest],
     disk: Disk,
 ) -> Manifest:
     """Write a whole checkpoint that lasts into a folder that is made for it.
@@ -173,7 +173,7 @@ def stage(
     files = {}
     for file in sorted(owners):
         disk.sync_file(staging / file)
-        files[file] = Written(*disk.digest(staging / file))
+        files[file] = FileRecord(*disk.digest(staging / file))
     for entry in disk.tree(staging):
         if entry.kind == "folder":
             disk.sync_folder(entry.path)

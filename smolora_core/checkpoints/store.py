@@ -15,7 +15,7 @@ from pathlib import Path
 import attrs
 
 from smolora_core.checkpoints.disk import DISK, Disk, beside
-from smolora_core.checkpoints.manifest import MANIFEST, Manifest, Written, read, surplus, verify
+from smolora_core.checkpoints.manifest import MANIFEST, FileRecord, Manifest, read, surplus, verify
 from smolora_core.checkpoints.recovery import sweep
 from smolora_core.checkpoints.retention import Committed, Keep, expendable, write_index
 from smolora_core.checkpoints.staging import Checkpoint, discard, left_behind, name_of, publish, stage, step_of
@@ -173,7 +173,7 @@ class Store:
                     numbers.append(read(entry.path, self.disk).seq)
         return max(numbers) + 1
 
-    def _describe(self, checkpoint: Checkpoint, number: int, files: Mapping[str, Written]) -> Manifest:
+    def _describe(self, checkpoint: Checkpoint, number: int, files: Mapping[str, FileRecord]) -> Manifest:
         return Manifest(
             run_id=self.run_id or "",
             step=operator.index(checkpoint.step),

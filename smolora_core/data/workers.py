@@ -82,6 +82,21 @@ def processes_for(size: int | None) -> int:
     return min(processors, _MOST)
 
 
+def exit_after(wait: Callable[[], object], status: int) -> None:
+    """End this process once a function returns, which a thread of its own calls."""
+
+    def end() -> None:
+        wait()
+        os._exit(status)
+
+    threading.Thread(target=end, daemon=True).start()
+
+
+def is_worker_death(error: BaseException) -> bool:
+    """Whether an error says that a DataLoader's worker died: torch raises it wherever the main process happens to be."""
+    return isinstance(error, ConnectionError | EOFError) or "DataLoader worker" in str(error)
+
+
 def _pool(function: Callable[[Any], Any], processes: int) -> ProcessPoolExecutor:
     # A forked process has the function, and all modules, for nothing. Elsewhere than on Linux forking is not safe.
     if sys.platform == "linux":
@@ -97,15 +112,10 @@ def _hold(function: Callable[[Any], Any]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # One thread a process: the tokenizer's own would get in each other's way, and complain of the fork.
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    threading.Thread(target=_follow_parent, daemon=True).start()
-
-
-def _follow_parent() -> None:
-    """End with the process that gives out the work, however that one ended."""
     parent = multiprocessing.parent_process()
     assert parent is not None
-    parent.join()
-    os._exit(1)
+    # With the process that gives out the work, however that one ended.
+    exit_after(parent.join, 1)
 
 
 def _hold_pickled(function: bytes) -> None:

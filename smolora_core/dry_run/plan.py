@@ -3,9 +3,9 @@
 import attrs
 
 from smolora_core.batches.collator import Collator
+from smolora_core.batches.tokens import padding_id
 from smolora_core.components import RunContext
 from smolora_core.config.secrets import Mask
-from smolora_core.data.tokens import padding_id
 from smolora_core.dry_run.footprint import EstimateInputs, Footprint, footprint
 from smolora_core.dry_run.preview import encode_first
 from smolora_core.dry_run.remedies import Remedy, further_strategies, in_order, smaller_micro_batches

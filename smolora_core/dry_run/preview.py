@@ -30,7 +30,7 @@ class Piece:
 
 
 @attrs.frozen
-class Sequence:
+class TokenSequence:
     """What the model sees of one row, or of one part of it.
 
     Attributes:
@@ -63,7 +63,7 @@ class Preview:
     shape: str
     columns: tuple[str, ...]
     notes: tuple[str, ...]
-    sequences: tuple[Sequence, ...]
+    sequences: tuple[TokenSequence, ...]
     ledger: Ledger
 
 
@@ -127,7 +127,7 @@ def encode_first(job: Job, limit: int | None) -> FirstRows:
     return FirstRows(rows, parts, recipe, (*splits.notes(), *template))
 
 
-def _sequence(row: dict[str, Any], tokenizer: Any) -> Sequence:
+def _sequence(row: dict[str, Any], tokenizer: Any) -> TokenSequence:
     # What is not learned token by token has no labels beside its tokens.
     labels = row.get("labels")
     labels = labels if isinstance(labels, list) and len(labels) == len(row["input_ids"]) else [IGNORED] * len(row["input_ids"])
@@ -136,7 +136,7 @@ def _sequence(row: dict[str, Any], tokenizer: Any) -> Sequence:
     for supervised, group in groupby(pairs, lambda pair: pair[1] != IGNORED):
         tokens = [token for token, _ in group]
         pieces.append(Piece(tokenizer.decode(tokens), len(tokens), supervised))
-    return Sequence(tuple(pieces), tuple(_learned(row, tokenizer)))
+    return TokenSequence(tuple(pieces), tuple(_learned(row, tokenizer)))
 
 
 def _learned(row: dict[str, Any], tokenizer: Any) -> Iterator[str]:

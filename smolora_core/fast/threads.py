@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
-from smolora_core.batches.padding import places_of, take
+from smolora_core.batches.padding import flat_positions, take
 from smolora_core.fast.lora_linear import drawing
 from smolora_core.model.head import Compute
 
@@ -45,7 +45,7 @@ class RowThreads:
             for rows, seed in zip(groups, seeds, strict=True)
         ]
         run = partial(self.run, threads // len(groups))
-        places, dim = [places_of(inputs, rows) for rows in groups], 0 if bounds is None else 1
+        places, dim = [flat_positions(inputs, rows) for rows in groups], 0 if bounds is None else 1
         trained = [each for each in model.parameters() if each.requires_grad]
         return cast("Tensor", _Shared.apply(run, work, places, dim, *trained))  # type: ignore[no-untyped-call]
 

@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 import torch
 
-from smolora_core.data.tokens import padding_id
+from smolora_core.batches.tokens import padding_id
 from smolora_core.errors import ConfigError
 from smolora_core.inference.loading import load_folder
 from smolora_core.inference.options import check_device, check_options, check_prompt

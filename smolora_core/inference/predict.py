@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from smolora_core.batches.padding import pad
-from smolora_core.data.tokens import padding_id, token_ids
+from smolora_core.batches.tokens import padding_id, token_ids
 from smolora_core.errors import ConfigError
 from smolora_core.inference.options import check_prompt
 

@@ -15,10 +15,10 @@ import attrs
 import torch
 from torch import Tensor, nn
 
+from smolora_core.data.workers import is_worker_death
 from smolora_core.errors import TrainingError
 from smolora_core.model.device import in_mode
 from smolora_core.plugins.loading import describe
-from smolora_core.training.signals import of_a_loader
 
 # The outermost are far beyond any cap, the inner ones on both sides of the usual ones.
 _KNOWN = (-1e4, -100.0, -30.0, -10.0, -3.0, -1.0, -0.1, 0.1, 1.0, 3.0, 10.0, 30.0, 100.0, 1e4)
@@ -127,7 +127,7 @@ def _run(model: nn.Module, inputs: Mapping[str, Tensor]) -> Any:
     try:
         return model(**inputs, use_cache=False) if caches else model(**inputs)
     except (RuntimeError, IndexError, TypeError, ValueError, AttributeError) as error:
-        if of_a_loader(error):
+        if is_worker_death(error):
             raise
         shape = "x".join(map(str, inputs["input_ids"].shape))
         raise TrainingError(f"the model fails on a batch of {shape} tokens ({describe(error)})") from error

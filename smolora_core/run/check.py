@@ -83,6 +83,8 @@ def check(resolved: Resolved, plugins: PluginManager, rows: Any = None) -> Check
     ]
     if problems:
         errors.append(ConfigError.of(problems))
+    if len(errors) == 1:
+        raise errors[0]
     if errors:
         kinds = {type(error) for error in errors}
         raise (kinds.pop() if len(kinds) == 1 else ConfigError).of(each for error in errors for each in error.problems)

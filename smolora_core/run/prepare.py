@@ -7,12 +7,12 @@ from typing import Any
 import attrs
 
 from smolora_core.batches.collator import Collator
+from smolora_core.batches.tokens import padding_id
 from smolora_core.checkpoints.disk import replace_file
 from smolora_core.data.fingerprint import text_digest
 from smolora_core.data.label_audit import audit_labels
 from smolora_core.data.pipeline import PreparedRows
 from smolora_core.data.prepare import PreparedSplits, prepare_splits, recipe_for
-from smolora_core.data.tokens import padding_id
 from smolora_core.model.load import load_tokenizer
 from smolora_core.run.context import OpenRun
 from smolora_core.run.job import Job

@@ -93,8 +93,8 @@ def make_arguments(config: RunConfig, folder: Path, device: Any, *, evaluates: b
         "report_to": "none",
         "log_level": "info" if config.debug.log_level == "DEBUG" else "error",
     }
-    problems = [*unknown_arguments(training.extra, "training.extra:"), *streaming_conflicts(config, "data.streaming:")]
-    if problems := [*problems, *conflicting_batch_sizes(config, "training.per_device_train_batch_size:")]:
+    problems = [*unknown_arguments(training.extra, "training.extra:"), *streaming_conflicts(config, "")]
+    if problems := [*problems, *conflicting_batch_sizes(config, "")]:
         raise ConfigError.of(problems)
     try:
         made = transformers.TrainingArguments(**{**values, **training.extra, **measured})
@@ -137,16 +137,18 @@ def unknown_arguments(extra: Mapping[str, Any], where: str) -> list[Problem]:
 
 def conflicting_batch_sizes(config: RunConfig, where: str) -> list[Problem]:
     """Refuse to try out micro-batches whose size something else decides, or whose rows nobody knows beforehand."""
-    training, problems = config.training, []
+    training, problems, rows = config.training, [], "training.per_device_train_batch_size is auto"
     if training.per_device_train_batch_size == "auto":
         if training.max_tokens_per_batch is not None:
-            what = "is auto, and training.max_tokens_per_batch says how large a micro-batch is"
+            what = f"{rows}, and training.max_tokens_per_batch also sizes micro-batches"
             problems.append(Problem(what, where=where, hint="leave one of them out"))
         if config.data.streaming:
-            what = "is auto, which tries the longest rows, and rows that are streamed are not known beforehand"
+            what = f"{rows}, which tries the longest rows, and streamed rows are not known in advance"
             problems.append(Problem(what, where=where, hint="set a number"))
     if training.max_tokens_per_batch is not None and (strategy := training.extra.get("train_sampling_strategy")):
-        what = f"max_tokens_per_batch says which rows come together, and so does train_sampling_strategy {strategy!r}"
+        what = (
+            f"training.max_tokens_per_batch and train_sampling_strategy {strategy!r} both decide which rows share a micro-batch"
+        )
         problems.append(Problem(what, where=where, hint="leave one of them out"))
     return problems
 
@@ -155,12 +157,12 @@ def streaming_conflicts(config: RunConfig, where: str) -> list[Problem]:
     """Refuse a run of streamed rows that nobody could tell the length of, or the order."""
     problems = []
     if config.data.streaming and config.training.max_steps <= 0:
-        what = "rows that are streamed are not counted beforehand"
+        what = "data.streaming does not count rows in advance"
         problems.append(Problem(what, where=where, hint="set training.max_steps"))
     if config.data.streaming and config.training.max_tokens_per_batch is not None:
-        what = "rows that are streamed cannot be put together by their lengths"
+        what = "data.streaming cannot group rows by length"
         problems.append(Problem(what, where=where, hint="leave training.max_tokens_per_batch out"))
     if config.data.streaming and config.training.extra.get("dataloader_num_workers"):
-        what = "rows that are streamed cannot be shared among dataloader workers, which would change their order"
+        what = "data.streaming cannot split rows among dataloader workers, which would change their order"
         problems.append(Problem(what, where=where, hint="set data.num_proc instead"))
     return problems

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from transformers import TrainerCallback
 
 from smolora_core.checkpoints.rng import restore
+from smolora_core.data.workers import is_worker_death
 from smolora_core.errors import TrainingError
 from smolora_core.plugins.loading import describe
 from smolora_core.training.oom import is_out_of_memory
-from smolora_core.training.signals import of_a_loader
 
 _NAMED = 3
 _SKIPPED = 3
@@ -154,5 +154,5 @@ def failing_at(step: Callable[[], int]) -> Iterator[None]:
     except (RuntimeError, ConnectionError, EOFError) as error:
         if getattr(error, "__notes__", ()) or is_out_of_memory(error):
             raise
-        hint = "set training.extra.dataloader_num_workers to 0" if of_a_loader(error) else ""
+        hint = "set training.extra.dataloader_num_workers to 0" if is_worker_death(error) else ""
         raise TrainingError(f"training failed after step {step()} ({describe(error)})", hint=hint) from error

@@ -17,7 +17,7 @@ import attrs
 import torch
 from torch import Tensor, nn
 
-from smolora_core.batches.padding import IGNORED, row_of_each
+from smolora_core.batches.padding import IGNORED, row_indices
 from smolora_core.components import Loss
 from smolora_core.errors import PluginError
 from smolora_core.model.head import Head, RunModel, find_head, logits_of, on_all_rows
@@ -208,7 +208,7 @@ class _TokenObjective:
             raise _wrong(elementwise.chosen, what, "choose a loss of kind prediction")
         targets = _next_tokens(labels) if self.predicts == "next-token" else labels
         supervised = targets != IGNORED
-        rows = row_of_each(batch, supervised.nonzero())
+        rows = row_indices(batch, supervised.nonzero())
         per_row, weights = elementwise.per_row(batch)
         columns = {name: each[rows] for name, each in per_row.items()}
         weights = None if weights is None else weights[rows]

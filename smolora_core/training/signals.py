@@ -12,6 +12,8 @@ from typing import Any
 
 import attrs
 
+from smolora_core.data.workers import exit_after
+
 STOPPING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name))
 """The signals that stop a run; Windows has no SIGHUP."""
 
@@ -96,11 +98,6 @@ def catch_signals() -> Iterator[Caught]:
         raise raised[0]
 
 
-def of_a_loader(error: BaseException) -> bool:
-    """Whether it tells that one of them has died: torch says so wherever the run is, unless it was being read from."""
-    return isinstance(error, ConnectionError | EOFError) or "DataLoader worker" in str(error)
-
-
 def without_signals(start: Callable[[int], object] | None) -> Callable[[int], None]:
     """Make what starts a worker of a DataLoader: it leaves signals to the process that it works for."""
     return functools.partial(_start_worker, start)
@@ -111,13 +108,12 @@ def _start_worker(start: Callable[[int], object] | None, number: int) -> None:
         signal.signal(each, signal.SIG_IGN)
     if hasattr(signal, "sigwaitinfo"):
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        threading.Thread(target=_follow_parent, daemon=True).start()
+        exit_after(_wait_for_parents_signal, 0)
     if start is not None:
         start(number)
 
 
-def _follow_parent() -> None:
-    """End when the process that is worked for says so: one that fails does when it exits, and waits until it has happened."""
+def _wait_for_parents_signal() -> None:
+    """Wait until the process that is worked for says so: one that fails does when it exits, and waits until it has happened."""
     while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
         pass
-    os._exit(0)

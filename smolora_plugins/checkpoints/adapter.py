@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from smolora_core.checkpoints.staging import Checkpoint
+from smolora_core.checkpoints import Checkpoint
 
 
 def write_adapter(checkpoint: Checkpoint, directory: Path) -> None:

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from smolora_core.checkpoints.staging import Checkpoint
-from smolora_core.lora.merge import merge
+from smolora_core.checkpoints import Checkpoint
+from smolora_core.lora import merge
 
 
 def write_merged(checkpoint: Checkpoint, directory: Path) -> None:

@@ -24,8 +24,8 @@ def demo(
     if rows:
         _print_rows()
         return
-    from smolora_core.library.smolora import load, train
-    from smolora_core.report.terminal import Terminal
+    from smolora_core import load, train
+    from smolora_core.report import Terminal
 
     held_out = task.rows("eval")
     prompts = [row["prompt"] for row in held_out]

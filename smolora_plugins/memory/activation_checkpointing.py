@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from smolora_core import ConfigError
+from smolora_core import ConfigError, RunContext
 
 
 class CheckpointLayers:
@@ -14,7 +14,7 @@ class CheckpointLayers:
         """Say which layers."""
         self._every_n_layers = every_n_layers
 
-    def model_ready(self, model: Any, run: Any) -> None:
+    def model_ready(self, model: Any, run: RunContext) -> None:
         """Switch checkpointing on; random numbers are drawn as before, so that gradients are the same."""
         base = model.get_base_model()
         if base.is_activation_checkpointing:

@@ -1,9 +1,10 @@
 """Give cached device memory back."""
 
 import gc
-from typing import Any
 
 import torch
+
+from smolora_core import RunContext
 
 
 class ClearDeviceCache:
@@ -13,17 +14,17 @@ class ClearDeviceCache:
         """Set the number of optimizer steps between two clearings."""
         self._interval = interval
 
-    def step_finished(self, step: int, run: Any) -> None:
+    def step_finished(self, step: int, run: RunContext) -> None:
         """Clear when the interval is over."""
         if step % self._interval == 0:
             self.run_finished(run)
 
-    def out_of_memory(self, error: BaseException, run: Any) -> bool:
+    def out_of_memory(self, error: BaseException, run: RunContext) -> bool:
         """Clear, because memory that is cached in small pieces is of no use to a large tensor."""
         self.run_finished(run)
         return True
 
-    def run_finished(self, run: Any) -> None:
+    def run_finished(self, run: RunContext) -> None:
         """Clear the cache of the device that the run computes on; garbage first, because it may hold tensors."""
         gc.collect()
         if run.device.type == "cuda":

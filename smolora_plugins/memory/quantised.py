@@ -6,7 +6,7 @@ from typing import Any
 
 from transformers import BitsAndBytesConfig, TorchAoConfig
 
-from smolora_core import ConfigError
+from smolora_core import ConfigError, RunContext
 from smolora_plugins.memory.embeddings import quantise_embeddings
 
 
@@ -27,7 +27,7 @@ class QuantisedBase:
         # Of every product that it casts the inputs of.
         logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
 
-    def load_kwargs(self, run: Any) -> dict[str, Any]:
+    def load_kwargs(self, run: RunContext) -> dict[str, Any]:
         """Name the quantisation."""
         if self._format == "nf4":
             config = BitsAndBytesConfig(
@@ -41,7 +41,7 @@ class QuantisedBase:
             config = TorchAoConfig(Int8WeightOnlyConfig())
         return {"quantization_config": config}
 
-    def model_ready(self, model: Any, run: Any) -> None:
+    def model_ready(self, model: Any, run: RunContext) -> None:
         """Let products with nf4 weights be computed in the format of everything else, and their gradients be right."""
         if self._embeddings:
             quantise_embeddings(model.get_base_model())

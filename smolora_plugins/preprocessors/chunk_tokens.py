@@ -6,7 +6,7 @@ from itertools import accumulate
 from typing import Any
 
 from smolora_core import ConfigError, DatasetError
-from smolora_plugins.preprocessors.rows import text
+from smolora_plugins.preprocessors.columns import text
 from smolora_plugins.preprocessors.tokens import tokenized
 
 

@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-from smolora_plugins.preprocessors.rows import text
+from smolora_plugins.preprocessors.columns import text
 
 _WORD = re.compile(r"\S+")
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from smolora_plugins.preprocessors.rows import column, text
+from smolora_plugins.preprocessors.columns import column, text
 
 
 def combine_fields(

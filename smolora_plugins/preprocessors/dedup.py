@@ -4,7 +4,7 @@ from hashlib import blake2b
 from typing import Any
 
 from smolora_core import Drop
-from smolora_plugins.preprocessors.rows import canonical, column
+from smolora_plugins.preprocessors.columns import canonical, column
 
 
 class Dedup:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from smolora_core import Drop
-from smolora_plugins.preprocessors.rows import column
+from smolora_plugins.preprocessors.columns import column
 
 
 def drop_empty(row: dict[str, Any], *, fields: tuple[str, ...]) -> dict[str, Any] | Drop:

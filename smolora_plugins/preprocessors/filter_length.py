@@ -3,7 +3,7 @@
 from typing import Any
 
 from smolora_core import Drop
-from smolora_plugins.preprocessors.rows import text
+from smolora_plugins.preprocessors.columns import text
 from smolora_plugins.preprocessors.tokens import tokenized
 
 

@@ -5,7 +5,7 @@ from typing import Any
 from zlib import crc32
 
 from smolora_core import DatasetError, Drop, PluginError
-from smolora_plugins.preprocessors.rows import column, has
+from smolora_plugins.preprocessors.columns import column, has
 
 _PERMUTATIONS = 128
 _MISSED = 0.01

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from smolora_core import DatasetError
-from smolora_plugins.preprocessors.rows import column, has
+from smolora_plugins.preprocessors.columns import column, has
 
 
 def rename(row: dict[str, Any], *, columns: Mapping[str, str]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from hashlib import blake2b
 from typing import Any
 
 from smolora_core import Drop
-from smolora_plugins.preprocessors.rows import canonical
+from smolora_plugins.preprocessors.columns import canonical
 
 
 class Sample:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from smolora_core import Drop
-from smolora_core.data.splits import is_held_out
+from smolora_core.data import is_held_out
 
 
 def split(row: dict[str, Any], *, fraction: float, keep: str) -> dict[str, Any] | Drop:

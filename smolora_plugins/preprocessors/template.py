@@ -6,7 +6,7 @@ import jinja2
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from smolora_core import ConfigError, DatasetError
-from smolora_plugins.preprocessors.rows import has
+from smolora_plugins.preprocessors.columns import has
 
 
 def compiled(source: str) -> jinja2.Template:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from smolora_core import DatasetError
-from smolora_core.data.sources.located import text_problem
+from smolora_core.data import text_problem
 
 
 def tokenized(text: str, field: str, tokenizer: Any, **how: Any) -> Any:

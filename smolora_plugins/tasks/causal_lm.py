@@ -5,11 +5,9 @@ from typing import Any
 
 from torch import Tensor
 
-from smolora_core.batches.padding import IGNORED, concatenate, pad
-from smolora_core.components import Drop, Encoded
-from smolora_core.data.chat.encode import encode_chats
-from smolora_core.data.formats.shapes import Example
-from smolora_core.data.tokens import token_ids
+from smolora_core import Drop, Encoded
+from smolora_core.batches import IGNORED, concatenate, pad, token_ids
+from smolora_core.data import Example, encode_chats
 from smolora_plugins.tasks.measures import observe_tokens, token_measures
 
 _NOTHING = Drop("there is no token to predict")

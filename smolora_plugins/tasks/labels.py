@@ -4,8 +4,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from smolora_core import DatasetError
-from smolora_core.components import TaskSetup
+from smolora_core import DatasetError, TaskSetup
 
 
 def column(rows: Iterable[Mapping[str, Any]], name: str) -> Iterable[Any]:

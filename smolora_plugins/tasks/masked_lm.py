@@ -7,10 +7,9 @@ from zlib import crc32
 import numpy as np
 from torch import Tensor
 
-from smolora_core import ConfigError
-from smolora_core.batches.padding import IGNORED, pad
-from smolora_core.components import Drop, Encoded, TaskSetup
-from smolora_core.data.formats.shapes import Example
+from smolora_core import ConfigError, Drop, Encoded, TaskSetup
+from smolora_core.batches import IGNORED, pad
+from smolora_core.data import Example
 from smolora_plugins.tasks.measures import observe_tokens, token_measures
 
 _NOTHING = Drop("there is no token to hide")

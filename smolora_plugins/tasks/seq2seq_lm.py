@@ -5,11 +5,9 @@ from typing import Any
 
 from torch import Tensor
 
-from smolora_core import ConfigError
-from smolora_core.batches.padding import IGNORED, pad
-from smolora_core.components import Drop, Encoded, TaskSetup
-from smolora_core.data.formats.shapes import Example
-from smolora_core.data.tokens import token_ids
+from smolora_core import ConfigError, Drop, Encoded, TaskSetup
+from smolora_core.batches import IGNORED, pad, token_ids
+from smolora_core.data import Example
 from smolora_plugins.tasks.measures import observe_tokens, token_measures
 from smolora_plugins.tasks.texts import cut_ids
 

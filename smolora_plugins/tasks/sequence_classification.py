@@ -7,10 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from smolora_core import ConfigError
-from smolora_core.batches.padding import pad
-from smolora_core.components import Drop, Encoded, TaskSetup
-from smolora_core.data.formats.shapes import Example
+from smolora_core import ConfigError, Drop, Encoded, TaskSetup
+from smolora_core.batches import pad
+from smolora_core.data import Example
 from smolora_plugins.tasks.labels import column, config_of, filling, in_order, known_ones
 from smolora_plugins.tasks.measures import class_measures, label_measures
 from smolora_plugins.tasks.texts import cut_ids

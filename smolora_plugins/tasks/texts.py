@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from smolora_core.data.tokens import token_ids
+from smolora_core.batches import token_ids
 
 
 def cut_ids(tokenizer: Any, texts: Sequence[str], max_length: int) -> list[tuple[list[int], int]]:

@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from smolora_core.batches.padding import IGNORED, pad
-from smolora_core.components import Drop, Encoded, TaskSetup
-from smolora_core.data.formats.shapes import Example
+from smolora_core import Drop, Encoded, TaskSetup
+from smolora_core.batches import IGNORED, pad
+from smolora_core.data import Example
 from smolora_plugins.tasks.labels import column, config_of, in_order, known_ones
 from smolora_plugins.tasks.measures import class_measures, entity_measures
 

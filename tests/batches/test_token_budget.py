@@ -60,16 +60,17 @@ def test_tokens_are_counted_in_the_order_of_rows():
     [
         (
             {"data": {"train": "rows", "streaming": True}, "training": {"max_steps": 2, "max_tokens_per_batch": 64}},
-            "rows that are streamed cannot be put together by their lengths; leave training.max_tokens_per_batch out",
+            "data.streaming cannot group rows by length; leave training.max_tokens_per_batch out",
         ),
         (
             {"training": {"max_tokens_per_batch": 64, "extra": {"train_sampling_strategy": "group_by_length"}}},
-            "max_tokens_per_batch says which rows come together, and so does train_sampling_strategy 'group_by_length'; "
-            "leave one of them out",
+            "training.max_tokens_per_batch and train_sampling_strategy 'group_by_length' both decide "
+            "which rows share a micro-batch; leave one of them out",
         ),
         (
             {"training": {"max_tokens_per_batch": 64, "per_device_train_batch_size": "auto"}},
-            "is auto, and training.max_tokens_per_batch says how large a micro-batch is; leave one of them out",
+            "training.per_device_train_batch_size is auto, and training.max_tokens_"
+            "per_batch also sizes micro-batches; leave one of them out",
         ),
     ],
 )

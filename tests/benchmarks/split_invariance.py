@@ -81,7 +81,7 @@ CASES = {
     "whole-word-masked-lm": Case("whole-word-masked-lm", "bert", ("text",)),
     "sequence-classification": Case("sequence-classification", "bert", ("text", "kind"), {"label_field": "kind"}),
     "sequence-classification, several": Case(
-        "sequence-classification", "bert", ("text", "kinds"), {"label_field": "kinds"}, "several"
+        "sequence-classification", "bert", ("text", "kinds"), {"label_field": "kinds"}, "multi_label_loss"
     ),
     "regression": Case("regression", "bert", ("text", "V", "A", "D"), {"label_field": ["V", "A", "D"]}),
     "token-classification": Case("token-classification", "bert", ("tokens", "tags")),

@@ -111,4 +111,4 @@ def test_a_stream_needs_to_be_told_how_long_to_train(tmp_path: Path, llama: Path
     lora = SmoLoRA(str(llama), str(tmp_path / "rows.jsonl"), output_dir=str(tmp_path / "run"), data={"streaming": True})
     with pytest.raises(ConfigError) as caught:
         lora.train()
-    assert str(caught.value) == "data.streaming: rows that are streamed are not counted beforehand; set training.max_steps"
+    assert str(caught.value) == "given from Python data.streaming does not count rows in advance; set training.max_steps"

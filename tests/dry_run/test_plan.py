@@ -17,6 +17,7 @@ from smolora_core.dry_run.plan import Plan, make_plan
 from smolora_core.fast.apply import make_fast
 from smolora_core.model.device import free_memory
 from smolora_core.plugins import PluginChoice, PluginManager, build
+from smolora_core.run.check import check
 from smolora_core.training.objective import make_objective
 
 CPU = torch.device("cpu")
@@ -37,7 +38,7 @@ def write_run(folder: Path, model: Path, **training: object) -> Path:
 
 
 def plan_of(config: Path, *plugins: object, **more: object) -> Plan:
-    return make_plan(load_config(config, []), PluginManager.create(PluginChoice(objects=plugins)), **more)
+    return make_plan(check(load_config(config, []), PluginManager.create(PluginChoice(objects=plugins))), **more)
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma3", "gpt2", "bloom"])

@@ -9,7 +9,7 @@ import torch
 import transformers
 from torch._subclasses import FakeTensorMode
 
-from smolora_core.batches.padding import concatenate, pad, places_of, split, take
+from smolora_core.batches.padding import concatenate, flat_positions, pad, split, take
 from smolora_core.fast.apply import make_fast
 from smolora_core.fast.lora_linear import use_fast_lora
 from smolora_core.fast.padding_free import choose_batching
@@ -242,7 +242,7 @@ def test_a_part_of_a_micro_batch_is_what_would_be_collated_of_its_rows():
         found, expected = take(concatenate(given), chosen), concatenate([given[row] for row in chosen])
         assert found.keys() == expected.keys()
         assert all(torch.equal(torch.as_tensor(found[name]), torch.as_tensor(expected[name])) for name in found)
-        places = places_of(concatenate(given), chosen)
+        places = flat_positions(concatenate(given), chosen)
         assert torch.equal(concatenate(given)["input_ids"][:, places], expected["input_ids"])
     halves = split(pad(given, 0))
     assert torch.equal(torch.cat([each["input_ids"] for each in halves]), pad(given, 0)["input_ids"])

@@ -7,9 +7,9 @@ import torch
 import transformers
 
 from smolora_core import Task
+from smolora_core.batches.tokens import padding_id
 from smolora_core.config import resolve
 from smolora_core.config.document import Document
-from smolora_core.data.tokens import padding_id
 from smolora_core.errors import ModelLoadError
 from smolora_core.model.load import load_base, load_tokenizer, read_config, source_of
 from tests.support.models import save_tokenizer

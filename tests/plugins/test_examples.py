@@ -29,7 +29,7 @@ def test_the_example_of_a_hook_is_a_plugin_without_problems(name):
     assert PluginManager.create(PluginChoice(objects=(plugin,))).problems == ()
 
 
-@pytest.mark.parametrize("module", ["components", "errors", "config.model", "plugins.manager"])
+@pytest.mark.parametrize("module", ["components", "errors", "config.sections", "plugins.manager"])
 def test_the_examples_of_a_module_say_what_happens(module):
     result = doctest.testmod(importlib.import_module(f"smolora_core.{module}"))
     assert (result.failed, result.attempted > 0) == (0, True)

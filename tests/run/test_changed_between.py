@@ -97,7 +97,7 @@ def test_streamed_rows_go_on_where_they_were(train, tmp_path):
 
 
 def test_streamed_rows_are_not_shared_among_workers(train):
-    with pytest.raises(ConfigError, match="rows that are streamed cannot be shared among dataloader workers"):
+    with pytest.raises(ConfigError, match=r"data\.streaming cannot split rows among dataloader workers"):
         train(data={"streaming": True, "eval": None}, training={"extra": {"dataloader_num_workers": 2}})
 
 

@@ -96,12 +96,12 @@ def test_a_run_is_that_of_the_size_it_finds_and_keeps_it(llama, tmp_path):
         (
             {"max_tokens_per_batch": 512},
             {},
-            "is auto, and training.max_tokens_per_batch says how large a micro-batch is; leave one of them out",
+            "and training.max_tokens_per_batch also sizes micro-batches; leave one of them out",
         ),
         (
             {"max_steps": 1},
             {"streaming": True},
-            "is auto, which tries the longest rows, and rows that are streamed are not known beforehand; set a number",
+            "which tries the longest rows, and streamed rows are not known in advance; set a number",
         ),
     ],
 )
@@ -110,4 +110,4 @@ def test_what_leaves_nothing_to_try_is_refused(llama, tmp_path, training, data, 
     run = SmoLoRA(str(llama), [{"text": "a cat sat"}], output_dir=str(tmp_path / "run"), training=section, data=data)
     with pytest.raises(ConfigError) as error:
         run.train()
-    assert str(error.value) == f"training.per_device_train_batch_size: {problem}"
+    assert str(error.value) == f"given from Python training.per_device_train_batch_size is auto, {problem}"

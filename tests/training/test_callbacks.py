@@ -1,6 +1,7 @@
 """What a run tells of its training: events, and finished steps to memory strategies."""
 
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -89,10 +90,12 @@ def test_strategies_hear_of_every_optimizer_step(tmp_path, llama):
 
 
 def test_a_strategy_has_the_methods_it_needs():
-    strategies = Strategies(((ACME, Forgetful()), (OTHER, object())), "the run")
+    run = SimpleNamespace(warn=print)
+    strategies = Strategies(((ACME, Forgetful()), (OTHER, object())), run)
     strategies.model_ready(object())
-    strategies.run_finished()
-    assert strategies.load_kwargs() == {"run": "the run"}
+    with strategies.released():
+        pass
+    assert strategies.load_kwargs() == {"run": run}
 
 
 def test_an_error_of_a_strategy_says_whose_it_is():

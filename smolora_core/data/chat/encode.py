@@ -8,11 +8,11 @@ from typing import Any
 import attrs
 
 from smolora_core.batches.padding import IGNORED
+from smolora_core.batches.tokens import token_ids
 from smolora_core.components import Drop, Encoded
-from smolora_core.data.chat.spans import REMEDY, UnwritableError, Written, write
+from smolora_core.data.chat.spans import REMEDY, UnwritableError, WrittenChat, write
 from smolora_core.data.chat.templates import plain_template
 from smolora_core.data.formats.conversation import Conversation
-from smolora_core.data.tokens import token_ids
 
 
 @attrs.frozen
@@ -38,7 +38,7 @@ def encode_chats(conversations: Sequence[Conversation], tokenizer: Any, max_leng
     added = (str(token) for token in tokenizer.added_tokens_decoder.values() if token.special)
     ends = tuple({*tokenizer.all_special_tokens, *added})
     template = None if tokenizer.chat_template or not conversations else plain_template(tokenizer)
-    written: list[list[Written] | Drop] = []
+    written: list[list[WrittenChat] | Drop] = []
     for conversation in conversations:
         try:
             written.append(write(conversation, tokenizer, template, ends))
@@ -48,7 +48,7 @@ def encode_chats(conversations: Sequence[Conversation], tokenizer: Any, max_leng
     return [found if isinstance(found, Drop) else _encoded([next(sequences) for _ in found], max_length) for found in written]
 
 
-def _tokenised(texts: Sequence[Written], tokenizer: Any) -> Iterator[_Sequence | None]:
+def _tokenised(texts: Sequence[WrittenChat], tokenizer: Any) -> Iterator[_Sequence | None]:
     """Tokenise all texts in one call; None for one whose trained stretches do not begin and end with a token."""
     if not texts:
         return
@@ -68,7 +68,7 @@ def _tokenised(texts: Sequence[Written], tokenizer: Any) -> Iterator[_Sequence |
         yield _aligned(each, ids, offsets, tokenizer) or _in_pieces(each, ids, tokenizer)
 
 
-def _aligned(written: Written, ids: list[int], offsets: list[tuple[int, int]], tokenizer: Any) -> _Sequence | None:
+def _aligned(written: WrittenChat, ids: list[int], offsets: list[tuple[int, int]], tokenizer: Any) -> _Sequence | None:
     """Find the tokens of each trained stretch; None if a token straddles a border of one.
 
     A tokenizer may leave the space before a word out of the word's offsets, though it is in the token. So a token counts from
@@ -101,7 +101,7 @@ def _leads(token: int, tokenizer: Any) -> bool:
     return str(tokenizer.convert_ids_to_tokens(token)).startswith(("Ġ", "▁", " "))
 
 
-def _in_pieces(written: Written, whole: list[int], tokenizer: Any) -> _Sequence | None:
+def _in_pieces(written: WrittenChat, whole: list[int], tokenizer: Any) -> _Sequence | None:
     """Tokenise what is trained and what is not apart; None if that makes another text."""
     text = written.text
     borders = [0, *chain.from_iterable((span.start, span.end) for span in written.spans), len(text)]

@@ -37,7 +37,7 @@ class Span:
 
 
 @attrs.frozen
-class Written:
+class WrittenChat:
     """A text that a chat template wrote, and what of it is trained."""
 
     text: str
@@ -48,7 +48,7 @@ class UnwritableError(Exception):
     """Why a conversation is left out; the same words for all that leave for it."""
 
 
-def write(conversation: Conversation, tokenizer: Any, template: str | None, ends: tuple[str, ...]) -> list[Written]:
+def write(conversation: Conversation, tokenizer: Any, template: str | None, ends: tuple[str, ...]) -> list[WrittenChat]:
     """Write a conversation, in as many texts as its template needs, and find what of them is trained.
 
     Args:
@@ -121,8 +121,8 @@ def _marked(marked: list[tuple[int, int]], conversation: Conversation) -> list[t
     return [stretch for stretch, learned in zip(stretches, answers, strict=True) if learned]
 
 
-def _written(text: str, spans: Sequence[tuple[int, int]], ends: tuple[str, ...]) -> Written:
-    return Written(text, tuple(_span(text, start, end, ends) for start, end in spans if start < end))
+def _written(text: str, spans: Sequence[tuple[int, int]], ends: tuple[str, ...]) -> WrittenChat:
+    return WrittenChat(text, tuple(_span(text, start, end, ends) for start, end in spans if start < end))
 
 
 def _span(text: str, start: int, end: int, ends: tuple[str, ...]) -> Span:

@@ -8,11 +8,11 @@ import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from smolora_core.batches.tokens import token_ids
 from smolora_core.components import Drop, Encoded
 from smolora_core.data.chat.encode import encode_chats
 from smolora_core.data.chat.templates import choose_template, render
 from smolora_core.data.formats.conversation import Conversation
-from smolora_core.data.tokens import token_ids
 from smolora_core.errors import SmoLoRAError
 
 WHERE = "run.yaml:3"

@@ -1,13 +1,10 @@
 """What built-in preprocessors ask of a row."""
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 from smolora_core import DatasetError
-from smolora_core.data.sources.located import noun
-
-_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), default=str).encode
+from smolora_core.data import canonical_json, noun
 
 
 def has(row: Mapping[str, Any]) -> str:
@@ -40,4 +37,4 @@ def text(row: Mapping[str, Any], name: str) -> str:
 
 def canonical(value: Any) -> bytes:
     """Spell out a value so that equal ones, and no others, have the same bytes, whatever the order of columns."""
-    return _encode(value).encode()
+    return canonical_json(value, default=str).encode()

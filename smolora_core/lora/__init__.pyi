@@ -1,0 +1,1 @@
+from smolora_core.lora.merge import merge as merge

@@ -1,0 +1,2 @@
+from smolora_core.report.events import Event as Event
+from smolora_core.report.terminal import Terminal as Terminal
