@@ -3,13 +3,10 @@
 A record is data: cheap to make, safe to list, never importing torch. It names its implementation as text, and the core
 imports that only when the component is chosen. Options arrive as keyword arguments: to a function at each call, to a class
 when it is made.
-
-    Loss(name="focal", summary="cross-entropy of hard tokens", implementation="my_package.losses:focal", options=Focal)
 """
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from inspect import isclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, get_args
 
@@ -54,11 +51,8 @@ def _are_shapes(task: "Task", field: "attrs.Attribute[Any]", values: Any) -> Non
 def _one_of(*choices: str) -> Any:
     def check(component: "Component", field: "attrs.Attribute[Any]", value: Any) -> None:
         if value not in choices:
-            raise PluginError(
-                f"{field.name} must be one of {', '.join(choices)}, is {value!r}",
-                where=f"{component.title}:",
-                hint=nearest(str(value), choices),
-            )
+            what = f"{field.name} must be one of {', '.join(choices)}, is {value!r}"
+            raise PluginError(what, where=f"{component.title}:", hint=nearest(str(value), choices))
 
     return check
 
@@ -70,7 +64,7 @@ class Component:
     Attributes:
         noun: what messages call one of the kind.
         plural: what listings call the kind; its hook is `smolora_` and this, with `_` for `-`.
-        name: how a config names it, `[a-z0-9][a-z0-9-]*`.
+        name: how a config names it: `[a-z0-9][a-z0-9-]*`.
         summary: one line for listings, without a full stop.
         implementation: `"package.module:attribute"`, or the callable itself for one-off use from Python.
         options: an attrs class; its fields are the component's config keys, flags and keyword arguments.
@@ -106,13 +100,9 @@ class Component:
             raise PluginError(f"implementation {self.implementation!r} names nothing", where=where, hint=hint)
         if not isinstance(self.implementation, str) and not callable(self.implementation):
             raise PluginError("implementation is neither a name nor a callable", where=where)
-        if self.options is not None and not (isclass(self.options) and attrs.has(self.options)):
-            hint = "decorate it with @attrs.frozen" if isclass(self.options) else "give the class itself"
+        if self.options is not None and not (isinstance(self.options, type) and attrs.has(self.options)):
+            hint = "decorate it with @attrs.frozen" if isinstance(self.options, type) else "give the class itself"
             raise PluginError(f"options {self.options!r} is not an attrs class", where=where, hint=hint)
-
-
-def _no_implementation() -> str:
-    return "smolora_core.components:Targets"
 
 
 @attrs.frozen(kw_only=True)
@@ -131,7 +121,7 @@ class Targets(Component):
     noun: ClassVar[str] = "targets record"
     plural: ClassVar[str] = "targets"
 
-    implementation: Implementation = attrs.field(factory=_no_implementation, init=False, repr=False)
+    implementation: Implementation = attrs.field(default="smolora_core.components:Targets", init=False, repr=False)
     model_types: tuple[str, ...] = attrs.field(converter=_tuple, validator=_are_names)
     modules: tuple[str, ...] = attrs.field(converter=_tuple, validator=_are_names)
 
@@ -280,7 +270,7 @@ class RunContext:
 
 @attrs.frozen
 class Drop:
-    """What a row preprocessor returns to leave a row out and say why.
+    """What a row preprocessor returns to drop a row and say why.
 
     Attributes:
         reason: the same words for all rows that leave for it, so that they are counted together.
@@ -322,22 +312,17 @@ class ModelLoss(Protocol):
 
 
 class Strategy(Protocol):
-    """What a `MemoryStrategy` builds; a strategy has the methods it needs and no others."""
+    """What a `MemoryStrategy` builds: an object with the methods it needs and no others.
 
-    def load_kwargs(self, run: RunContext) -> dict[str, Any]:
-        """Give further keyword arguments of `from_pretrained`."""
+    `load_kwargs` gives further arguments of `from_pretrained`; `out_of_memory` frees memory and returns whether the same
+    micro-batch may be tried again; the others act on the adapted model, after a step, and once training is over.
+    """
 
-    def model_ready(self, model: "nn.Module", run: RunContext) -> None:
-        """Change the model, once the adapter is attached and it is on its device."""
-
-    def step_finished(self, step: int, run: RunContext) -> None:
-        """Act after an optimizer step."""
-
-    def out_of_memory(self, error: BaseException, run: RunContext) -> bool:
-        """Free memory; return whether the same micro-batch may be tried again."""
-
-    def run_finished(self, run: RunContext) -> None:
-        """Clean up once training is over, however it ended."""
+    def load_kwargs(self, run: RunContext) -> dict[str, Any]: ...
+    def model_ready(self, model: "nn.Module", run: RunContext) -> None: ...
+    def step_finished(self, step: int, run: RunContext) -> None: ...
+    def out_of_memory(self, error: BaseException, run: RunContext) -> bool: ...
+    def run_finished(self, run: RunContext) -> None: ...
 
 
 class Writer(Protocol):

@@ -26,9 +26,15 @@ def token_ids(tokenizer: Any, texts: Sequence[str], *, special: bool = True) -> 
 
 
 def padding_id(tokenizer: Any) -> int:
-    """Choose what fills a batch up; masks and labels tell it from text, so any token will do.
+    """Choose the token id that pads a batch; masks and labels tell padding from text, so any token will do.
 
     The tokenizer is left alone: a token made its padding token would be a special one, and vanish from decoded text.
+
+    Args:
+        tokenizer: the base model's tokenizer.
+
+    Returns:
+        The first of its padding, end-of-sequence and unknown token that it has, else 0.
     """
     known = (tokenizer.pad_token_id, tokenizer.eos_token_id, tokenizer.unk_token_id, 0)
     return next(int(token) for token in known if token is not None)

@@ -116,16 +116,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     stream = LastingStream(sys.stdout)
     with redirect_stdout(cast("TextIO", stream)):
         status = _run(given, debug)
-        stream.flush()
-    if stream.lost is None:
+        lost = stream.finish()
+    if not lost:
         return status
-    # The interpreter flushes once more when it ends, and would complain.
-    with suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    # A reader like `head` has merely had enough.
-    if isinstance(stream.lost, BrokenPipeError):
-        return status
-    print(f"error: the output was cut short ({stream.lost})", file=sys.stderr)
+    print(f"error: {lost}", file=sys.stderr)
     return status or 1
 
 

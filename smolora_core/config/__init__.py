@@ -13,6 +13,7 @@ from smolora_core.config.sections import (
     Selection,
     TrainingSection,
 )
+from smolora_core.config.validators import above, at_least, each_above, fraction, probability
 
 __all__ = [
     "CheckpointConfig",
@@ -26,8 +27,13 @@ __all__ = [
     "Selection",
     "Setting",
     "TrainingSection",
+    "above",
+    "at_least",
     "convert",
+    "each_above",
+    "fraction",
     "load_config",
     "parse_flags",
+    "probability",
     "resolve",
 ]

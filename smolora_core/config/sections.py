@@ -3,26 +3,13 @@
 Keys keep Hugging Face's names where one exists. A section is frozen; `attrs.evolve` makes a changed copy.
 """
 
-import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
 import attrs
 
+from smolora_core.config.validators import above, each_above, fraction, probability
 from smolora_core.errors import ConfigError
-
-
-def _above(limit: float) -> Any:
-    def check(instance: object, attribute: "attrs.Attribute[Any]", value: Any) -> None:
-        if not limit < value < math.inf:
-            raise ConfigError(f"{attribute.name} must be above {limit}, is {value!r}")
-
-    return check
-
-
-def _fraction(instance: object, attribute: "attrs.Attribute[Any]", value: Any) -> None:
-    if isinstance(value, float) and not 0 < value < 1:
-        raise ConfigError(f"{attribute.name} must lie between 0 and 1, is {value!r}")
 
 
 def _auto_or_above_zero(instance: object, attribute: "attrs.Attribute[Any]", value: Any) -> None:
@@ -38,19 +25,6 @@ def _steps(instance: object, attribute: "attrs.Attribute[Any]", value: int) -> N
 def _seed(instance: object, attribute: "attrs.Attribute[Any]", value: int) -> None:
     if not 0 <= value < 2**32:
         raise ConfigError(f"{attribute.name} must be at least 0 and below 2^32, is {value!r}")
-
-
-def _probability(instance: object, attribute: "attrs.Attribute[Any]", value: float) -> None:
-    if not 0 <= value < 1:
-        raise ConfigError(f"{attribute.name} must be at least 0 and below 1, is {value!r}")
-
-
-def _each_above(limit: float) -> Any:
-    def check(instance: object, attribute: "attrs.Attribute[Any]", value: Mapping[str, float]) -> None:
-        if wrong := [f"{name}: {number!r}" for name, number in value.items() if not limit < number < math.inf]:
-            raise ConfigError(f"{attribute.name} must hold numbers above {limit}, has {', '.join(wrong)}")
-
-    return check
 
 
 def _init(instance: object, attribute: "attrs.Attribute[Any]", value: str) -> None:
@@ -102,7 +76,7 @@ class DataConfig:
 
     train: str | tuple[str, ...]
     """File, glob, list of files, folder or hub id (`owner/name`, `owner/name:config`, `owner/name:config:split`)."""
-    eval: float | str | None = attrs.field(default=None, validator=_fraction)
+    eval: float | str | None = attrs.field(default=None, validator=fraction)
     """Fraction held out of train, or a file."""
     format: Literal["auto", "text", "prompt-completion", "instruction", "messages", "labelled", "tokens"] = "auto"
     """Shape of a row; auto looks at the columns."""
@@ -132,11 +106,11 @@ class DataConfig:
     """What parts the columns of CSV files; auto looks at the first lines."""
     header: Literal["auto"] | bool = "auto"
     """Whether the first line of a CSV file names its columns."""
-    max_seq_length: int = attrs.field(default=512, validator=_above(1))
+    max_seq_length: int = attrs.field(default=512, validator=above(1))
     """Tokens in a sequence at most."""
     on_bad_row: Literal["error", "drop"] = "error"
     """What to do with a row that cannot be used."""
-    max_row_loss: float | None = attrs.field(default=None, validator=attrs.validators.optional(_probability))
+    max_row_loss: float | None = attrs.field(default=None, validator=probability)
     """Fraction of rows that may prove unusable before the run stops; what a step leaves out does not count."""
     preprocessors: tuple[Selection, ...] = ()
     """Steps that rows go through, in this order."""
@@ -157,11 +131,11 @@ class LoRAConfig:
         16.0
     """
 
-    r: int = attrs.field(default=8, validator=_above(0))
+    r: int = attrs.field(default=8, validator=above(0))
     """Rank of the update."""
-    alpha: float = attrs.field(default=16.0, converter=float, validator=_above(0))
+    alpha: float = attrs.field(default=16.0, converter=float, validator=above(0))
     """Scale of the update: it is multiplied by alpha / r."""
-    dropout: float = attrs.field(default=0.1, validator=_probability)
+    dropout: float = attrs.field(default=0.1, validator=probability)
     """Share of inputs dropped in the adapter's path."""
     target_modules: str | tuple[str, ...] = "auto"
     """auto, attention, all-linear, a list of module names, or a regular expression that full names match."""
@@ -169,9 +143,9 @@ class LoRAConfig:
     """Modules that are not adapted: a list of names, or a regular expression."""
     layers_to_transform: tuple[int, ...] = ()
     """Numbers of the blocks that are adapted, from 0; left out, all."""
-    rank_pattern: Mapping[str, int] = attrs.field(factory=dict, validator=_each_above(0))
+    rank_pattern: Mapping[str, int] = attrs.field(factory=dict, validator=each_above(0))
     """Ranks of modules that differ from r, by name or regular expression."""
-    alpha_pattern: Mapping[str, float] = attrs.field(factory=dict, validator=_each_above(0))
+    alpha_pattern: Mapping[str, float] = attrs.field(factory=dict, validator=each_above(0))
     """Scales of modules that differ from alpha, by name or regular expression."""
     use_rslora: bool = False
     """Whether the update is multiplied by alpha / sqrt(r) instead."""
@@ -191,25 +165,25 @@ class LoRAConfig:
 class TrainingSection:
     """The optimisation."""
 
-    num_train_epochs: float = attrs.field(default=3.0, converter=float, validator=_above(0))
+    num_train_epochs: float = attrs.field(default=3.0, converter=float, validator=above(0))
     """Passes over the rows."""
     max_steps: int = attrs.field(default=-1, validator=_steps)
     """Optimizer steps at most; -1 leaves it to the epochs."""
-    learning_rate: float = attrs.field(default=2e-4, validator=_above(0))
+    learning_rate: float = attrs.field(default=2e-4, validator=above(0))
     """Peak learning rate."""
     per_device_train_batch_size: Literal["auto"] | int = attrs.field(default=4, validator=_auto_or_above_zero)
     """Rows in a micro-batch; auto tries out how many fit in memory, and accumulates the rest of effective_batch_size."""
-    effective_batch_size: int = attrs.field(default=16, validator=_above(0))
+    effective_batch_size: int = attrs.field(default=16, validator=above(0))
     """Rows in an optimizer step on all devices, where per_device_train_batch_size is auto."""
-    max_tokens_per_batch: int | None = attrs.field(default=None, validator=attrs.validators.optional(_above(0)))
+    max_tokens_per_batch: int | None = attrs.field(default=None, validator=above(0))
     """Tokens in a micro-batch at most, padding included, which then holds as many rows as fit."""
-    per_device_eval_batch_size: int = attrs.field(default=8, validator=_above(0))
+    per_device_eval_batch_size: int = attrs.field(default=8, validator=above(0))
     """Rows in a batch when evaluating."""
-    gradient_accumulation_steps: int = attrs.field(default=4, validator=_above(0))
+    gradient_accumulation_steps: int = attrs.field(default=4, validator=above(0))
     """Micro-batches in an optimizer step."""
-    logging_steps: int = attrs.field(default=10, validator=_above(0))
+    logging_steps: int = attrs.field(default=10, validator=above(0))
     """Optimizer steps between two log lines."""
-    eval_steps: int = attrs.field(default=500, validator=_above(0))
+    eval_steps: int = attrs.field(default=500, validator=above(0))
     """Optimizer steps between two evaluations; there is always one before and one after."""
     batching: Literal["auto", "padding-free", "grouped", "padded"] = "auto"
     """How rows of different lengths share a micro-batch; auto does without padding where the model keeps rows apart."""
@@ -225,9 +199,9 @@ class CheckpointConfig:
 
     writers: tuple[Selection, ...] = attrs.field(default=(Selection(name="adapter"),), validator=_each_once)
     """What writes a checkpoint."""
-    save_steps: int = attrs.field(default=500, validator=_above(0))
+    save_steps: int = attrs.field(default=500, validator=above(0))
     """Optimizer steps between two checkpoints."""
-    keep: int = attrs.field(default=2, validator=_above(1))
+    keep: int = attrs.field(default=2, validator=above(1))
     """Checkpoints kept, besides the best and the one that the run goes on from."""
     save_failure: Literal["warn", "stop"] = "warn"
     """What to do when a checkpoint cannot be written: go on, unless it happens twice in a row; or stop at once."""

@@ -161,10 +161,10 @@ class SmoLoRA:
 
     def merge(self, path: str | Path) -> Path:
         """Write the base model with the adapter folded in."""
-        from smolora_core.lora.merge import merge
+        from smolora_core.lora.merge import merge_and_save
 
         loaded = self._ready()
-        return merge(loaded.model, loaded.tokenizer, Path(path))
+        return merge_and_save(loaded.model, loaded.tokenizer, Path(path))
 
     def load_model(self, path: str | Path) -> "LoadedAdapter":
         """Take a trained adapter from a folder, in place of training."""

@@ -1,1 +1,1 @@
-from smolora_core.lora.merge import merge as merge
+from smolora_core.lora.merge import merge_and_save as merge_and_save

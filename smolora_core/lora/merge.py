@@ -15,7 +15,7 @@ from smolora_core.lora.modules_to_save import train_in_float32
 from smolora_core.model.quantised import is_quantised
 
 
-def merge(model: Any, tokenizer: Any, folder: Path) -> Path:
+def merge_and_save(model: Any, tokenizer: Any, folder: Path) -> Path:
     """Write the base model with the adapter folded in, as a plain transformers folder; quantised weights become plain ones.
 
     Args:

@@ -1,4 +1,7 @@
-"""Read a saved adapter back and compare it with the one in memory."""
+"""Read a saved adapter back and compare it with the one in memory.
+
+A save that returned without an error may still have written other bytes: the disk, a writer or a merge may have changed them.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -15,8 +18,12 @@ from smolora_core.errors import CheckpointError
 def prove_saved(model: Any, folder: Path) -> int:
     """Compare every tensor of a saved adapter with the trained one, bit by bit.
 
+    Args:
+        model: the trained `PeftModel`.
+        folder: the folder that the adapter was saved to, as PEFT writes it.
+
     Returns:
-        The number of tensors compared.
+        The number of tensors compared, which a run reports.
 
     Raises:
         CheckpointError: the file cannot be read, or a tensor is missing, surplus, different or not finite.

@@ -20,7 +20,15 @@ class Handed:
         self._records: list[Component] = []
 
     def name(self, given: Any, kind: type[Component]) -> Any:
-        """Register what was handed over, if it is no name, and return what a config would say."""
+        """Register a function or a record under a name of its own, and return what a config would say.
+
+        Args:
+            given: a name, a name with options, a function, a callable object or a record.
+            kind: the record's class.
+
+        Raises:
+            ConfigError: it is none of these.
+        """
         if isinstance(given, str | Mapping):
             return dict(given) if isinstance(given, Mapping) else given
         if not isinstance(given, kind):

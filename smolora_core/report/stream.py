@@ -1,5 +1,7 @@
 """A text stream that a broken pipe, a full disk or an old encoding cannot turn into an error."""
 
+import os
+from contextlib import suppress
 from typing import Any, TextIO
 
 
@@ -32,6 +34,19 @@ class LastingStream:
                 self._stream.flush()
             except (OSError, ValueError) as error:
                 self._give_up(error)
+
+    def finish(self) -> str:
+        """Flush for the last time, and keep the interpreter from flushing a lost stream when it ends.
+
+        Returns:
+            What to tell a person: nothing where all was written, or where a reader like `head` merely had enough.
+        """
+        self.flush()
+        if self.lost is None:
+            return ""
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+        return "" if isinstance(self.lost, BrokenPipeError) else f"the output was cut short ({self.lost})"
 
     def __getattr__(self, name: str) -> Any:
         """Be like the other stream in everything else: a terminal or not, as wide, in its encoding."""

@@ -16,6 +16,7 @@ from smolora_core.config.dump import dump, plain
 from smolora_core.config.secrets import Mask
 from smolora_core.errors import SmoLoRAError
 from smolora_core.model.device import pick_device
+from smolora_core.plugins.loading import clean_up
 from smolora_core.report.events import Event, EventLog
 from smolora_core.run.finish import ERROR_FILE, close_failed, masked
 from smolora_core.run.folder import OpenFolder, follow_run, open_folder
@@ -105,7 +106,7 @@ def open_run(job: Job, listener: Callable[[Event], None], resume: str, overrides
         except BaseException as error:
             if isinstance(error, SmoLoRAError):
                 masked(error, mask)
-            close_failed(run, error, held.store)
+            clean_up(lambda: close_failed(run, error, held.store), error, run.warn)
             raise
 
 

@@ -1,41 +1,15 @@
 """Options of the built-in losses, checked when the config is."""
 
-import math
-from typing import Any
-
 import attrs
 
-from smolora_core import ConfigError
-
-
-def _above_0(options: object, attribute: "attrs.Attribute[Any]", value: float) -> None:
-    if not 0 < value < math.inf:
-        raise ConfigError(f"{attribute.name} must be above 0, is {value!r}")
-
-
-def _not_below_0(options: object, attribute: "attrs.Attribute[Any]", value: float) -> None:
-    if not 0 <= value < math.inf:
-        raise ConfigError(f"{attribute.name} must be at least 0, is {value!r}")
-
-
-def _below_1(options: object, attribute: "attrs.Attribute[Any]", value: float) -> None:
-    if not 0 <= value < 1:
-        raise ConfigError(f"{attribute.name} must be at least 0 and below 1, is {value!r}")
-
-
-def _all_above_0(options: object, attribute: "attrs.Attribute[Any]", values: tuple[float, ...] | None) -> None:
-    if values is not None and not values:
-        raise ConfigError(f"{attribute.name} is an empty list")
-    for value in values or ():
-        if not 0 < value < math.inf:
-            raise ConfigError(f"{attribute.name} must all be above 0, one is {value!r}")
+from smolora_core.config import above, at_least, each_above, probability
 
 
 @attrs.frozen(kw_only=True)
 class LabelSmoothing:
     """Options of `label-smoothing`."""
 
-    smoothing: float = attrs.field(default=0.1, validator=_below_1)
+    smoothing: float = attrs.field(default=0.1, validator=probability)
     """Share of a target's probability that is spread over all classes alike."""
 
 
@@ -43,9 +17,9 @@ class LabelSmoothing:
 class Focal:
     """Options of `focal`."""
 
-    gamma: float = attrs.field(default=2.0, validator=_not_below_0)
+    gamma: float = attrs.field(default=2.0, validator=at_least(0))
     """How much less a target counts that is predicted well; 0 is cross-entropy."""
-    alpha: tuple[float, ...] | None = attrs.field(default=None, validator=_all_above_0)
+    alpha: tuple[float, ...] | None = attrs.field(default=None, validator=each_above(0))
     """Weight of each class; left out, all count alike."""
 
 
@@ -53,7 +27,7 @@ class Focal:
 class ZLoss:
     """Options of `z-loss`."""
 
-    weight: float = attrs.field(default=1e-4, validator=_above_0)
+    weight: float = attrs.field(default=1e-4, validator=above(0))
     """Weight of the squared log-normaliser beside the cross-entropy."""
 
 
@@ -61,7 +35,7 @@ class ZLoss:
 class WeightedMSE:
     """Options of `weighted-mse`."""
 
-    weights: tuple[float, ...] = attrs.field(validator=_all_above_0)
+    weights: tuple[float, ...] = attrs.field(validator=each_above(0))
     """Weight of each output, in the order of data.label_field."""
 
 
@@ -69,7 +43,7 @@ class WeightedMSE:
 class Huber:
     """Options of `huber`."""
 
-    delta: float = attrs.field(default=1.0, validator=_above_0)
+    delta: float = attrs.field(default=1.0, validator=above(0))
     """Error from which on the loss grows linearly."""
 
 
@@ -77,5 +51,5 @@ class Huber:
 class BCE:
     """Options of `bce`."""
 
-    pos_weight: tuple[float, ...] | None = attrs.field(default=None, validator=_all_above_0)
+    pos_weight: tuple[float, ...] | None = attrs.field(default=None, validator=each_above(0))
     """Weight of a label where it holds, for each label; left out, 1."""

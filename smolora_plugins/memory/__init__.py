@@ -1,23 +1,19 @@
 """Memory strategies that come with SmoLoRA."""
 
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Literal
 
 import attrs
 
-from smolora_core import ConfigError, MemoryStrategy, hookimpl
-
-
-def _above_zero(options: object, field: "attrs.Attribute[Any]", value: int) -> None:
-    if value < 1:
-        raise ConfigError(f"{field.name} must be above 0, is {value}")
+from smolora_core import MemoryStrategy, hookimpl
+from smolora_core.config import above
 
 
 @attrs.frozen(kw_only=True)
 class ClearCache:
     """Options of `clear-cache`."""
 
-    interval: int = attrs.field(default=50, validator=_above_zero)
+    interval: int = attrs.field(default=50, validator=above(0))
     """Optimizer steps between two clearings."""
 
 
@@ -25,7 +21,7 @@ class ClearCache:
 class Checkpointing:
     """Options of `activation-checkpointing` and `offload-activations`."""
 
-    every_n_layers: int = attrs.field(default=1, validator=_above_zero)
+    every_n_layers: int = attrs.field(default=1, validator=above(0))
     """1 computes every layer again; 2 every other one, which takes less time and saves less memory."""
 
 

@@ -6,21 +6,7 @@ from typing import Any, Literal
 import attrs
 
 from smolora_core import ConfigError
-
-
-def _above_0(options: object, attribute: "attrs.Attribute[Any]", value: int | None) -> None:
-    if value is not None and value < 1:
-        raise ConfigError(f"{attribute.name} must be above 0, is {value}")
-
-
-def _not_below_0(options: object, attribute: "attrs.Attribute[Any]", value: int) -> None:
-    if value < 0:
-        raise ConfigError(f"{attribute.name} must be at least 0, is {value}")
-
-
-def _fraction(options: object, attribute: "attrs.Attribute[Any]", value: float | None) -> None:
-    if value is not None and not 0 < value < 1:
-        raise ConfigError(f"{attribute.name} must lie between 0 and 1, is {value}")
+from smolora_core.config import above, at_least, fraction
 
 
 def _not_empty(options: object, attribute: "attrs.Attribute[Any]", value: Any) -> None:
@@ -88,9 +74,9 @@ class Template:
 class ChunkWords:
     """Options of `chunk-words`."""
 
-    size: int = attrs.field(validator=_above_0)
+    size: int = attrs.field(validator=above(0))
     """Words in a piece at most."""
-    overlap: int = attrs.field(default=0, validator=[_not_below_0, _below_size])
+    overlap: int = attrs.field(default=0, validator=[at_least(0), _below_size])
     """Words that a piece repeats of the one before it."""
     field: str | None = None
     """Column to cut; left out, data.text_field."""
@@ -100,9 +86,9 @@ class ChunkWords:
 class ChunkTokens:
     """Options of `chunk-tokens`."""
 
-    size: int | None = attrs.field(default=None, validator=_above_0)
+    size: int | None = attrs.field(default=None, validator=above(0))
     """Tokens in a piece at most; left out, what fits data.max_seq_length with the tokens that frame a text."""
-    overlap: int = attrs.field(default=0, validator=[_not_below_0, _below_size])
+    overlap: int = attrs.field(default=0, validator=[at_least(0), _below_size])
     """Tokens that a piece repeats of the one before it, about."""
     field: str | None = None
     """Column to cut; left out, data.text_field."""
@@ -120,11 +106,11 @@ class Dedup:
 class NearDedup:
     """Options of `near-dedup`."""
 
-    threshold: float = attrs.field(default=0.9, validator=_fraction)
+    threshold: float = attrs.field(default=0.9, validator=fraction)
     """Share of shingles that two texts have in common, as MinHash estimates it, from which on the later one goes."""
     fields: tuple[str, ...] = ()
     """Columns whose texts are compared; left out, all of them."""
-    shingle: int = attrs.field(default=5, validator=_above_0)
+    shingle: int = attrs.field(default=5, validator=above(0))
     """Characters in a shingle."""
 
 
@@ -132,9 +118,9 @@ class NearDedup:
 class FilterLength:
     """Options of `filter-length`."""
 
-    minimum: int | None = attrs.field(default=None, validator=_above_0)
+    minimum: int | None = attrs.field(default=None, validator=above(0))
     """Shortest length that stays."""
-    maximum: int | None = attrs.field(default=None, validator=_above_0)
+    maximum: int | None = attrs.field(default=None, validator=above(0))
     """Longest length that stays."""
     unit: Literal["words", "characters", "tokens"] = "words"
     """What is counted."""
@@ -152,9 +138,9 @@ class FilterLength:
 class Sample:
     """Options of `sample`."""
 
-    fraction: float | None = attrs.field(default=None, validator=_fraction)
+    fraction: float | None = attrs.field(default=None, validator=fraction)
     """Share of the rows that stays, chosen by their content and the run's seed."""
-    rows: int | None = attrs.field(default=None, validator=_above_0)
+    rows: int | None = attrs.field(default=None, validator=above(0))
     """Rows that stay at most, the first ones."""
 
     def __attrs_post_init__(self) -> None:
@@ -166,7 +152,7 @@ class Sample:
 class Split:
     """Options of `split`."""
 
-    fraction: float = attrs.field(validator=_fraction)
+    fraction: float = attrs.field(validator=fraction)
     """Share of the rows that is held out, the same rows that data.eval holds out."""
     keep: Literal["train", "held-out"] = "train"
     """The side that stays."""

@@ -19,7 +19,7 @@ import torch
 import transformers
 
 from smolora_core import load, train
-from smolora_core.lora.merge import merge
+from smolora_core.lora.merge import merge_and_save
 from smolora_plugins.demo import task
 from tests.support.models import save_tokenizer
 
@@ -148,9 +148,9 @@ def losses(base: Path | str, name: str, given: argparse.Namespace, folder: Path)
 
 
 def continues_and_merges(outcome: Any, config: dict[str, Any], steps: int, folder: Path) -> str:
-    """Take a further step, merge, and load the adapter on the plain base; say how far their logits are apart."""
+    """Take a further step, merge_and_save, and load the adapter on the plain base; say how far their logits are apart."""
     resumed = train({**config, "training": {**config["training"], "max_steps": steps + 1}}, resume="auto").steps == steps + 1
-    merged = merge(outcome.model, outcome.tokenizer, folder)
+    merged = merge_and_save(outcome.model, outcome.tokenizer, folder)
     ids = torch.arange(5, 69)[None]
     with torch.no_grad():
         trained = outcome.model.eval()(input_ids=ids).logits.float()

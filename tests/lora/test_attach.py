@@ -17,7 +17,7 @@ from smolora_core import LoRAConfig, Task
 from smolora_core.checkpoints.staging import Checkpoint
 from smolora_core.errors import ModelLoadError
 from smolora_core.lora.attach import adaptable_modules, attach
-from smolora_core.lora.merge import merge
+from smolora_core.lora.merge import merge_and_save
 from smolora_core.lora.proof import prove_saved
 from smolora_core.lora.targets import choose_targets
 from smolora_core.plugins import PluginChoice, PluginManager
@@ -128,7 +128,7 @@ def test_another_process_writes_the_same_files(llama, tmp_path):
 
 def test_a_merged_folder_computes_what_the_adapter_computes(adapt, base, tmp_path):
     model = adapt(base).model
-    folder = merge(model, transformers.AutoTokenizer.from_pretrained(base), tmp_path / "merged")
+    folder = merge_and_save(model, transformers.AutoTokenizer.from_pretrained(base), tmp_path / "merged")
     merged = transformers.AutoModelForCausalLM.from_pretrained(folder)
     torch.testing.assert_close(logits(merged), logits(model), rtol=1e-5, atol=1e-5)
     assert not any("lora" in name for name, _ in merged.named_parameters())
@@ -137,7 +137,7 @@ def test_a_merged_folder_computes_what_the_adapter_computes(adapt, base, tmp_pat
 def test_merging_leaves_the_model_as_it_was(adapt, base, tmp_path):
     model = adapt(base).model
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    merge(model, transformers.AutoTokenizer.from_pretrained(base), tmp_path / "merged")
+    merge_and_save(model, transformers.AutoTokenizer.from_pretrained(base), tmp_path / "merged")
     assert before.keys() == model.state_dict().keys()
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
@@ -145,7 +145,7 @@ def test_merging_leaves_the_model_as_it_was(adapt, base, tmp_path):
 def test_merging_does_not_write_into_a_folder_that_holds_something(adapt, llama, tmp_path):
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(ModelLoadError) as error:
-        merge(adapt(llama).model, None, tmp_path)
+        merge_and_save(adapt(llama).model, None, tmp_path)
     assert str(error.value) == f"the folder {str(tmp_path)!r} is not empty; name a new one"
 
 

@@ -9,7 +9,7 @@ import torch
 import transformers
 
 from smolora_core import ModelLoadError, PluginError, load, train
-from smolora_core.lora.merge import merge, with_plain_weights
+from smolora_core.lora.merge import merge_and_save, with_plain_weights
 from smolora_core.model.quantised import is_quantised
 from tests.support.models import save_encoder, save_gpt2, save_llama
 
@@ -100,7 +100,9 @@ def test_embeddings_that_are_much_of_a_model_are_kept_in_8_bits_too(rows, tmp_pa
     small = train(settings(base, rows, tmp_path / "small", quantised(kind, embeddings=True), training=steps))
     assert small.metrics["train_loss"] == pytest.approx(plain.metrics["train_loss"], rel=0.03)
     assert bytes_of(small.model) <= most * bytes_of(plain.model)
-    merged = transformers.AutoModelForCausalLM.from_pretrained(merge(small.model, small.tokenizer, tmp_path / "merged")).eval()
+    merged = transformers.AutoModelForCausalLM.from_pretrained(
+        merge_and_save(small.model, small.tokenizer, tmp_path / "merged")
+    ).eval()
     ids = torch.arange(5, 35)[None]
     with torch.no_grad():
         trained, found = (each.eval()(input_ids=ids).logits.float() for each in (small.model, merged))
@@ -125,7 +127,7 @@ def test_a_run_goes_on_as_if_it_had_not_stopped(base, rows, tmp_path, kind):
 @pytest.mark.parametrize("kind", FORMATS)
 def test_what_is_merged_is_what_was_trained(base, rows, tmp_path, kind):
     outcome = train(settings(base, rows, tmp_path / "run", quantised(kind), training={"max_steps": 5, "learning_rate": 5e-2}))
-    folder = merge(outcome.model, outcome.tokenizer, tmp_path / "merged")
+    folder = merge_and_save(outcome.model, outcome.tokenizer, tmp_path / "merged")
     ids = torch.arange(5, 35)[None]
     with torch.no_grad():
         trained = outcome.model.eval()(input_ids=ids).logits.float()
@@ -176,7 +178,7 @@ def test_a_new_head_is_left_as_it_is_and_trained_in_float32(rows, tmp_path, kind
     heads = {name.split(".modules_to_save")[0].rsplit(".", 1)[-1] for name in trained if "modules_to_save" in name}
     assert heads == {"classifier", "dense"}
     assert any(map(is_quantised, outcome.model.modules()))
-    folder = merge(outcome.model, outcome.tokenizer, tmp_path / "merged")
+    folder = merge_and_save(outcome.model, outcome.tokenizer, tmp_path / "merged")
     assert transformers.AutoModelForSequenceClassification.from_pretrained(folder).config.num_labels == 4
 
 

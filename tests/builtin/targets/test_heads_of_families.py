@@ -10,7 +10,7 @@ import transformers
 from smolora_core import LoRAConfig, Task
 from smolora_core.config import ModelConfig
 from smolora_core.lora.attach import adaptable_modules, attach
-from smolora_core.lora.merge import merge
+from smolora_core.lora.merge import merge_and_save
 from smolora_core.lora.targets import choose_targets
 from smolora_core.model.load import load_base, read_config
 from tests.builtin.targets.test_families import KNOWN, RECORDS
@@ -52,7 +52,7 @@ def test_its_head_comes_back_and_is_merged(task, model_type, tmp_path, monkeypat
     assert trained.shape[-1] == 3
     assert difference(trained, untrained) > 1e-3
     write_adapter(model, tokenizer, tmp_path / "adapter")
-    merged = merge(model, tokenizer, tmp_path / "merged")
+    merged = merge_and_save(model, tokenizer, tmp_path / "merged")
 
     monkeypatch.chdir("/")
     plain = type(loaded.model)

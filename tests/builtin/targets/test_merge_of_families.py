@@ -7,7 +7,7 @@ import torch
 from smolora_core import CheckpointWriter, LoRAConfig, Task
 from smolora_core.checkpoints.staging import Checkpoint
 from smolora_core.lora.attach import adaptable_modules, attach
-from smolora_core.lora.merge import merge
+from smolora_core.lora.merge import merge_and_save
 from smolora_core.lora.targets import choose_targets
 from smolora_core.plugins import PluginChoice, PluginManager, build
 from tests.builtin.targets.test_families import KNOWN, RECORDS
@@ -57,7 +57,7 @@ def test_saved_and_merged_it_says_the_same(model_type, tmp_path, monkeypatch, to
     trained = outputs(model.requires_grad_(False))
     assert difference(trained, untrained) > 1e-3
     write_adapter(model, tokenizer, tmp_path / "adapter")
-    merged = merge(model, tokenizer, tmp_path / "merged")
+    merged = merge_and_save(model, tokenizer, tmp_path / "merged")
     assert torch.equal(outputs(model), trained)
 
     monkeypatch.chdir("/")
