@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import attrs
@@ -106,7 +107,7 @@ def open_run(job: Job, listener: Callable[[Event], None], resume: str, overrides
         except BaseException as error:
             if isinstance(error, SmoLoRAError):
                 masked(error, mask)
-            clean_up(lambda: close_failed(run, error, held.store), error, run.warn)
+            clean_up(partial(close_failed, run, error, held.store), error, run.warn)
             raise
 
 
