@@ -5,11 +5,12 @@ import shlex
 
 from smolora_core.cli.flags import Json, PluginFlags, RunArguments, load_run
 from smolora_core.errors import SmoLoRAError
-from smolora_core.run.check import check as check_run
 
 
 def check(*run: RunArguments, plugins: PluginFlags | None = None, json: Json = False) -> int:
     """Find every problem of a config in an instant: nothing is loaded or written."""
+    from smolora_core.run.check import check_run
+
     try:
         found = check_run(*load_run(run, plugins)).found
     except SmoLoRAError as error:

@@ -7,7 +7,6 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from smolora_core.cli.flags import PluginFlags, RunArguments, heavy_imports, load_run
-from smolora_core.run.check import check
 
 
 def train(
@@ -23,7 +22,9 @@ def train(
     quiet: Annotated[bool, Parameter(negative="", help="Print errors only.")] = False,
 ) -> None:
     """Train an adapter from a config."""
-    checked = check(*load_run((*run, *profile * ["--debug.profile_training=true"]), plugins))
+    from smolora_core.run.check import check_run
+
+    checked = check_run(*load_run((*run, *profile * ["--debug.profile_training=true"]), plugins))
     # Everything that can be found out in an instant has been; from here on torch is needed.
     with heavy_imports():
         from smolora_core.report.terminal import Terminal

@@ -67,7 +67,7 @@ class Preview:
     ledger: Ledger
 
 
-def preview(checked: Checked, count: int) -> Preview:
+def make_preview(checked: Checked, count: int) -> Preview:
     """Prepare as many rows as it takes to see some sequences.
 
     Args:

@@ -29,6 +29,11 @@ class LoadedAdapter:
     model: Any
     tokenizer: Any
 
+    @property
+    def predicts(self) -> bool:
+        """Whether the model predicts labels, numbers or masked tokens of a text, instead of continuing it."""
+        return predicts(self.model)
+
     def generate(self, prompt: str, **options: Any) -> str:
         """Continue one prompt; options as in `smolora_core.inference.generate.generate`."""
         check_prompt(prompt)
@@ -39,7 +44,7 @@ class LoadedAdapter:
 
         Of a model that does not write, the options have no use, and the texts are those of `predict`.
         """
-        if predicts(self.model):
+        if self.predicts:
             return [each.text for each in self.predict(prompts)]
         return generate(self.model, self.tokenizer, prompts, **options)
 

@@ -9,12 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from smolora_core.cli.flags import Json, PluginFlags, RunArguments, load_run
-from smolora_core.run.check import check
+from smolora_core.cli import Json, PluginFlags, RunArguments, load_run
 
 if TYPE_CHECKING:
-    from smolora_core.dry_run.plan import Plan
-    from smolora_core.dry_run.remedies import Remedy
+    from smolora_core.dry_run import Plan, Remedy
 
 _GB = 2**30
 _PARTS = {
@@ -39,10 +37,15 @@ def plan(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Say what would run and how much memory it takes, before any weight is loaded."""
-    checked = check(*load_run(run, plugins))
-    from smolora_core.dry_run.plan import make_plan
-    from smolora_core.report.terminal import silence_libraries
+    """Show what would run and how much memory it takes, before any weight is loaded.
+
+    Every key of the config is a flag, as for `smolora train`.
+    """
+    from smolora_core.run import check_run
+
+    checked = check_run(*load_run(run, plugins))
+    from smolora_core.dry_run import make_plan
+    from smolora_core.report import silence_libraries
 
     silence_libraries()
     # What a preprocessor prints is not part of the answer.

@@ -10,8 +10,7 @@ import attrs
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from smolora_core.cli.flags import Json, PluginFlags, RunArguments, load_run
-from smolora_core.run.check import check
+from smolora_core.cli import Json, PluginFlags, RunArguments, load_run
 
 # A terminal would obey them.
 _CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
@@ -23,23 +22,28 @@ def preview(
     count: Annotated[int, Parameter(help="How many sequences to show.", validator=Number(gte=1))] = 3,
     json: Json = False,
 ) -> None:
-    """Show rows as the model sees them, with the tokens that are trained."""
-    checked = check(*load_run(run, plugins))
+    """Show rows as the model sees them, with the trained tokens highlighted.
+
+    Every key of the config is a flag, as for `smolora train`.
+    """
+    from smolora_core.run import check_run
+
+    checked = check_run(*load_run(run, plugins))
     from rich.console import Console
     from rich.text import Text
 
-    from smolora_core.dry_run.preview import preview as prepare
-    from smolora_core.report.terminal import silence_libraries
+    from smolora_core.dry_run import make_preview
+    from smolora_core.report import silence_libraries
 
     silence_libraries()
     # What a preprocessor prints is not part of the answer.
     with redirect_stdout(sys.stderr):
-        found = prepare(checked, count)
+        found = make_preview(checked, count)
     if json:
         print(json_module.dumps({**attrs.asdict(found), "ledger": found.ledger.as_dict()}, indent=1, ensure_ascii=False))
         return
     console = Console(highlight=False, soft_wrap=True)
-    # Without colours the supervised tokens stand in brackets.
+    # Without colours, brackets mark the trained tokens.
     coloured = console.color_system and not console.no_color
     opening, closing = ("", "") if coloured else ("⟦", "⟧")
     for number, sequence in enumerate(found.sequences, start=1):
@@ -51,8 +55,8 @@ def preview(
         for piece in sequence.pieces:
             shown = piece.text.translate(_CONTROLS)
             text.append(*((f"{opening}{shown}{closing}", "green") if piece.supervised else (shown, "dim")))
-        for learned in sequence.learned:
-            text.append("\n").append(f"{opening}{learned.translate(_CONTROLS)}{closing}", "green")
+        for label in sequence.learned:
+            text.append("\n").append(f"{opening}{label.translate(_CONTROLS)}{closing}", "green")
         console.print(text, end="\n\n")
     console.print(f"rows     {found.shape}: {', '.join(found.columns)}", markup=False)
     for note in found.notes:

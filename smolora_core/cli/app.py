@@ -1,0 +1,179 @@
+"""The command line: one command a module, none of them imported before it runs."""
+
+import ast
+import importlib.metadata
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import redirect_stdout, suppress
+from itertools import pairwise
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TextIO, cast
+
+from cyclopts import App, CycloptsError
+
+from smolora_core.config.document import read_document
+from smolora_core.config.secrets import Mask
+from smolora_core.errors import SmoLoRAError
+from smolora_core.plugins.loading import describe
+from smolora_core.report.stream import LastingStream
+
+__all__ = ["main", "make_app"]
+
+_COMMANDS_GROUP = "smolora.commands"
+_SETTINGS = (
+    "Every key of the config is a flag, and so is every option of the chosen components: --model ./tiny "
+    "--data.train rows.jsonl --lora.r 16 --training.max_steps 100 --loss focal --loss.gamma 2. "
+    "With --model and --data.train no file is needed."
+)
+_PROMPT_HINT = "a prompt that starts with '-' is given as --prompt=..., or after --"
+_GROUPS = {"data": "Look at the data of a run."}
+_FAILED = 1
+_USAGE = 2
+_INTERRUPTED = 130
+
+
+def make_app() -> App:
+    """Put the commands together, those of plugins included; nothing behind them is imported yet."""
+    app = App(
+        name="smolora",
+        help="Fine-tune small language models with LoRA on the machine you have.",
+        version=lambda: importlib.metadata.version("smolora"),
+        help_format="plaintext",
+        result_action="return_int_as_exit_code_else_zero",
+        suppress_keyboard_interrupt=False,
+    )
+    app.command("smolora_core.cli.train:train", name="train", help="Train an adapter from a config.", help_epilogue=_SETTINGS)
+    app.command(
+        "smolora_core.cli.check:check",
+        name="check",
+        help="Find every problem of a config in an instant.",
+        help_epilogue=_SETTINGS,
+    )
+    app.command("smolora_core.cli.report:report", name="report", help="Write the page of a run anew.")
+    app.command("smolora_core.cli.components:components", name="components", help="List what plugins offer.")
+    app.command("smolora_core.cli.targets:targets", name="targets", help="Explain which modules LoRA adapts in a model.")
+    checkpoints = App(name="checkpoints", help="List, verify or remove the checkpoints of a run.")
+    checkpoints.command("smolora_core.cli.checkpoints:list_checkpoints", name="list", help="List the checkpoints of a run.")
+    checkpoints.command(
+        "smolora_core.cli.checkpoints:verify_checkpoints", name="verify", help="Find files that are not what was written."
+    )
+    checkpoints.command("smolora_core.cli.checkpoints:prune", name="prune", help="Remove old checkpoints of a run.")
+    app.command(checkpoints)
+    plugins = App(name="plugins", help="List plugins, or look at one.")
+    plugins.command("smolora_core.cli.plugins:list_plugins", name="list", help="List every plugin and what became of it.")
+    plugins.command("smolora_core.cli.plugins:info", name="info", help="Show one plugin.")
+    app.command(plugins)
+    for entry in importlib.metadata.entry_points(group=_COMMANDS_GROUP):
+        *groups, name = entry.name.split(".")
+        _group(app, groups).command(entry.value, name=name, help=_summary(entry))
+    return app
+
+
+def _group(app: App, names: Sequence[str]) -> App:
+    """Find the group of commands that an entry point `group.command` belongs to, or make it."""
+    for name in names:
+        if name not in app:
+            app.command(App(name=name, help=_GROUPS.get(name, "")))
+        app = app[name]
+    return app
+
+
+def _summary(entry: importlib.metadata.EntryPoint) -> str:
+    """Read the first line of a command's docstring from its source, so that help imports no plugin."""
+    relative = Path(*entry.module.split(".")).with_suffix(".py")
+    for folder in sys.path:
+        file = Path(folder) / relative
+        if file.is_file():
+            for node in ast.parse(file.read_text(encoding="utf-8")).body:
+                if isinstance(node, ast.FunctionDef) and node.name == entry.attr:
+                    return (ast.get_docstring(node) or "").partition("\n")[0]
+    return ""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line.
+
+    Returns:
+        0, or 2 for a mistake in what the user gave, 1 for a run that failed, 130 after Ctrl-C, 143 after SIGTERM, 129 after
+        SIGHUP.
+    """
+    _wait_briefly()
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in given
+    given = [argument for argument in given if argument != "--debug"]
+    if debug and given[:1] == ["train"]:
+        # Before the others, so that a level that was asked for by name counts more.
+        given.insert(1, "--debug.log_level=DEBUG")
+    if sys.stdout is None:
+        return _run(given, debug)
+    stream = LastingStream(sys.stdout)
+    with redirect_stdout(cast("TextIO", stream)):
+        status = _run(given, debug)
+        lost = stream.finish()
+    if not lost:
+        return status
+    print(f"error: {lost}", file=sys.stderr)
+    return status or 1
+
+
+def _wait_briefly() -> None:
+    """Let OpenMP's threads sleep soon when they wait for others, unless somebody has said how they shall.
+
+    Torch reads it when it is imported. They wait actively otherwise, and then one other busy process makes training several
+    times slower, because those that wait keep the processors from those that work.
+    """
+    if "OMP_WAIT_POLICY" in os.environ:
+        return
+    if sys.platform == "linux":
+        os.environ.setdefault("GOMP_SPINCOUNT", "2000")
+    else:
+        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+
+
+def _run(given: list[str], debug: bool) -> int:
+    try:
+        return int(make_app()(given, exit_on_error=False, print_error=False) or 0)
+    except CycloptsError as error:
+        hinted = "generate" in (error.command_chain or ()) and any(argument.startswith("-") for argument in given)
+        return _report([str(error).strip(), *hinted * [_PROMPT_HINT]], _USAGE, given)
+    except (Exception, KeyboardInterrupt) as error:
+        if debug:
+            sys.excepthook = _shown_by(_mask(given))
+            raise
+        notes = getattr(error, "__notes__", ())
+        if isinstance(error, SmoLoRAError):
+            return _report([*error.problems, *notes], error.exit_code, given)
+        if isinstance(error, KeyboardInterrupt):
+            return _report([str(error) or "interrupted", *notes], getattr(error, "exit_code", _INTERRUPTED), given)
+        lines = [f"error: {describe(error)}", *notes, "run again with --debug for the traceback"]
+        return _report(lines, _FAILED, given)
+
+
+def _report(lines: Iterable[object], status: int, given: Sequence[str]) -> int:
+    mask = _mask(given)
+    for line in lines:
+        print(mask(str(line)), file=sys.stderr)
+    return status
+
+
+def _shown_by(mask: Mask) -> Callable[[type[BaseException], BaseException, TracebackType | None], None]:
+    def show(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        print(mask("".join(traceback.format_exception(kind, error, trace))), file=sys.stderr, end="")
+
+    return show
+
+
+def _mask(given: Sequence[str]) -> Mask:
+    """Collect the secrets of the environment, of flags and of config files, so that what ends a command tells none."""
+    found: list[Any] = []
+    for argument, following in pairwise([*given, ""]):
+        flag, has_value, text = argument.partition("=")
+        if flag.startswith("--"):
+            found.append({flag.rpartition(".")[2].removeprefix("--"): text if has_value else following})
+        elif argument.endswith((".yaml", ".yml", ".toml")):
+            with suppress(SmoLoRAError):
+                found.append(read_document(Path(argument)).values)
+    return Mask.of(found)
