@@ -8,7 +8,7 @@ In three lines:
     lora.train()
     print(lora.generate("The film was"))
 
-A custom loss is a formula, a custom preprocessor a function; both can be passed in, kept in a file, or shipped as a package:
+A custom loss is a formula and a custom preprocessor a function; pass them in, keep them in a file, or ship them as a package:
 
     import torch.nn.functional as F
 
@@ -18,7 +18,7 @@ A custom loss is a formula, a custom preprocessor a function; both can be passed
 
     SmoLoRA("./models/tiny", "reviews.jsonl", loss=focal).train()
 
-Importing this package does not import torch: names are loaded when they are first used. The stub beside this file lists them.
+Importing this package does not import torch, because public names are loaded on first use. They are listed in `__init__.pyi`.
 """
 
 import ast
@@ -30,11 +30,9 @@ from typing import Any
 
 
 def public_names(package: str, file: str) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """Make the `__getattr__` and `__dir__` of a package that loads its public names when they are first used.
+    """Make the `__getattr__` and `__dir__` of a package that loads its public names on first use.
 
-    Args:
-        package: the package's name.
-        file: its `__init__.py`. The stub beside it imports every public name from its home, for type checkers and for this.
+    Type checkers and this function find the names in the stub next to `file`, which imports each from its home module.
     """
 
     @cache

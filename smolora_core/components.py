@@ -1,8 +1,8 @@
-"""The records a plugin contributes, and the shape of what each of them builds.
+"""The records a plugin contributes, and protocols for what they build.
 
-A record is data: cheap to make, safe to list, never importing torch. It names its implementation as text, and the core
-imports that only when the component is chosen. Options arrive as keyword arguments: to a function at each call, to a class
-when it is made.
+A record is data: cheap to make, safe to list, and free of torch. It refers to its implementation by import path, which the
+core imports only when the component is selected. Options arrive as keyword arguments: to a function at each call, to a
+class when it is instantiated.
 """
 
 import re
@@ -14,15 +14,15 @@ import attrs
 
 from smolora_core.config import DataConfig, RunConfig
 from smolora_core.config.secrets import Mask
-from smolora_core.errors import PluginError, nearest
+from smolora_core.errors import PluginError, did_you_mean, nearest
 
 if TYPE_CHECKING:
     import torch
     from datasets.arrow_dataset import Dataset
     from torch import Tensor, nn
 
-# `scored` rows are labelled ones whose labels are numbers.
-_SHAPES = (*get_args(attrs.fields_dict(DataConfig)["format"].type)[1:], "scored")
+# `scored` rows are labelled rows with numeric labels.
+_FORMATS = (*get_args(attrs.fields_dict(DataConfig)["format"].type)[1:], "scored")
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
 _TARGET = re.compile(r"[^\W\d]\w*(\.\w+)*:[^\W\d]\w*(\.\w+)*")
 
@@ -31,47 +31,45 @@ Row = dict[str, Any]
 
 
 def _tuple(values: Any) -> Any:
-    """Make a tuple of what can be one; `_are_names` refuses the rest, because it knows whose field it is."""
+    # Anything else is left to `_are_names`, whose error names the component and the field.
     return tuple(values) if isinstance(values, Iterable) and not isinstance(values, str) else values
 
 
 def _are_names(component: "Component", field: "attrs.Attribute[Any]", values: Any) -> None:
     if not isinstance(values, tuple) or not all(isinstance(value, str) for value in values):
         hint = f"write ({values!r},)" if isinstance(values, str) else ""
-        raise PluginError(f"{field.name} must be a list of names, is {values!r}", where=f"{component.title}:", hint=hint)
+        raise PluginError(f"{field.name} must be a list of names, got {values!r}", where=f"{component.title}:", hint=hint)
 
 
-def _are_shapes(task: "Task", field: "attrs.Attribute[Any]", values: Any) -> None:
+def _are_formats(task: "Task", field: "attrs.Attribute[Any]", values: Any) -> None:
     _are_names(task, field, values)
-    if unknown := next((value for value in values if value not in _SHAPES), None):
-        hint = nearest(unknown, _SHAPES) or f"there are: {', '.join(_SHAPES)}"
-        raise PluginError(f"formats names {unknown!r}, which no rows have", where=f"{task.title}:", hint=hint)
+    if unknown := next((value for value in values if value not in _FORMATS), None):
+        what, where = f"formats contains the unknown format {unknown!r}", f"{task.title}:"
+        raise PluginError(what, where=where, hint=did_you_mean(unknown, _FORMATS))
 
 
-def _one_of(*choices: str) -> Any:
-    def check(component: "Component", field: "attrs.Attribute[Any]", value: Any) -> None:
-        if value not in choices:
-            what = f"{field.name} must be one of {', '.join(choices)}, is {value!r}"
-            raise PluginError(what, where=f"{component.title}:", hint=nearest(str(value), choices))
-
-    return check
+def _is_choice(component: "Component", field: "attrs.Attribute[Any]", value: Any) -> None:
+    choices = get_args(field.type)
+    if value not in choices:
+        what = f"{field.name} must be one of {', '.join(choices)}, got {value!r}"
+        raise PluginError(what, where=f"{component.title}:", hint=nearest(str(value), choices))
 
 
 @attrs.frozen(kw_only=True)
 class Component:
-    """What every record has.
+    """The fields that every record has.
 
     Attributes:
-        noun: what messages call one of the kind.
-        plural: what listings call the kind; its hook is `smolora_` and this, with `_` for `-`.
-        name: how a config names it: `[a-z0-9][a-z0-9-]*`.
-        summary: one line for listings, without a full stop.
+        noun: the name of the kind in messages.
+        plural: the plural in listings; the kind's hook is `smolora_` and this, with `_` for `-`.
+        name: the component's name in a config: `[a-z0-9][a-z0-9-]*`.
+        summary: a one-line description for listings, without a full stop.
         implementation: `"package.module:attribute"`, or the callable itself for one-off use from Python.
-        options: an attrs class; its fields are the component's config keys, flags and keyword arguments.
-        replaces: the name of the built-in whose place this takes.
+        options: an attrs class whose fields become config keys, flags and keyword arguments.
+        replaces: the name of the built-in component to replace.
 
     Raises:
-        PluginError: a field cannot be used; the message names the component and the field.
+        PluginError: a field is invalid; the message names the component and the field.
     """
 
     noun: ClassVar[str] = "component"
@@ -85,33 +83,32 @@ class Component:
 
     @property
     def title(self) -> str:
-        """What messages call this record: `Loss 'focal'`."""
+        """The record's name in messages: `Loss 'focal'`."""
         return f"{type(self).__name__} {self.name!r}"
 
     def __attrs_post_init__(self) -> None:
         where = f"{self.title}:"
         if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
             better = re.sub(r"[^a-z0-9]+", "-", str(self.name).lower()).strip("-") or "my-name"
-            raise PluginError("the name has other characters than a-z, 0-9 and -", where=where, hint=f"write {better!r}")
+            raise PluginError("a name may contain only a-z, 0-9 and -", where=where, hint=f"write {better!r}")
         if not isinstance(self.summary, str):
-            raise PluginError(f"summary must be text, is {self.summary!r}", where=where)
-        if isinstance(self.implementation, str) and not _TARGET.fullmatch(self.implementation):
-            hint = "write 'package.module:attribute'"
-            raise PluginError(f"implementation {self.implementation!r} names nothing", where=where, hint=hint)
-        if not isinstance(self.implementation, str) and not callable(self.implementation):
-            raise PluginError("implementation is neither a name nor a callable", where=where)
+            raise PluginError(f"summary must be a string, got {self.summary!r}", where=where)
+        implementation = self.implementation
+        if not (_TARGET.fullmatch(implementation) if isinstance(implementation, str) else callable(implementation)):
+            what = f"implementation {implementation!r} is neither an import path nor a callable"
+            raise PluginError(what, where=where, hint="write 'package.module:attribute'")
         if self.options is not None and not (isinstance(self.options, type) and attrs.has(self.options)):
-            hint = "decorate it with @attrs.frozen" if isinstance(self.options, type) else "give the class itself"
+            hint = "decorate it with @attrs.frozen" if isinstance(self.options, type) else "pass the class, not an instance"
             raise PluginError(f"options {self.options!r} is not an attrs class", where=where, hint=hint)
 
 
 @attrs.frozen(kw_only=True)
 class Targets(Component):
-    """Which modules of an architecture LoRA adapts: data only.
+    """The modules of an architecture that LoRA adapts.
 
     Attributes:
-        model_types: the values of `config.model_type` this speaks for.
-        modules: module names (`q_proj`) or dotted ends of names (`attn.c_proj`); each must match at least one module.
+        model_types: values of `config.model_type` this record applies to.
+        modules: module names (`q_proj`) or dotted suffixes (`attn.c_proj`); each must match at least one module.
 
     Example:
         >>> Targets(name="llama", summary="attention", model_types=("llama",), modules=("q_proj", "v_proj")).modules
@@ -128,55 +125,53 @@ class Targets(Component):
 
 @attrs.frozen(kw_only=True)
 class Preprocessor(Component):
-    """A step that rows go through before they become tokens.
+    """A step that transforms rows before tokenization.
 
     Attributes:
-        scope: `row`: `(row) -> row | None | Drop("reason") | list[row]`; `dataset`: `(dataset, context) -> dataset`,
+        scope: `row` for `(row) -> row | None | Drop("reason") | list[row]`, `dataset` for `(dataset, context) -> dataset`,
             where `context` has `tokenizer`, `max_seq_length`, `seed` and `text_field`.
-        context: whether a step of scope `row` is told the context too: `(row, context) -> ...`.
-        ordered: whether a step of scope `row` remembers earlier rows. It then meets all of them in their order; other
-            steps share the rows among processes. Each pass over the data makes a class anew.
+        context: whether a step of scope `row` takes the context too: `(row, context) -> ...`.
+        ordered: whether a step of scope `row` keeps state between rows. It then receives all rows in order, in one process;
+            the rows of other steps are split among processes. A class is instantiated for each pass over the data.
     """
 
     noun: ClassVar[str] = "preprocessor"
     plural: ClassVar[str] = "preprocessors"
 
-    scope: Literal["row", "dataset"] = attrs.field(default="row", validator=_one_of("row", "dataset"))
+    scope: Literal["row", "dataset"] = attrs.field(default="row", validator=_is_choice)
     context: bool = False
     ordered: bool = False
 
 
 @attrs.frozen(kw_only=True)
 class Loss(Component):
-    """An unreduced loss; the core weights, sums and normalises what it returns.
+    """An unreduced loss; the core weights, sums and normalises its values.
 
     Attributes:
-        kind: `token`: `(logits[n, V], targets[n]) -> [n]`, called on chunks of supervised positions, or on rows that have a
-            class each; `prediction`: `(predictions[B, ...], targets[B, ...]) -> [B, ...]`; `model`:
+        kind: `token` for `(logits[n, V], targets[n]) -> [n]`, called on chunks of supervised positions, or on rows with one
+            class each; `prediction` for `(predictions[B, ...], targets[B, ...]) -> [B, ...]`; `model` for
             `(model, batch) -> (sum, weight)`.
-        columns: dataset columns it needs, a per-row `weight` say; they arrive as keyword arguments, a value for each target
-            of a token loss, and `[B, 1]` beside predictions `[B, K]`.
+        columns: the dataset columns it needs, such as a per-row `weight`. They arrive as keyword arguments, with one value
+            per target of a token loss, and as `[B, 1]` for predictions `[B, K]`.
     """
 
     noun: ClassVar[str] = "loss"
     plural: ClassVar[str] = "losses"
 
-    kind: Literal["token", "prediction", "model"] = attrs.field(
-        default="token", validator=_one_of("token", "prediction", "model")
-    )
+    kind: Literal["token", "prediction", "model"] = attrs.field(default="token", validator=_is_choice)
     columns: tuple[str, ...] = attrs.field(default=(), converter=_tuple, validator=_are_names)
 
 
 @attrs.frozen(kw_only=True)
 class MemoryStrategy(Component):
-    """A way to need less memory: an object with any of the methods of `Strategy`.
+    """A way to use less memory: an object with any of the methods of `Strategy`.
 
     Attributes:
-        devices: device types it helps on: `cpu`, `cuda`, `mps`.
-        default: whether `memory: auto` switches it on there.
-        lossy: whether what is learned is other than without it, as over quantised weights; a run that is continued must then
-            have it with the same options.
-        variants: options that stand for other trade-offs than the default ones, for `smolora plan` to try as well.
+        devices: the device types it supports: `cpu`, `cuda`, `mps`.
+        default: whether `memory: auto` enables it on these devices.
+        lossy: whether it changes the result of training, as quantised weights do; a resumed run must then use it with the
+            same options.
+        variants: alternative options with other trade-offs, which `smolora plan` also tries.
     """
 
     noun: ClassVar[str] = "memory strategy"
@@ -190,7 +185,7 @@ class MemoryStrategy(Component):
 
 @attrs.frozen(kw_only=True)
 class CheckpointWriter(Component):
-    """A `(checkpoint, directory) -> None` that writes into an empty private directory, which the core then commits."""
+    """A checkpoint format: `(checkpoint, directory) -> None` writes to an empty private directory, which the core commits."""
 
     noun: ClassVar[str] = "checkpoint writer"
     plural: ClassVar[str] = "checkpoint-writers"
@@ -198,18 +193,18 @@ class CheckpointWriter(Component):
 
 @attrs.frozen(kw_only=True)
 class Task(Component):
-    """What is learned: how rows become features, which model class computes them, and the loss that fits.
+    """A training task: how rows become features, the model class, and the default loss.
 
     Attributes:
         model_class: the `transformers` auto class that loads the base model.
-        peft_task_type: PEFT's `TaskType` name, or None for a task PEFT has no type for.
-        loss: the name of the default loss. A loss fits that is of the same kind, or of kind `model`.
-        multi_label_loss: the name of the default loss where a row may have several labels.
-        predicts: what the logits stand beside. `next-token`: `logits[B, T]` and the labels `[B, T]` one position on; `token`:
-            the labels at the same position; `row`: `logits[B, C]` and labels `[B]` of classes, or `[B, K]` of numbers.
-        new_head: whether a head that the base model has no weights for is expected; it is trained whole and saved.
-        architectures: ends of architecture names (`ForCausalLM`) that `task: auto` takes as this task.
-        formats: shapes of rows it can learn from, of those that `data.format` knows, or `scored`: a text and numbers.
+        peft_task_type: PEFT's `TaskType` name, or None if PEFT has no type for the task.
+        loss: the name of the default loss; other losses of its kind, or of kind `model`, can replace it.
+        multi_label_loss: the name of the default loss when a row may have several labels.
+        predicts: the alignment of logits and labels: `next-token` for `logits[B, T, V]` and the labels `[B, T]` one position
+            later, `token` for labels at the same position, `row` for `logits[B, C]` and labels `[B]` or `[B, K]`.
+        new_head: whether the base model may lack weights for the head, which is then trained in full and saved.
+        architectures: suffixes of architecture names (`ForCausalLM`) for which `task: auto` selects this task.
+        formats: the row formats it supports, from those of `data.format`, or `scored` for a text and numbers.
     """
 
     noun: ClassVar[str] = "task"
@@ -219,18 +214,16 @@ class Task(Component):
     peft_task_type: str | None = None
     loss: str
     multi_label_loss: str | None = None
-    predicts: Literal["next-token", "token", "row"] = attrs.field(
-        default="next-token", validator=_one_of("next-token", "token", "row")
-    )
+    predicts: Literal["next-token", "token", "row"] = attrs.field(default="next-token", validator=_is_choice)
     new_head: bool = False
     architectures: tuple[str, ...] = attrs.field(default=(), converter=_tuple, validator=_are_names)
     formats: tuple[str, ...] = attrs.field(
-        default=("text", "prompt-completion", "instruction", "messages"), converter=_tuple, validator=_are_shapes
+        default=("text", "prompt-completion", "instruction", "messages"), converter=_tuple, validator=_are_formats
     )
 
     @property
     def writes(self) -> bool:
-        """Whether the model writes text, so that its labels are tokens that should end."""
+        """Whether the model generates text, so that its labels should end with an end-of-turn token."""
         return self.predicts == "next-token" or self.peft_task_type == "SEQ_2_SEQ_LM"
 
 
@@ -270,11 +263,11 @@ class RunContext:
 
 @attrs.frozen
 class Drop:
-    """What a row preprocessor returns to drop a row and say why.
+    """The result of a row preprocessor that drops the row.
 
     Attributes:
-        reason: the same words for all rows that leave for it, so that they are counted together.
-        size: how large the row was by the measure that the reason speaks of; the ledger keeps the largest.
+        reason: the reason, in the same words for all rows it applies to, because rows are counted by it.
+        size: the size of the row, if the reason is its size; the ledger keeps the largest.
     """
 
     reason: str
@@ -282,40 +275,40 @@ class Drop:
 
 
 class RowPreprocessor(Protocol):
-    """What a `Preprocessor` of scope `row` builds."""
+    """The implementation of a `Preprocessor` of scope `row`."""
 
     def __call__(self, row: Row, /) -> "Row | Drop | list[Row] | None": ...
 
 
 class DatasetPreprocessor(Protocol):
-    """What a `Preprocessor` of scope `dataset` builds."""
+    """The implementation of a `Preprocessor` of scope `dataset`."""
 
     def __call__(self, dataset: "Dataset", context: Any, /) -> "Dataset": ...
 
 
 class TokenLoss(Protocol):
-    """What a `Loss` of kind `token` builds: `logits [n, V]` float32, `targets [n]` int64 -> `[n]`."""
+    """The implementation of a `Loss` of kind `token`: `logits [n, V]` float32, `targets [n]` int64 -> `[n]`."""
 
     def __call__(self, logits: "Tensor", targets: "Tensor", /, **columns: "Tensor") -> "Tensor": ...
 
 
 class PredictionLoss(Protocol):
-    """What a `Loss` of kind `prediction` builds: `predictions [B, ...]`, `targets [B, ...]` -> `[B, ...]`, all float32."""
+    """The implementation of a `Loss` of kind `prediction`: float32 `predictions [B, ...]`, `targets [B, ...]` -> `[B, ...]`."""
 
     def __call__(self, predictions: "Tensor", targets: "Tensor", /, **columns: "Tensor") -> "Tensor": ...
 
 
 class ModelLoss(Protocol):
-    """What a `Loss` of kind `model` builds: a differentiable sum and a weight, both 0-dimensional."""
+    """The implementation of a `Loss` of kind `model`, which returns a differentiable sum and its weight as scalar tensors."""
 
     def __call__(self, model: "nn.Module", batch: Mapping[str, "Tensor"], /) -> "tuple[Tensor, Tensor]": ...
 
 
 class Strategy(Protocol):
-    """What a `MemoryStrategy` builds: an object with the methods it needs and no others.
+    """The implementation of a `MemoryStrategy`: an object with only the methods it needs.
 
-    `load_kwargs` gives further arguments of `from_pretrained`; `out_of_memory` frees memory and returns whether the same
-    micro-batch may be tried again; the others act on the adapted model, after a step, and once training is over.
+    `load_kwargs` returns additional arguments of `from_pretrained`, `model_ready` receives the adapted model, and
+    `out_of_memory` frees memory and returns whether to retry the micro-batch.
     """
 
     def load_kwargs(self, run: RunContext) -> dict[str, Any]: ...
@@ -326,20 +319,20 @@ class Strategy(Protocol):
 
 
 class Writer(Protocol):
-    """What a `CheckpointWriter` builds."""
+    """The implementation of a `CheckpointWriter`."""
 
     def __call__(self, checkpoint: Any, directory: Path, /) -> None: ...
 
 
 @attrs.frozen
 class Encoded:
-    """What a task makes of one example.
+    """One example, encoded by a task.
 
     Attributes:
-        sequences: feature dicts, `input_ids` and `labels` (-100 where nothing is learned) of equal length among them.
-        supervised: targets that the loss sees in them.
-        tokens_lost: tokens that were cut off because the example was too long.
-        open_ended: supervised stretches whose end-of-turn token is not trained, so that nothing says where to stop.
+        sequences: feature dicts with `input_ids` and `labels` of equal length (-100 where masked).
+        supervised: the number of targets in them that contribute to the loss.
+        tokens_lost: the number of tokens cut off because the example was too long.
+        open_ended: the number of supervised spans whose end-of-turn token is masked, so that the model does not learn to stop.
     """
 
     sequences: tuple[dict[str, Any], ...]
@@ -350,15 +343,15 @@ class Encoded:
 
 @attrs.frozen(kw_only=True)
 class TaskSetup:
-    """What a task looks at before the model is loaded.
+    """The data and the base model's config, for a task to inspect before the model is loaded.
 
     Attributes:
-        train: encoded rows to train on: a `datasets.Dataset`, or rows that are streamed.
-        held_out: those to evaluate on, or None.
-        tokenizer: of the base model.
-        pad_token_id: what rows are filled up with.
+        train: the encoded training rows: a `datasets.Dataset`, or a stream of rows.
+        held_out: the encoded evaluation rows, or None.
+        tokenizer: the base model's tokenizer.
+        pad_token_id: the token that pads sequences.
         model_config: the base model's transformers config.
-        label_field: the label columns that the config names.
+        label_field: the label columns set in the config.
     """
 
     train: Iterable[Mapping[str, Any]]
@@ -370,29 +363,30 @@ class TaskSetup:
 
 
 class TaskImplementation(Protocol):
-    """What a `Task` builds; it may have methods of `TaskMethods` too."""
+    """The implementation of a `Task`; it may also have methods of `TaskMethods`."""
 
     def encode(self, examples: Sequence[Any], tokenizer: Any, max_length: int) -> "Sequence[Encoded | Drop]":
-        """Turn examples into features, each into one or more sequences or a reason to drop it."""
+        """Encode each example as one or more sequences, or return the reason to drop it."""
 
     def collate(self, rows: Sequence[Mapping[str, Any]], pad_token_id: int) -> "dict[str, Tensor]":
-        """Make a micro-batch of encoded rows. With a further argument `seed`, it is told a number to draw by.
+        """Make a micro-batch of encoded rows.
 
-        The number changes with the run's seed and the epoch, and is the same in every evaluation.
+        A task that draws random numbers takes a third argument `seed`, which depends on the run's seed and the epoch, and is
+        the same in every evaluation.
         """
 
 
 class TaskMethods(Protocol):
-    """What the implementation of a task may have besides; it has those it needs and no others."""
+    """Optional methods of a task's implementation; define only those you need."""
 
     def configure(self, setup: TaskSetup) -> Mapping[str, Any]:
-        """Look at the encoded rows; return what to change in the model's config: `num_labels`, `id2label`, ...
+        """Inspect the encoded rows and return changes to the model's config: `num_labels`, `id2label`, ...
 
         It is called once, before rows are collated, on the object that collates them.
         """
 
     def observe(self, outputs: "Tensor", targets: "Tensor") -> "Tensor":
-        """Keep what metrics are made of, `[n, k]`, of some `logits[n, C]` or `predictions[n, K]` and their targets."""
+        """Return the values `[n, k]` that metrics need from `logits[n, C]` or `predictions[n, K]` and their targets."""
 
     def metrics(self, observed: "Tensor", rows: "Tensor") -> Mapping[str, float]:
-        """Compute metrics of all that was kept in an evaluation, `[N, k]`, and of the number `[N]` of the row each is of."""
+        """Compute metrics from the observed values `[N, k]` of an evaluation and the index `[N]` of the row each belongs to."""

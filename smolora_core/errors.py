@@ -1,15 +1,15 @@
-"""What can go wrong, as one tree.
+"""The tree of errors.
 
     SmoLoRAError
-    ├── ConfigError        a value, key or flag the user gave
-    ├── DatasetError       a file, row or column
-    ├── PluginError        discovering, loading, choosing or running a plugin
+    ├── ConfigError        an unusable config value, key or flag
+    ├── DatasetError       an unusable file, row or column
+    ├── PluginError        a failure to discover, load, select or run a plugin
     ├── ModelLoadError     a base model, tokenizer or adapter that cannot be loaded or adapted
-    ├── TrainingError      the run itself: nothing to train, non-finite numbers, no memory left
-    └── CheckpointError    writing, verifying or reading a checkpoint
+    ├── TrainingError      a failed run: nothing to train, non-finite numbers, out of memory
+    └── CheckpointError    a failure to write, verify or read a checkpoint
 
-Every error is made of problems, and a problem says where, what, and what to do. A command line prints the problems and exits
-with 2 when the user's input was at fault (`SmoLoRAError.exit_code`), with 1 when a run failed.
+An error consists of problems, and each problem has a place, a description and a hint. The command line prints the problems
+and exits with 2 if the user's input is at fault, or with 1 if a run failed (`SmoLoRAError.exit_code`).
 """
 
 from collections.abc import Iterable
@@ -21,7 +21,7 @@ import attrs
 
 @attrs.frozen
 class Problem:
-    """One thing that is wrong: where it stands, what it is, and what to do about it.
+    """One problem: what is wrong, where, and what to do about it.
 
     Example:
         >>> str(Problem("unknown key 'max_lenght' in data", where="run.yaml:4", hint="did you mean 'max_seq_length'?"))
@@ -38,11 +38,11 @@ class Problem:
 
 
 class SmoLoRAError(Exception):
-    """Base of every error SmoLoRA raises on purpose.
+    """Base class of the errors that SmoLoRA raises.
 
     Args:
-        what: what happened, as one clause without a full stop.
-        where: the file, `file:line`, flag or component it happened in.
+        what: the problem, as one clause without a full stop.
+        where: the file, `file:line`, flag or component at fault.
         hint: what to do about it.
     """
 
@@ -54,7 +54,7 @@ class SmoLoRAError(Exception):
 
     @classmethod
     def of(cls, problems: Iterable[Problem]) -> Self:
-        """Make one error that reports several problems together, one a line."""
+        """Make one error that reports several problems, one per line."""
         found = tuple(problems)
         error = cls(found[0].what, where=found[0].where, hint=found[0].hint)
         error.problems = found
@@ -63,15 +63,15 @@ class SmoLoRAError(Exception):
 
 
 class ConfigError(SmoLoRAError):
-    """A config value, key or flag cannot be used."""
+    """A config value, key or flag is unusable."""
 
 
 class DatasetError(SmoLoRAError):
-    """A data file, row or column cannot be used."""
+    """A data file, row or column is unusable."""
 
 
 class PluginError(SmoLoRAError):
-    """A plugin cannot be found, loaded, chosen or trusted."""
+    """A plugin cannot be discovered, loaded, selected or run."""
 
 
 class ModelLoadError(SmoLoRAError):
@@ -79,7 +79,7 @@ class ModelLoadError(SmoLoRAError):
 
 
 class TrainingError(SmoLoRAError):
-    """A run cannot start or go on."""
+    """A run cannot start or continue."""
 
     exit_code = 1
 
@@ -91,18 +91,18 @@ class CheckpointError(SmoLoRAError):
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Say the known name that a misspelt one was meant to be: `did you mean 'q_proj'?`, or nothing when none is near."""
+    """Suggest the known name closest to a misspelt one, as `did you mean 'q_proj'?`; empty if none is close."""
     near = get_close_matches(name, sorted(set(known)), n=1)
     return f"did you mean {near[0]!r}?" if near else ""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Say the nearest known name to a misspelt one, or list them all (`known: a, b, c`) when none is near."""
+    """Suggest the known name closest to a misspelt one, or list all of them, as `known: a, b, c`, if none is close."""
     names = sorted(set(known))
     return nearest(name, names) or (f"known: {', '.join(names)}" if names else "")
 
 
 def first_line(error: BaseException) -> str:
-    """Give an error's first line, and the second where the first only announces it; its type where it says nothing."""
+    """Return an error's first line, with the second if the first ends with a colon; the type of an error without a message."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     return " ".join(lines[: 2 if lines[0].endswith(":") else 1])

@@ -1,14 +1,16 @@
 """Every hook a plugin can implement.
 
-A plugin is a module (or an object) with functions of these names, each marked with `@hookimpl`. It is announced by an entry
-point in the group `smolora`:
+A plugin is a module (or an object) with functions of these names, each decorated with `@hookimpl`. Packages register it as
+an entry point in the group `smolora`:
 
     [project.entry-points.smolora]
     acme = "acme_smolora"
 
-Contribution hooks take no arguments, are cheap and pure, and return an iterable of records. Event hooks are told what happens
-in a run. An implementation may leave out arguments that it does not use; arguments are only ever added.
+Contribution hooks take no arguments, are cheap and pure, and return an iterable of records. Event hooks are called during a
+run. An implementation may omit arguments that it does not use; later versions only add arguments.
 """
+
+# mypy: disable-error-code="empty-body"
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -34,16 +36,16 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 
 @attrs.frozen(kw_only=True)
 class Outcome:
-    """How a run ended.
+    """The outcome of a run.
 
     Attributes:
         status: `finished`, `failed` or `interrupted`.
-        steps: optimizer steps taken.
-        metrics: the last training loss, and the evaluations before and after: the loss and what the task measures.
+        steps: the number of optimizer steps taken.
+        metrics: the last training loss, and the losses and task metrics of the evaluations before and after training.
         adapter: the folder of the final adapter.
         model: the trained `PeftModel`.
         tokenizer: the base model's tokenizer.
-        error: what ended a run that did not finish.
+        error: the exception that ended a run that did not finish.
     """
 
     status: Literal["finished", "failed", "interrupted"]
@@ -61,7 +63,7 @@ CONTRIBUTIONS = {f"smolora_{plural.replace('-', '_')}": record for plural, recor
 
 @hookspec
 def smolora_targets() -> Iterable[Targets]:
-    """Say which modules LoRA adapts in an architecture.
+    """Define which modules of an architecture LoRA adapts.
 
     Example:
         @hookimpl
@@ -73,12 +75,11 @@ def smolora_targets() -> Iterable[Targets]:
                 modules=("q_proj", "k_proj", "v_proj", "o_proj"),
             )
     """
-    raise NotImplementedError
 
 
 @hookspec
 def smolora_preprocessors() -> Iterable[Preprocessor]:
-    """Offer steps that rows go through before they become tokens.
+    """Offer steps that transform rows before tokenization.
 
     Example:
         def lowercase(row, *, field="text"):
@@ -92,17 +93,16 @@ def smolora_preprocessors() -> Iterable[Preprocessor]:
         def smolora_preprocessors():
             yield Preprocessor(
                 name="lowercase",
-                summary="put a field in lower case",
+                summary="convert a field to lower case",
                 implementation="my_package:lowercase",
                 options=Lowercase,
             )
     """
-    raise NotImplementedError
 
 
 @hookspec
 def smolora_losses() -> Iterable[Loss]:
-    """Offer loss functions: unreduced, like PyTorch's `reduction="none"`.
+    """Offer loss functions, unreduced like PyTorch's with `reduction="none"`.
 
     Example:
         def confident(logits, targets):  # logits [n, V], targets [n] -> [n]
@@ -116,12 +116,11 @@ def smolora_losses() -> Iterable[Loss]:
                 implementation="my_package.losses:confident",
             )
     """
-    raise NotImplementedError
 
 
 @hookspec
 def smolora_memory_strategies() -> Iterable[MemoryStrategy]:
-    """Offer ways to need less memory.
+    """Offer ways to use less memory.
 
     Example:
         class Collect:
@@ -133,17 +132,16 @@ def smolora_memory_strategies() -> Iterable[MemoryStrategy]:
         def smolora_memory_strategies():
             yield MemoryStrategy(
                 name="collect",
-                summary="collect garbage now and then",
+                summary="collect garbage every 100 steps",
                 implementation="my_package.memory:Collect",
                 devices=("cpu",),
             )
     """
-    raise NotImplementedError
 
 
 @hookspec
 def smolora_checkpoint_writers() -> Iterable[CheckpointWriter]:
-    r"""Offer formats that a checkpoint is written in.
+    r"""Offer checkpoint formats.
 
     Example:
         def write_card(checkpoint, directory):
@@ -153,12 +151,11 @@ def smolora_checkpoint_writers() -> Iterable[CheckpointWriter]:
         def smolora_checkpoint_writers():
             yield CheckpointWriter(name="card", summary="a model card", implementation="my_package.cards:write_card")
     """
-    raise NotImplementedError
 
 
 @hookspec
 def smolora_tasks() -> Iterable[Task]:
-    """Offer tasks: how rows become features and which model class computes them.
+    """Offer tasks: how rows become features, and the model class for them.
 
     Example:
         @hookimpl
@@ -175,20 +172,18 @@ def smolora_tasks() -> Iterable[Task]:
                 formats=("scored",),
             )
     """
-    raise NotImplementedError
 
 
 @hookspec
 def smolora_check_config(config: "RunConfig") -> Iterable[Problem]:
-    """Look at a config before anything is loaded and say what is wrong with it.
+    """Report problems with a config before anything is loaded.
 
     Example:
         @hookimpl
         def smolora_check_config(config):
             if config.training.learning_rate > 0.1:
-                yield Problem("training.learning_rate is above 0.1", hint="LoRA wants 1e-4 to 3e-3")
+                yield Problem("training.learning_rate is above 0.1", hint="typical values for LoRA are 1e-4 to 3e-3")
     """
-    raise NotImplementedError
 
 
 @hookspec
@@ -204,12 +199,11 @@ def smolora_callbacks(run: RunContext) -> "Iterable[TrainerCallback]":
         def smolora_callbacks(run):
             yield Bell()
     """
-    raise NotImplementedError
 
 
 @hookspec
 def smolora_adapter_attached(model: "nn.Module", run: RunContext) -> None:
-    """Be told that the adapter is attached and nothing is trained yet.
+    """Act on the model when the adapter is attached and training has not started.
 
     Example:
         @hookimpl
@@ -220,7 +214,7 @@ def smolora_adapter_attached(model: "nn.Module", run: RunContext) -> None:
 
 @hookspec
 def smolora_run_finished(run: RunContext, outcome: Outcome) -> None:
-    """Be told how a run ended, also after a failure or an interrupt.
+    """Act on the outcome of a run, including a failure or an interrupt.
 
     Example:
         @hookimpl

@@ -1,1 +1,1 @@
-"""SmoLoRA's own components: plugins like any other, found through the entry points of our distribution."""
+"""The built-in components: ordinary plugins, discovered through this distribution's entry points."""

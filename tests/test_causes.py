@@ -38,7 +38,7 @@ def changed(file: Path, **values: object) -> None:
 
 
 DAMAGED_BASES = {
-    "weights cut off": ("model.safetensors", None, "model.safetensors is cut off"),
+    "weights cut off": ("model.safetensors", None, "model.safetensors is truncated"),
     "a tokenizer that is no object": ("tokenizer.json", b"[]", "'str' object cannot be interpreted as an integer"),
     "a tokenizer's config that is no object": ("tokenizer_config.json", b"[1]", "'list' object has no attribute 'get'"),
     "generation defaults that are no object": ("generation_config.json", b"[1]", "'list' object is not a mapping"),

@@ -30,7 +30,7 @@ def lora(llama: Path, folder: Path, rows: object = ROWS, **more: object) -> SmoL
 def test_a_config_error(llama, tmp_path):
     with pytest.raises(ConfigError) as error:
         lora(llama, tmp_path, lora=LoRAConfig(r=8.5))
-    assert str(error.value) == "given from Python lora.r must be a whole number, is 8.5"
+    assert str(error.value) == "given from Python lora.r must be an integer, got 8.5"
 
 
 def test_a_dataset_error(llama, tmp_path):
@@ -56,7 +56,7 @@ def test_a_model_load_error_keeps_its_cause(llama, tmp_path):
 def test_a_training_error(llama, tmp_path):
     with pytest.raises(TrainingError) as error:
         lora(llama, tmp_path).generate("the film")
-    assert str(error.value) == "nothing is trained yet; call train(), or load_model(folder)"
+    assert str(error.value) == "the model has not been trained; call train() or load_model(folder)"
 
 
 def test_a_checkpoint_error(llama, tmp_path):

@@ -1,6 +1,6 @@
-"""Every operation on the file system that a checkpoint depends on, so that a test can let each of them fail.
+"""The file-system operations that checkpoints rely on, in one class so that tests can make each of them fail.
 
-Only what a writer puts into its private folder comes about elsewhere; the store reads that back, and syncs it, through here.
+Only the files a writer puts into its private folder are created elsewhere; even those are read back and synced through here.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ _NO_LINKS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 
 @attrs.frozen
 class Entry:
-    """A name in a folder; a link is `other`, whatever it leads to."""
+    """A name in a folder; a symlink is `other`, whatever it points to."""
 
     path: Path
     kind: Kind
@@ -30,27 +30,27 @@ class Entry:
 
 
 class Disk:
-    """The file system. The methods up to `free` are the operations; the rest is made of them."""
+    """The file system: primitive operations up to `free`, then helpers built on them."""
 
     def make_folder(self, path: Path) -> None:
-        """Make a folder that nobody else may look into."""
+        """Make a folder that only its owner can open."""
         path.mkdir(mode=0o700)
 
     def write(self, path: Path, content: bytes) -> None:
-        """Write a file that must not exist yet; it lasts once it is synced."""
+        """Write a new file; it is durable only once `sync_file` returns."""
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_LINKS, 0o600)
         with os.fdopen(descriptor, "wb") as stream:
             stream.write(content)
 
     def sync_file(self, path: Path) -> None:
-        """Wait until the content of a file is on the medium."""
-        # Windows syncs only what is open for writing.
+        """Wait until a file's content is on the medium."""
+        # Windows syncs only descriptors that are open for writing.
         descriptor = os.open(path, (os.O_RDWR if os.name == "nt" else os.O_RDONLY) | _NO_LINKS)
         try:
             if sys.platform == "darwin":
                 import fcntl
 
-                # There fsync leaves the data in the drive's cache.
+                # On macOS, fsync leaves the data in the drive's cache.
                 fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
             else:
                 os.fsync(descriptor)
@@ -58,7 +58,7 @@ class Disk:
             os.close(descriptor)
 
     def sync_folder(self, path: Path) -> None:
-        """Wait until the names in a folder are on the medium; Windows has no such operation."""
+        """Wait until the names in a folder are on the medium; a no-op on Windows, which cannot sync folders."""
         if os.name == "nt":
             return
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | _NO_LINKS)
@@ -68,7 +68,7 @@ class Disk:
             os.close(descriptor)
 
     def rename(self, source: Path, target: Path) -> None:
-        """Give a file or folder another name; a file there is replaced, a folder only if it is empty."""
+        """Rename a file or folder; an existing target is replaced if it is a file or an empty folder."""
         source.replace(target)
 
     def remove(self, path: Path) -> None:
@@ -79,54 +79,49 @@ class Disk:
             path.unlink()
 
     def read(self, path: Path) -> bytes:
-        """Read a file, and no link."""
+        """Read a file; refuse a symlink."""
         with os.fdopen(os.open(path, os.O_RDONLY | _NO_LINKS), "rb") as stream:
             return stream.read()
 
     def digest(self, path: Path) -> tuple[int, str]:
-        """Read a file, and no link, for its size and SHA-256."""
+        """Return a file's size and SHA-256; refuse a symlink."""
         with os.fdopen(os.open(path, os.O_RDONLY | _NO_LINKS), "rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
             return stream.tell(), digest
 
     def kind(self, path: Path) -> Kind | None:
-        """Look what a name stands for, without following it; None if it stands for nothing."""
+        """Classify a path without following links; None if nothing is there."""
         try:
-            mode = path.lstat().st_mode
+            return _kind_of(path.lstat().st_mode)
         except (FileNotFoundError, NotADirectoryError):
             return None
-        return "file" if stat.S_ISREG(mode) else "folder" if stat.S_ISDIR(mode) else "other"
 
     def entries(self, folder: Path) -> list[Entry]:
-        """List a folder by name."""
-        found = []
+        """List a folder, sorted by name."""
         with os.scandir(folder) as names:
-            for name in names:
-                info = name.stat(follow_symlinks=False)
-                kind: Kind = "file" if stat.S_ISREG(info.st_mode) else "folder" if stat.S_ISDIR(info.st_mode) else "other"
-                found.append(Entry(Path(name.path), kind, info.st_size))
-        return sorted(found, key=lambda entry: entry.path)
+            found = sorted((Path(name.path), name.stat(follow_symlinks=False)) for name in names)
+        return [Entry(path, _kind_of(info.st_mode), info.st_size) for path, info in found]
 
     def free(self, path: Path) -> int:
-        """Count the bytes that may still be written there."""
+        """Return the free bytes on the file system of a path."""
         return shutil.disk_usage(path).free
 
     def tree(self, folder: Path) -> Iterator[Entry]:
-        """List all that is in a folder, each folder after what is in it."""
+        """Walk a folder, yielding each folder after its contents."""
         for entry in self.entries(folder):
             if entry.kind == "folder":
                 yield from self.tree(entry.path)
             yield entry
 
     def make_folders(self, path: Path) -> None:
-        """Make a folder and those above it, and let their names last."""
+        """Make a folder and its missing parents, durably."""
         if self.kind(path) is None:
             self.make_folders(path.parent)
             self.make_folder(path)
             self.sync_folder(path.parent)
 
     def remove_tree(self, path: Path) -> None:
-        """Remove whatever there is, one operation after the other."""
+        """Remove a path and everything below it, if it exists."""
         if self.kind(path) == "folder":
             for entry in list(self.tree(path)):
                 self.remove(entry.path)
@@ -137,18 +132,18 @@ class Disk:
 DISK = Disk()
 
 
-def beside(place: Path, role: Literal["staging", "replaced", "trash"]) -> Path:
-    """Make up a name that nothing has, beside the place it belongs to."""
+def hidden_sibling(place: Path, role: Literal["staging", "replaced", "trash"]) -> Path:
+    """Generate an unused hidden name next to a path: `.staging-checkpoint-2-0123abcd`."""
     return place.with_name(f".{role}-{place.name}-{uuid.uuid4().hex[:8]}")
 
 
 def replace_file(place: Path, content: bytes, disk: Disk = DISK) -> None:
-    """Write a file so that its name always stands for the whole old or the whole new content.
+    """Replace a file's content atomically and durably.
 
     Raises:
-        OSError: the file system refused; the old content is there.
+        OSError: the file system refused; the old content is intact.
     """
-    staging = beside(place, "staging")
+    staging = hidden_sibling(place, "staging")
     try:
         disk.write(staging, content)
         disk.sync_file(staging)
@@ -158,3 +153,7 @@ def replace_file(place: Path, content: bytes, disk: Disk = DISK) -> None:
         with suppress(OSError):
             disk.remove_tree(staging)
         raise
+
+
+def _kind_of(mode: int) -> Kind:
+    return "file" if stat.S_ISREG(mode) else "folder" if stat.S_ISDIR(mode) else "other"

@@ -1,4 +1,4 @@
-"""One process at a time writes in a run's folder, and the folder says which run it is of."""
+"""The lock that keeps a second process out of a run's folder, and the record of which run the folder belongs to."""
 
 import errno
 import importlib.metadata
@@ -20,17 +20,17 @@ from smolora_core.errors import CheckpointError, ConfigError
 
 LOCK = "run.lock"
 RUN = "run.json"
-_NO_LOCKS = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK}
+_UNSUPPORTED = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK}
 
 
 @attrs.define(kw_only=True)
 class RunLock:
-    """The lock on a run's folder, for as long as this object is referred to; the system frees it with the process.
+    """The lock on a run's folder, held while this object lives; the system releases it when the process dies.
 
     Attributes:
-        folder: of the run.
-        run_id: what its checkpoints are marked with; a run that is resumed keeps it.
-        created: when the run was begun.
+        folder: the run's folder.
+        run_id: the id in the run's checkpoints; a resumed run keeps it.
+        created: when the run first started.
     """
 
     folder: Path
@@ -40,31 +40,19 @@ class RunLock:
     _disk: Disk
 
     def begin_anew(self) -> None:
-        """Take the folder for another run than the one it was of.
+        """Start a new run in the folder, under a new id.
 
         Raises:
             CheckpointError: the file system refused.
         """
         self.run_id, self.created = _new_id(), _now()
         try:
-            self.write()
+            self._write_record()
         except OSError as error:
             raise CheckpointError(f"cannot be written ({error.strerror or error})", where=str(self.folder / RUN)) from error
 
-    def write(self) -> None:
-        """Say in the folder which run it is of, and which process holds it."""
-        said = {
-            "run_id": self.run_id,
-            "created": self.created,
-            "version": importlib.metadata.version("smolora"),
-            "pid": os.getpid(),
-            "host": socket.gethostname(),
-            "started": _now(),
-        }
-        replace_file(self.folder / RUN, (json.dumps(said, indent=1) + "\n").encode("ascii"), self._disk)
-
     def release(self) -> None:
-        """Let others write in the folder."""
+        """Let other processes lock the folder."""
         self._lock.release()
 
     def __enter__(self) -> Self:
@@ -73,44 +61,50 @@ class RunLock:
     def __exit__(self, *exception: object) -> None:
         self.release()
 
+    def _write_record(self) -> None:
+        record = {
+            "run_id": self.run_id,
+            "created": self.created,
+            "version": importlib.metadata.version("smolora"),
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+            "started": _now(),
+        }
+        replace_file(self.folder / RUN, (json.dumps(record, indent=1) + "\n").encode("ascii"), self._disk)
+
 
 def hold(folder: Path, warn: Callable[[str], object] = lambda text: None, disk: Disk = DISK) -> RunLock:
-    """Lock a run's folder, which is made if need be, without waiting.
-
-    Args:
-        folder: of the run.
-        warn: told if the file system has no locks, and of what is wrong with the folder's record and does no harm.
-        disk: the file system.
+    """Lock a run's folder without waiting; create the folder if it is missing.
 
     Raises:
-        ConfigError: another process holds it.
+        ConfigError: another process holds the lock.
         CheckpointError: the file system refused.
     """
     lock = FileLock(folder / LOCK, mode=0o600, thread_local=False)
     try:
         disk.make_folders(folder)
         _acquire(lock, warn)
-        said = _read(folder, disk)
-        known = said.get("run_id")
+        record = _read_record(folder, disk)
+        known_id = record.get("run_id")
         held = RunLock(
             folder=folder,
-            run_id=known or _run_id_of_checkpoints(folder, warn, disk) or _new_id(),
-            created=said.get("created") or _now(),
+            run_id=known_id or _run_id_of_checkpoints(folder, warn, disk) or _new_id(),
+            created=record.get("created") or _now(),
             lock=lock,
             disk=disk,
         )
         try:
-            held.write()
+            held._write_record()
         except OSError as error:
-            if not known:
+            if not known_id:
                 raise
-            # Which run it is stands there; a full disk must not keep old checkpoints from being removed.
-            warn(f"{RUN} does not name this process ({error.strerror or error})")
+            # The record still names the run, and old checkpoints must be removable from a full disk.
+            warn(f"{RUN} could not be updated ({error.strerror or error})")
     except Timeout:
         raise ConfigError(
-            f"another process writes here ({_holder(folder, disk)})",
+            f"the run folder is locked by another process ({_holder(folder, disk)})",
             where=str(folder),
-            hint="wait until it has ended, or choose another folder",
+            hint="wait for it to finish, or choose another folder",
         ) from None
     except CheckpointError:
         lock.release()
@@ -122,13 +116,13 @@ def hold(folder: Path, warn: Callable[[str], object] = lambda text: None, disk: 
 
 
 def run_id_of(folder: Path, disk: Disk = DISK) -> str | None:
-    """Read which run a folder is of; None if it does not say.
+    """Read the id of the run that a folder belongs to; None if its record is missing or damaged.
 
     Raises:
-        CheckpointError: what it says cannot be read now.
+        CheckpointError: the record cannot be read.
     """
     try:
-        return _read(folder, disk).get("run_id") or None
+        return _read_record(folder, disk).get("run_id") or None
     except OSError as error:
         raise CheckpointError(f"cannot be read ({error.strerror or error})", where=str(folder / RUN)) from error
 
@@ -137,41 +131,41 @@ def _acquire(lock: FileLock, warn: Callable[[str], object]) -> None:
     try:
         lock.acquire(timeout=0)
     except (NotImplementedError, OSError) as error:
-        if isinstance(error, Timeout) or (isinstance(error, OSError) and error.errno not in _NO_LOCKS):
+        if isinstance(error, Timeout) or (isinstance(error, OSError) and error.errno not in _UNSUPPORTED):
             raise
-        warn(f"the file system cannot lock {lock.lock_file} ({error}): let no second run write in its folder")
+        warn(f"the file system cannot lock {lock.lock_file} ({error}): do not start a second run in this folder")
 
 
-def _read(folder: Path, disk: Disk) -> dict[str, Any]:
-    """Read the record; nothing is in it if there is none or it is damaged, and what it cannot tell now is an `OSError`."""
+def _read_record(folder: Path, disk: Disk) -> dict[str, Any]:
+    """Read the well-formed fields of the record; none if it is missing or damaged."""
     try:
-        said = json.loads(disk.read(folder / RUN))
+        record = json.loads(disk.read(folder / RUN))
     except (FileNotFoundError, ValueError, RecursionError):
         return {}
-    if not isinstance(said, dict):
+    if not isinstance(record, dict):
         return {}
-    return {name: value for name, value in said.items() if isinstance(value, int if name == "pid" else str)}
+    return {name: value for name, value in record.items() if isinstance(value, int if name == "pid" else str)}
 
 
 def _run_id_of_checkpoints(folder: Path, warn: Callable[[str], object], disk: Disk) -> str | None:
-    """Read from the newest valid checkpoint what the record should say: a run is not given up for it."""
+    """Recover the run id from the newest valid checkpoint, so that losing the record does not lose the run."""
     newest = Store(folder=folder, run_id=None, disk=disk).newest_valid().committed
     if newest is None:
         return None
-    warn(f"{RUN} is missing or damaged: the run is taken for the one of {newest.place.name}")
+    warn(f"{RUN} is missing or damaged; recovered the run id from {newest.place.name}")
     return newest.manifest.run_id
 
 
 def _holder(folder: Path, disk: Disk) -> str:
     try:
-        said = _read(folder, disk)
+        record = _read_record(folder, disk)
     except OSError:
-        said = {}
-    if "pid" not in said:
-        return "which one is not known"
-    host = said.get("host")
+        record = {}
+    if "pid" not in record:
+        return "pid unknown"
+    host = record.get("host")
     elsewhere = f" on {host}" if host != socket.gethostname() else ""
-    return f"pid {said['pid']}{elsewhere}, since {said.get('started')}"
+    return f"pid {record['pid']}{elsewhere}, since {record.get('started')}"
 
 
 def _new_id() -> str:

@@ -1,4 +1,4 @@
-"""Bring a run's folder in order after a crash."""
+"""Clean up a run's folder after a crash: adopt complete checkpoints, restore replaced ones, remove the rest."""
 
 from pathlib import Path
 
@@ -9,53 +9,47 @@ from smolora_core.errors import CheckpointError
 
 
 def sweep(folder: Path, run_id: str | None, disk: Disk) -> list[str]:
-    """Adopt checkpoints that were complete, put back what was set aside for them, and remove the rest.
-
-    Nobody else may be writing in the folder.
-
-    Returns:
-        What was done, a clause each.
-    """
+    """Clean up a folder whose lock the caller holds, and describe each thing done as a clause."""
     if disk.kind(folder) is None:
         return []
-    left = [each for entry in disk.entries(folder) if (each := left_behind(entry))]
-    said = []
-    # A complete one in staging takes the place of what was set aside for it.
-    for each in sorted(left, key=lambda each: ("staging", "replaced", "trash").index(each.role)):
+    leftovers = [each for entry in disk.entries(folder) if (each := left_behind(entry))]
+    done = []
+    # Staging first: a complete checkpoint there supersedes the one it was going to replace.
+    for each in sorted(leftovers, key=lambda each: ("staging", "replaced", "trash").index(each.role)):
         try:
-            said += _ACTIONS[each.role](each, run_id, disk)
+            done += _ACTIONS[each.role](each, run_id, disk)
         except OSError as error:
-            said.append(f"{each.path.name} could not be cleared away ({error.strerror or error})")
-    return said
+            done.append(f"could not clean up {each.path.name} ({error.strerror or error})")
+    return done
 
 
-def _staging(left: Leftover, run_id: str | None, disk: Disk) -> list[str]:
-    manifest = _valid(left.path, run_id, disk)
-    standing = _valid(left.place, run_id, disk)
-    if manifest is None or not _fits(left.name, manifest) or (standing is not None and standing.seq > manifest.seq):
+def _adopt(left: Leftover, run_id: str | None, disk: Disk) -> list[str]:
+    staged = _valid(left.path, run_id, disk)
+    current = _valid(left.place, run_id, disk)
+    if staged is None or step_of(left.name) not in (None, staged.step) or (current is not None and current.seq > staged.seq):
         return _remove(left, run_id, disk)
-    # The crash may have come before they were synced.
+    # The crash may have come before the files were synced.
     for entry in disk.tree(left.path):
         (disk.sync_folder if entry.kind == "folder" else disk.sync_file)(entry.path)
     disk.sync_folder(left.path)
     publish(left.path, left.place, run_id, disk)
-    return [f"{left.name} was complete and is kept"]
+    return [f"recovered {left.name} from an interrupted save"]
 
 
-def _replaced(left: Leftover, run_id: str | None, disk: Disk) -> list[str]:
-    standing = disk.kind(left.place) is not None
-    if _valid(left.place, run_id, disk) or (standing and not _valid(left.path, run_id, disk)):
+def _restore(left: Leftover, run_id: str | None, disk: Disk) -> list[str]:
+    occupied = disk.kind(left.place) is not None
+    if _valid(left.place, run_id, disk) or (occupied and not _valid(left.path, run_id, disk)):
         return _remove(left, run_id, disk)
     publish(left.path, left.place, run_id, disk)
-    return [f"{left.name} was put back"]
+    return [f"restored {left.name} after an interrupted save"]
 
 
 def _remove(left: Leftover, run_id: str | None, disk: Disk) -> list[str]:
     disk.remove_tree(left.path)
-    return [] if left.role == "trash" else [f"an unfinished {left.name} was removed"]
+    return [] if left.role == "trash" else [f"removed an incomplete {left.name}"]
 
 
-_ACTIONS = {"staging": _staging, "replaced": _replaced, "trash": _remove}
+_ACTIONS = {"staging": _adopt, "replaced": _restore, "trash": _remove}
 
 
 def _valid(folder: Path, run_id: str | None, disk: Disk) -> Manifest | None:
@@ -66,7 +60,3 @@ def _valid(folder: Path, run_id: str | None, disk: Disk) -> Manifest | None:
     except CheckpointError:
         return None
     return manifest if run_id in (None, manifest.run_id) else None
-
-
-def _fits(name: str, manifest: Manifest) -> bool:
-    return step_of(name) in (None, manifest.step)

@@ -1,8 +1,9 @@
-"""Which keys of a config may change when a run resumes, and the errors for those that may not.
+"""What may change when a run resumes: the rule for each config key, and the comparison with the checkpoint.
 
-`exact` keys decide what is learned: resumed with another value, the run would be neither of the two. `content` keys say where
-something lies; the content must be the same, under whatever name. `schedule` keys may change, and the new value holds from
-there on. `free` keys change nothing that is learned.
+- `exact` keys must not change: the result would belong to neither config.
+- `content` keys say where something is; it may move, but its content must be the same.
+- `schedule` keys may change; the new value applies from the resumed step on.
+- `free` keys may change, as they do not affect the result.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -16,8 +17,8 @@ from smolora_core.errors import ConfigError, Problem, nearest
 
 Continuity = Literal["exact", "content", "schedule", "free"]
 
-# The longest entry that a key begins with speaks for it, so that `loss` covers the options of whatever loss is chosen.
-_KEYS: Mapping[str, Continuity] = {
+# A key without an entry follows its nearest parent: `loss` covers the options of whichever loss is chosen.
+_RULES: Mapping[str, Continuity] = {
     "model.path": "content",
     "model.dtype": "exact",
     "model.revision": "content",
@@ -58,18 +59,20 @@ _KEYS: Mapping[str, Continuity] = {
     "plugins": "free",
     "debug": "free",
 }
+_CONTENT = {
+    "model.path": "the base model",
+    "data.train": "the training data",
+    "data.eval": "the held-out data",
+    "data.chat_template": "the chat template",
+    "task": "the code of the task",
+    "loss": "the code of the loss",
+    "memory": "the model that the memory strategies produce",
+}
 
 
 @attrs.frozen
 class Change:
-    """A key that has another value than it had.
-
-    Attributes:
-        key: its path.
-        old: as it was; None where it was not given.
-        new: as it is.
-        continuity: what the change means.
-    """
+    """A key whose value differs from the checkpoint's; None stands for a value that is not set."""
 
     key: str
     old: Any
@@ -77,42 +80,35 @@ class Change:
     continuity: Continuity
 
     def __str__(self) -> str:
-        return f"{self.key} was {_spelt(self.old)} and is {_spelt(self.new)}"
+        old, new = ("not set" if value is None else repr(value) for value in (self.old, self.new))
+        return f"{self.key} changed from {old} to {new}"
 
 
-def continuity_of(key: str) -> Continuity:
-    """Say what a key means for a run that is continued.
+def continuity_of(key: str, default: Continuity | None = None) -> Continuity:
+    """Return the rule for a key.
 
     Raises:
-        KeyError: no entry speaks for it.
+        KeyError: neither the key nor a parent of it has a rule, and there is no default.
     """
-    return _KEYS[_entry(key)]
+    while key not in _RULES and "." in key:
+        key = key.rpartition(".")[0]
+    return _RULES[key] if default is None else _RULES.get(key, default)
 
 
 def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Change]:
-    """Compare two configs as plain values, key by key.
+    """Compare two configs as plain values, key by key; a key that only the old one has may be another version's, so it is free.
 
-    Args:
-        old: of the run to continue; what another version had besides is free.
-        new: of the run that continues it.
+    Raises:
+        KeyError: the new config has a key without a rule.
     """
     before, after = dict(leaves(old)), dict(leaves(new))
     changed = [key for key in dict.fromkeys((*before, *after)) if not same(key, before.get(key), after.get(key))]
-    return [
-        Change(key, before.get(key), after.get(key), continuity_of(key) if key in after else _KEYS.get(_entry(key), "free"))
-        for key in changed
-    ]
-
-
-def _entry(key: str) -> str:
-    """Find the entry that speaks for a key, or else the section it is in."""
-    while key not in _KEYS and "." in key:
-        key = key.rpartition(".")[0]
-    return key
+    rules = (continuity_of(key, None if key in after else "free") for key in changed)
+    return [Change(key, before.get(key), after.get(key), rule) for key, rule in zip(changed, rules, strict=True)]
 
 
 def leaves(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the keys and values of nested mappings, a key as its path; a mapping that is empty has none."""
+    """Flatten nested mappings into pairs of dotted key and value; an empty mapping yields nothing."""
     for name, inner in value.items():
         if isinstance(inner, Mapping):
             yield from leaves(inner, f"{prefix}{name}.")
@@ -120,107 +116,72 @@ def leaves(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
             yield f"{prefix}{name}", list(inner) if isinstance(inner, Sequence) and not isinstance(inner, str) else inner
 
 
-def _spelt(value: Any) -> str:
-    return "not set" if value is None else repr(value)
-
-
-_CONTENT = {
-    "model.path": "the base model",
-    "data.train": "the rows to train on",
-    "data.eval": "the rows held out",
-    "data.chat_template": "the chat template",
-    "task": "the code of the task",
-    "loss": "the code of the loss",
-    "memory": "what memory strategies make of the model",
-}
-
-
-def check_overrides(overrides: Collection[str]) -> None:
-    """Hold overrides against the keys that every config has, for where no checkpoint says which options there were.
-
-    Raises:
-        ConfigError: an override names no key.
-    """
-    keys = dict(_declared(RunConfig))
-    options = [key for key, has_options in keys.items() if has_options]
-    known = (
-        key for key in overrides if any(_covers(key, name) for name in keys) or any(_covers(each, key) for each in options)
-    )
-    _refuse_unknown({*overrides} - {*known}, keys)
-
-
 def compare_config(
     saved: Mapping[str, Any], config: Mapping[str, Any], overrides: Collection[str], where: Callable[[str], str]
 ) -> list[str]:
-    """Compare the config of a checkpoint with that of the run which continues it.
-
-    Args:
-        saved: of the checkpoint, as plain values.
-        config: of the run, as plain values.
-        overrides: keys that may change although they decide what is learned.
-        where: says where a key was given.
-
-    Returns:
-        What changes and is allowed to.
+    """Compare a checkpoint's config with that of the run resuming it, both as plain values, and describe accepted changes.
 
     Raises:
-        ConfigError: a key that decides what is learned has another value, or an override names no key.
+        ConfigError: an exact key changed without an override, or an override names no key.
     """
     found = changes(saved, config)
     known = {change.key for change in found} | dict(leaves(config)).keys()
-    # One that holds nothing is a key all the same.
-    named = (key for key in overrides if key in dict(_declared(RunConfig)) or any(_covers(key, name) for name in known))
-    _refuse_unknown({*overrides} - {*named}, known)
+    declared = dict(_declared(RunConfig))
+    # A declared key can be overridden even where it is an empty mapping, which has no leaves.
+    unknown = [key for key in overrides if key not in declared and not any(_covers(key, name) for name in known)]
+    _refuse_unknown(unknown, known)
     refused = [each for each in found if each.continuity == "exact" and not any(_covers(key, each.key) for key in overrides)]
     if refused:
-        raise ConfigError.of(_refusal(change, where(change.key)) for change in refused)
-    allowed = (each for each in found if each.continuity in ("exact", "schedule"))
-    return [f"{change}; the new value holds from here on" for change in allowed]
+        raise ConfigError.of(Problem(str(each), where=where(each.key), hint=_hint(each.key)) for each in refused)
+    return [f"{each}; the new value is used from here on" for each in found if each.continuity in ("exact", "schedule")]
 
 
 def compare_content(key: str, saved: str | None, found: str | None, overrides: Collection[str], where: str) -> list[str]:
-    """Compare what a config key points to with what it pointed to.
+    """Compare the fingerprints of what a key points to, in the checkpoint and now, and describe an accepted change.
 
-    Args:
-        key: of the config, one of those that point to something.
-        saved: fingerprint in the checkpoint; None where none could be made.
-        found: fingerprint now.
-        overrides: keys that may change.
-        where: the key was given.
-
-    Returns:
-        What changes and is allowed to.
+    A fingerprint that could not be computed, None, matches any other.
 
     Raises:
-        ConfigError: something else lies there now.
+        ConfigError: the content changed without an override.
     """
     if saved is None or found is None or saved == found:
         return []
     text = f"{_CONTENT[key]} changed since the checkpoint"
     if not any(_covers(name, key) for name in overrides):
-        raise ConfigError(text, where=where or f"{key}:", hint=_way_out(key))
-    return [f"{text}; what is there now holds from here on"]
+        raise ConfigError(text, where=where or f"{key}:", hint=_hint(key))
+    return [f"{text}; the new content is used from here on"]
 
 
-def _refusal(change: Change, where: str) -> Problem:
-    return Problem(str(change), where=where, hint=_way_out(change.key))
+def check_overrides(overrides: Collection[str]) -> None:
+    """Check overrides against the keys every config has, before a checkpoint tells which options there are.
+
+    Raises:
+        ConfigError: an override names no key.
+    """
+    keys = dict(_declared(RunConfig))
+    unknown = [
+        key
+        for key in overrides
+        if not any(_covers(key, name) or (is_open and _covers(name, key)) for name, is_open in keys.items())
+    ]
+    _refuse_unknown(unknown, keys)
 
 
-def _way_out(key: str) -> str:
-    return f"a run goes on as it began: set it back, or allow it with --override {key}"
+def _hint(key: str) -> str:
+    return f"this key cannot change on resume; restore it, or pass --override {key}"
 
 
-def _refuse_unknown(overrides: Iterable[str], known: Collection[str]) -> None:
-    hint = f"sections: {', '.join(sorted({key.partition('.')[0] for key in known}))}"
+def _refuse_unknown(unknown: Iterable[str], known: Collection[str]) -> None:
+    sections = f"sections: {', '.join(sorted({key.partition('.')[0] for key in known}))}"
     problems = [
-        Problem(f"no key is called {key!r}", where="--override", hint=nearest(key, known) or hint) for key in sorted(overrides)
+        Problem(f"unknown key {key!r}", where="--override", hint=nearest(key, known) or sections) for key in sorted({*unknown})
     ]
     if problems:
         raise ConfigError.of(problems)
 
 
 def _declared(section: type, prefix: str = "") -> Iterator[tuple[str, bool]]:
-    """List the keys of a section, each with whether what stands in it is for a component or a library to say."""
+    """Yield the keys of a section, each with whether components or libraries define more keys inside it."""
     for field in attrs.fields(section):
         kinds = (field.type, *get_args(field.type))
         if field.type is not None and attrs.has(field.type) and field.type is not Selection:

@@ -1,4 +1,4 @@
-"""The states of the random number generators, as tensors."""
+"""Save and restore the states of the random number generators, as tensors."""
 
 import random
 from collections.abc import Mapping, Sequence
@@ -18,15 +18,15 @@ RngState = dict[str, Tensor]
 
 
 def capture() -> RngState:
-    """Copy the states of Python, NumPy, torch and every device that it computes on."""
+    """Copy the states of Python, NumPy, and torch on the CPU and every device."""
     version, words, gauss = random.getstate()
-    drawn = np.random.get_state(legacy=False)
-    twister = drawn["state"]
+    numpy = np.random.get_state(legacy=False)
+    twister = numpy["state"]
     state = {
         "python": torch.tensor([version, *words], dtype=torch.int64),
         "python.gauss": torch.tensor([] if gauss is None else [gauss], dtype=torch.float64),
-        "numpy": torch.tensor([*twister["key"].tolist(), twister["pos"], drawn["has_gauss"]], dtype=torch.int64),
-        "numpy.gauss": torch.tensor([drawn["gauss"]], dtype=torch.float64),
+        "numpy": torch.tensor([*twister["key"].tolist(), twister["pos"], numpy["has_gauss"]], dtype=torch.int64),
+        "numpy.gauss": torch.tensor([numpy["gauss"]], dtype=torch.float64),
         "cpu": torch.get_rng_state(),
     }
     if torch.cuda.is_available():
@@ -37,7 +37,7 @@ def capture() -> RngState:
 
 
 def restore(state: Mapping[str, Tensor]) -> None:
-    """Set every generator whose state is given and whose device is there."""
+    """Restore every generator in the state whose device is available."""
     version, *words = state["python"].tolist()
     gauss = state["python.gauss"].tolist()
     random.setstate((version, tuple(words), gauss[0] if gauss else None))
@@ -52,7 +52,7 @@ def restore(state: Mapping[str, Tensor]) -> None:
 
 
 def write_rng(folder: Path, ranks: Sequence[Mapping[str, RngState]]) -> None:
-    """Write named states of every rank into one file: `rank0.now.cpu`."""
+    """Write each rank's states, by moment, into one file, as tensors like `rank0.now.cpu`."""
     save_file(
         {
             f"rank{rank}.{moment}.{generator}": tensor
@@ -65,21 +65,21 @@ def write_rng(folder: Path, ranks: Sequence[Mapping[str, RngState]]) -> None:
 
 
 def read_rng(folder: Path, rank: int) -> dict[str, RngState]:
-    """Read the named states of a rank.
+    """Read the states of a rank, by moment.
 
     Raises:
-        CheckpointError: the file cannot be read, or so many ranks did not take part.
+        CheckpointError: the file cannot be read, or the run that saved it had fewer ranks.
     """
     file = folder / RNG_FILE
     try:
         tensors = load_file(file)
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"the random numbers' state cannot be read ({error})", where=str(file)) from error
+        raise CheckpointError(f"cannot be read ({error})", where=str(file)) from error
     states: dict[str, RngState] = {}
     for name, tensor in tensors.items():
         owner, moment, generator = name.split(".", 2)
         if owner == f"rank{rank}":
             states.setdefault(moment, {})[generator] = tensor
     if not states:
-        raise CheckpointError(f"holds no random numbers of rank {rank}", where=str(file), hint="resume on as many ranks")
+        raise CheckpointError(f"has no state for rank {rank}", where=str(file), hint="resume with the same number of ranks")
     return states

@@ -1,4 +1,4 @@
-"""The command line: one command a module, none of them imported before it runs."""
+"""The application behind `smolora`: its commands, exit statuses, and how errors are printed."""
 
 import ast
 import importlib.metadata
@@ -20,13 +20,11 @@ from smolora_core.errors import SmoLoRAError
 from smolora_core.plugins.loading import describe
 from smolora_core.report.stream import LastingStream
 
-__all__ = ["main", "make_app"]
-
 _COMMANDS_GROUP = "smolora.commands"
 _SETTINGS = (
     "Every key of the config is a flag, and so is every option of the chosen components: --model ./tiny "
     "--data.train rows.jsonl --lora.r 16 --training.max_steps 100 --loss focal --loss.gamma 2. "
-    "With --model and --data.train no file is needed."
+    "With --model and --data.train, no config file is needed."
 )
 _PROMPT_HINT = "a prompt that starts with '-' is given as --prompt=..., or after --"
 _GROUPS = {"data": "Look at the data of a run."}
@@ -36,7 +34,7 @@ _INTERRUPTED = 130
 
 
 def make_app() -> App:
-    """Put the commands together, those of plugins included; nothing behind them is imported yet."""
+    """Assemble the commands, including those of plugins, without importing what they run."""
     app = App(
         name="smolora",
         help="Fine-tune small language models with LoRA on the machine you have.",
@@ -52,18 +50,18 @@ def make_app() -> App:
         help="Find every problem of a config in an instant.",
         help_epilogue=_SETTINGS,
     )
-    app.command("smolora_core.cli.report:report", name="report", help="Write the page of a run anew.")
+    app.command("smolora_core.cli.report:report", name="report", help="Write the page of a run again.")
     app.command("smolora_core.cli.components:components", name="components", help="List what plugins offer.")
     app.command("smolora_core.cli.targets:targets", name="targets", help="Explain which modules LoRA adapts in a model.")
     checkpoints = App(name="checkpoints", help="List, verify or remove the checkpoints of a run.")
     checkpoints.command("smolora_core.cli.checkpoints:list_checkpoints", name="list", help="List the checkpoints of a run.")
     checkpoints.command(
-        "smolora_core.cli.checkpoints:verify_checkpoints", name="verify", help="Find files that are not what was written."
+        "smolora_core.cli.checkpoints:verify_checkpoints", name="verify", help="Find files that are missing or have changed."
     )
     checkpoints.command("smolora_core.cli.checkpoints:prune", name="prune", help="Remove old checkpoints of a run.")
     app.command(checkpoints)
     plugins = App(name="plugins", help="List plugins, or look at one.")
-    plugins.command("smolora_core.cli.plugins:list_plugins", name="list", help="List every plugin and what became of it.")
+    plugins.command("smolora_core.cli.plugins:list_plugins", name="list", help="List every plugin and its state.")
     plugins.command("smolora_core.cli.plugins:info", name="info", help="Show one plugin.")
     app.command(plugins)
     for entry in importlib.metadata.entry_points(group=_COMMANDS_GROUP):
@@ -73,7 +71,7 @@ def make_app() -> App:
 
 
 def _group(app: App, names: Sequence[str]) -> App:
-    """Find the group of commands that an entry point `group.command` belongs to, or make it."""
+    """Return the app of a command group, such as `data` for the entry point `data.preview`; create it if it is new."""
     for name in names:
         if name not in app:
             app.command(App(name=name, help=_GROUPS.get(name, "")))
@@ -82,7 +80,7 @@ def _group(app: App, names: Sequence[str]) -> App:
 
 
 def _summary(entry: importlib.metadata.EntryPoint) -> str:
-    """Read the first line of a command's docstring from its source, so that help imports no plugin."""
+    """Read the first line of a command's docstring from its source, so that help does not import plugins."""
     relative = Path(*entry.module.split(".")).with_suffix(".py")
     for folder in sys.path:
         file = Path(folder) / relative
@@ -97,15 +95,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line.
 
     Returns:
-        0, or 2 for a mistake in what the user gave, 1 for a run that failed, 130 after Ctrl-C, 143 after SIGTERM, 129 after
-        SIGHUP.
+        0; 2 for invalid input; 1 for a run that failed; 130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP.
     """
-    _wait_briefly()
+    _limit_spinning()
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
     given = [argument for argument in given if argument != "--debug"]
     if debug and given[:1] == ["train"]:
-        # Before the others, so that a level that was asked for by name counts more.
+        # First, so that an explicit level overrides it.
         given.insert(1, "--debug.log_level=DEBUG")
     if sys.stdout is None:
         return _run(given, debug)
@@ -119,11 +116,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return status or 1
 
 
-def _wait_briefly() -> None:
-    """Let OpenMP's threads sleep soon when they wait for others, unless somebody has said how they shall.
+def _limit_spinning() -> None:
+    """Make OpenMP's idle threads sleep soon, unless the environment sets another policy; torch reads it when it is imported.
 
-    Torch reads it when it is imported. They wait actively otherwise, and then one other busy process makes training several
-    times slower, because those that wait keep the processors from those that work.
+    By default idle threads spin. One other busy process then slows training down several times, because spinning threads
+    take the cores that working threads need.
     """
     if "OMP_WAIT_POLICY" in os.environ:
         return
@@ -167,7 +164,7 @@ def _shown_by(mask: Mask) -> Callable[[type[BaseException], BaseException, Trace
 
 
 def _mask(given: Sequence[str]) -> Mask:
-    """Collect the secrets of the environment, of flags and of config files, so that what ends a command tells none."""
+    """Collect the secrets of the environment, flags and config files, so that error output contains none."""
     found: list[Any] = []
     for argument, following in pairwise([*given, ""]):
         flag, has_value, text = argument.partition("=")

@@ -8,7 +8,7 @@ from smolora_core.errors import SmoLoRAError
 
 
 def check(*run: RunArguments, plugins: PluginFlags | None = None, json: Json = False) -> int:
-    """Find every problem of a config in an instant: nothing is loaded or written."""
+    """Find every problem of a config in an instant, without loading or writing anything."""
     from smolora_core.run.check import check_run
 
     try:

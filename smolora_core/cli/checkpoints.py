@@ -1,4 +1,4 @@
-"""`smolora checkpoints`: list, verify and prune those of a run."""
+"""`smolora checkpoints`: list, verify and prune the checkpoints of a run."""
 
 import json as json_module
 import shlex
@@ -17,7 +17,7 @@ from smolora_core.errors import CheckpointError, ConfigError, Problem
 
 
 def list_checkpoints(run: Path, *, json: Json = False) -> None:
-    """List the checkpoints of a run in the order they were saved.
+    """List the checkpoints of a run in the order in which they were saved.
 
     Args:
         run: the run's folder.
@@ -42,14 +42,14 @@ def list_checkpoints(run: Path, *, json: Json = False) -> None:
 
 
 def verify_checkpoints(run: Path, *, json: Json = False) -> int:
-    """Read every file of a run's checkpoints and of its final adapter, and name those that are not what was written.
+    """Read every file of a run's checkpoints and of its final adapter, and list those that are missing or have changed.
 
     Args:
         run: the run's folder.
         json: print JSON.
 
     Returns:
-        0, or 1 when something is not valid.
+        0, or 1 if something is invalid.
     """
     found, problems = _look(run)
     valid, surplus_files = [], []
@@ -59,7 +59,7 @@ def verify_checkpoints(run: Path, *, json: Json = False) -> int:
         try:
             manifest = verify(place)
         except CheckpointError as error:
-            # A run that goes on may have removed it meanwhile.
+            # A run in progress may have removed it meanwhile.
             problems += error.problems if place.exists() else ()
         else:
             valid.append(str(place))
@@ -86,16 +86,16 @@ def prune(run: Path, *, keep: Annotated[int, Parameter(validator=Number(gte=2))]
 
     Args:
         run: the run's folder.
-        keep: how many of the latest valid ones stay, two or more.
+        keep: how many of the latest valid ones to keep, two or more.
         json: print JSON.
 
     Raises:
-        CheckpointError: the file system refused.
-        ConfigError: the run is going on.
+        CheckpointError: the file system reported an error.
+        ConfigError: the run is in progress.
     """
     _look(run)
     if run_id_of(run) is None:
-        raise ConfigError(f"{str(run)!r} does not say which run it is of", hint=f"its {RUN} is missing or damaged")
+        raise ConfigError(f"{str(run)!r} does not identify its run", hint=f"its {RUN} is missing or damaged")
     with hold(run, note) as lock:
         store = Store(folder=run, run_id=lock.run_id, warn=note)
         for text in store.sweep():
@@ -104,7 +104,7 @@ def prune(run: Path, *, keep: Annotated[int, Parameter(validator=Number(gte=2))]
             removed = store.retain(Keep(latest=keep))
             store.sweep()
         except OSError as error:
-            raise CheckpointError(f"old checkpoints were not removed ({error})", where=str(run)) from error
+            raise CheckpointError(f"cannot remove old checkpoints ({error})", where=str(run)) from error
     if json:
         print(json_module.dumps({"removed": [str(place) for place in removed]}, indent=1))
         return

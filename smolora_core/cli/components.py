@@ -12,18 +12,18 @@ from smolora_core.plugins import Registered, Registry
 
 
 def components(kind: str | None = None, *, plugins: PluginFlags | None = None, json: Json = False) -> None:
-    """List what plugins offer.
+    """List the components that plugins contribute.
 
     Args:
-        kind: only one kind: targets, preprocessors, losses, memory-strategies, checkpoint-writers or tasks.
-        plugins: which plugins are loaded.
+        kind: list one kind only: targets, preprocessors, losses, memory-strategies, checkpoint-writers or tasks.
+        plugins: which plugins to load.
         json: print JSON.
 
     Raises:
-        PluginError: there is no such kind.
+        PluginError: the kind is unknown.
     """
     if kind is not None and kind not in KINDS:
-        raise PluginError(f"no kind of component is named {kind!r}", hint=did_you_mean(kind, KINDS))
+        raise PluginError(f"unknown kind of component {kind!r}", hint=did_you_mean(kind, KINDS))
     registry = load_plugins(plugins).registry
     wanted = {kind: KINDS[kind]} if kind else dict(KINDS)
     if json:
@@ -56,6 +56,6 @@ def _options(component: Component) -> list[str]:
 
 
 def _default(default: Any) -> str:
-    """Spell a default as a config would."""
+    """Write a default as a config would."""
     value = default.factory() if hasattr(default, "factory") else default
     return value if isinstance(value, str) and value.isprintable() else json_module.dumps(value, default=str)

@@ -1,4 +1,4 @@
-"""Flags that several commands share."""
+"""Flags and loading that commands share."""
 
 import gc
 import sys
@@ -35,21 +35,21 @@ class PluginFlags:
     strict_plugins: Annotated[bool, Parameter(negative="", help="Take any problem with a plugin as an error.")] = False
 
     def spelt(self) -> list[str]:
-        """Spell the flags as on a command line."""
+        """Write the flags as command-line arguments."""
         files = [part for file in self.plugin for part in ("--plugin", str(file))]
         names = [part for name in self.no_plugin for part in ("--no-plugin", name)]
         return [*files, *names, *self.no_plugins * ["--no-plugins"], *self.strict_plugins * ["--strict-plugins"]]
 
 
 def load_run(run: Sequence[str], flags: PluginFlags | None) -> tuple[Resolved, PluginManager]:
-    """Read a run's config and settings, lay the plugin flags over them, and load the plugins.
+    """Read a run's config and settings, and load its plugins.
 
     Returns:
-        The config, which names the plugins of the flags too, so that it can be run again without them; and the plugins.
+        The config, to which the plugins of the flags are added, so that it can be run again without them; and the plugins.
 
     Raises:
-        ConfigError: the config, or a setting, cannot be used.
-        PluginError: as `load_plugins`.
+        ConfigError: the config or a setting is invalid.
+        PluginError: a required plugin is missing or failed, or the flags are strict and there is a problem.
     """
     file, settings = parse_flags(run)
     resolved = _lay_over(load_config(file, settings), flags or PluginFlags())
@@ -70,14 +70,14 @@ def _added(held: tuple[str, ...], given: Iterable[str], path: str, flag: str, so
 
 
 def load_plugins(flags: PluginFlags | None, choice: PluginChoice | None = None) -> PluginManager:
-    """Load plugins, and print a line for each problem.
+    """Load plugins, and print a warning for each problem.
 
     Args:
-        flags: of the command.
-        choice: of a run's config, over which the flags' files and names are laid already; those of the flags when None.
+        flags: the command's flags.
+        choice: a run's choice, which includes the flags' files and names; None takes those of the flags alone.
 
     Raises:
-        PluginError: a required plugin is missing or failed, or the flags are strict and anything is wrong.
+        PluginError: a required plugin is missing or failed, or the flags are strict and there is a problem.
     """
     flags = flags or PluginFlags()
     choice = choice or PluginChoice(files=flags.plugin, disable=flags.no_plugin)
@@ -96,10 +96,10 @@ def note(line: str) -> None:
 
 @contextmanager
 def heavy_imports() -> Iterator[None]:
-    """Hold the garbage collector off while modules are imported, and keep what they made out of its later rounds.
+    """Suspend garbage collection while modules are imported, and exempt what they created from later collections.
 
-    Imports make hundreds of thousands of objects that all stay. A full collection walks through every one, to find nothing:
-    that takes a fifth of the start-up, and each full collection in training takes it again. Only for a process that is ours.
+    Imports create hundreds of thousands of objects that all stay. Each full collection would visit every one of them, which
+    takes a fifth of the start-up time, and again during training. Only for processes that smolora itself started.
     """
     if "torch" in sys.modules or not gc.isenabled():
         yield

@@ -9,7 +9,7 @@ from smolora_core.plugins import Plugin, Tier
 
 
 def list_plugins(*, plugins: PluginFlags | None = None, json: Json = False) -> None:
-    """List every plugin and what became of it."""
+    """List every plugin and its state."""
     found = load_plugins(plugins).plugins
     if json:
         print(json_module.dumps([_plain(plugin) for plugin in found], indent=1))
@@ -24,18 +24,18 @@ def info(name: str, *, plugins: PluginFlags | None = None, json: Json = False) -
     """Show one plugin.
 
     Args:
-        name: of the plugin or its distribution.
-        plugins: which plugins are loaded.
+        name: a plugin or its distribution.
+        plugins: which plugins to load.
         json: print JSON.
 
     Raises:
-        PluginError: there is no such plugin.
+        PluginError: the plugin is unknown.
     """
     found = load_plugins(plugins).plugins
     meant = [plugin for plugin in found if name in plugin.origin.answers_to]
     if not meant:
         known = {known for plugin in found for known in plugin.origin.answers_to}
-        raise PluginError(f"no plugin is named {name!r}", hint=did_you_mean(name, known))
+        raise PluginError(f"unknown plugin {name!r}", hint=did_you_mean(name, known))
     if json:
         print(json_module.dumps([_plain(plugin) for plugin in meant], indent=1))
         return

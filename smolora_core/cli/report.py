@@ -8,7 +8,7 @@ from smolora_core.report.page import write_page
 
 
 def report(run: Path, *, json: Json = False) -> None:
-    """Write the page of a run anew, and print where it is.
+    """Write the page of a run again, and print its path.
 
     Args:
         run: the run's folder.

@@ -30,7 +30,7 @@ def targets(
         model: the model's folder; its config.json is enough.
         target_modules: as lora.target_modules: auto, attention, all-linear, a name, [a, list], or a regular expression.
         r: as lora.r.
-        plugins: which plugins are loaded.
+        plugins: which plugins to load.
         json: print JSON.
     """
     given = {"target_modules": parse_scalar(target_modules), "r": r}
@@ -59,7 +59,7 @@ def _print(model: str, found: Explanation, r: int) -> None:
     print(f"targets   {' '.join(found.choice.shown)}  {found.choice.reason}")
     plain = found.as_dict()
     if record := plain["record"]:
-        print(f"why       {_TIERS[record['tier']]} record {record['name']!r} speaks for {found.model_type!r}")
+        print(f"why       {_TIERS[record['tier']]} record {record['name']!r} covers {found.model_type!r}")
     for other in plain["overruled"]:
         print(f"          not {other['name']!r} ({other['from']}, {other['tier']})")
     for title, groups in (("adapted", found.adapted), ("left out", found.left_out)):

@@ -13,24 +13,22 @@ def train(
     *run: RunArguments,
     plugins: PluginFlags | None = None,
     resume: Annotated[
-        str, Parameter(help="Go on from a checkpoint: auto takes the newest that is valid; or name one, or its run's folder.")
+        str, Parameter(help="Resume: auto takes the newest valid checkpoint; or a checkpoint, or the folder of its run.")
     ] = "never",
-    override: Annotated[
-        tuple[str, ...], Parameter(negative="", help="A key that may have another value than the checkpoint's run.")
-    ] = (),
-    profile: Annotated[bool, Parameter(negative="", help="Say where the time goes, and leave profile.pstats.")] = False,
+    override: Annotated[tuple[str, ...], Parameter(negative="", help="A key that may differ from the checkpoint's run.")] = (),
+    profile: Annotated[bool, Parameter(negative="", help="Show where the time goes, and write profile.pstats.")] = False,
     quiet: Annotated[bool, Parameter(negative="", help="Print errors only.")] = False,
 ) -> None:
     """Train an adapter from a config."""
     from smolora_core.run.check import check_run
 
     checked = check_run(*load_run((*run, *profile * ["--debug.profile_training=true"]), plugins))
-    # Everything that can be found out in an instant has been; from here on torch is needed.
+    # The quick checks are done; from here on torch is needed.
     with heavy_imports():
         from smolora_core.report.terminal import Terminal
         from smolora_core.run.execute import execute
 
-    # Of the processes that torchrun starts the first one speaks.
+    # Only the first process of torchrun prints.
     quiet = quiet or os.environ.get("RANK", "0") != "0"
     with Terminal(quiet=quiet, level=checked.resolved.config.debug.log_level) as terminal:
         outcome = execute(checked, terminal, resume=resume, overrides=override)

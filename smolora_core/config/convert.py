@@ -1,4 +1,4 @@
-"""Turn plain values into config records, strictly: nothing is coerced, and every problem is found at once."""
+"""Convert plain values to config records, strictly: nothing is coerced, and every problem is reported at once."""
 
 import reprlib
 from collections.abc import Mapping, Sequence
@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args, get_origin
 
 import attrs
 
-from smolora_core.config.schema import LISTS, MAPPINGS, UNIONS, fields_of, fits, nearest_choice, spell
+from smolora_core.config.schema import LISTS, MAPPINGS, UNIONS, fields_of, fits, nearest_choice, type_name
 from smolora_core.config.sections import Selection
 from smolora_core.errors import ConfigError, Problem, SmoLoRAError, did_you_mean
 
@@ -16,41 +16,41 @@ _SHORT.maxstring = _SHORT.maxother = 80
 
 
 def convert(values: Any, kind: type[Any], sources: Mapping[str, str], prefix: str = "", label: str = "") -> Any:
-    """Make a record of plain values.
+    """Convert nested dicts, lists and scalars to a record.
 
     Args:
-        values: nested dicts, lists and scalars.
+        values: the keys and values of the record.
         kind: the attrs class to make.
-        sources: where each `section.key` was written.
-        prefix: the path of `values` itself.
-        label: what to call the outermost record when a key in it is unknown; its path if empty.
+        sources: the place where each `section.key` was written.
+        prefix: the path of `values` in the config.
+        label: the record's name in errors about unknown keys; its path by default.
 
     Raises:
-        ConfigError: with one problem for each value that cannot be used.
-        PluginError: the class has fields of types that a config cannot hold.
+        ConfigError: one problem for each unusable value.
+        PluginError: the class has a field whose type a config cannot contain.
     """
     conversion = _Conversion(sources)
     try:
         return conversion.section(values, kind, prefix, label or prefix)
-    except _Unfit:
+    except _Invalid:
         raise ConfigError.of(conversion.problems) from None
 
 
 def nearest_source(path: str, sources: Mapping[str, str]) -> str:
-    """Say where a value stands, or else the section around it."""
+    """Return where a value was written, or else the section around it."""
     while path and path not in sources:
         path = path.rpartition(".")[0]
     return sources.get(path, "")
 
 
-class _Unfit(Exception):  # noqa: N818 -- control flow: the problem is recorded by then
-    """A value that cannot be used."""
+class _Invalid(Exception):  # noqa: N818 -- control flow: the problem has been recorded
+    """An unusable value."""
 
 
+@attrs.frozen
 class _Conversion:
-    def __init__(self, sources: Mapping[str, str]) -> None:
-        self.sources = sources
-        self.problems: list[Problem] = []
+    sources: Mapping[str, str]
+    problems: list[Problem] = attrs.field(factory=list)
 
     def section(self, value: Any, kind: type[Any], path: str, label: str) -> Any:
         fields = fields_of(kind)
@@ -59,7 +59,7 @@ class _Conversion:
         elif value is None:
             value = {}
         if not isinstance(value, Mapping):
-            raise self.unfit(path, value, "keys with values")
+            raise self.mismatch(path, value, "a mapping")
         problems_before = len(self.problems)
         for key in value:
             if key not in fields:
@@ -69,27 +69,27 @@ class _Conversion:
         for name, field in fields.items():
             inner = _join(path, name)
             if name in value:
-                with suppress(_Unfit):
-                    made[name] = self.checked(value[name], field, inner)
+                with suppress(_Invalid):
+                    made[name] = self.field(value[name], field, inner)
             elif field.default is attrs.NOTHING:
                 self.report(inner, f"key {inner!r} is missing")
         if len(self.problems) > problems_before:
-            raise _Unfit
+            raise _Invalid
         try:
             return kind(**made)
         except (SmoLoRAError, ValueError, TypeError) as error:
-            raise self.unusable(path, error) from error
+            raise self.rejected(path, error) from error
 
-    def checked(self, value: Any, field: "attrs.Attribute[Any]", path: str) -> Any:
-        """Convert the value of a field and run its validator here, so that one value out of range does not hide another."""
+    def field(self, value: Any, field: "attrs.Attribute[Any]", path: str) -> Any:
+        """Convert a field's value and validate it here, so that one value out of range does not hide another."""
         made = self.value(value, field.type, path)
         if field.validator is not None:
             try:
                 field.validator(None, field, field.converter(made) if callable(field.converter) else made)
             except AttributeError:
-                pass  # It looks at other fields too, and runs when the record is made.
+                pass  # This validator reads other fields; it runs when the record is made.
             except (SmoLoRAError, ValueError, TypeError) as error:
-                raise self.unusable(path, error, field.name) from error
+                raise self.rejected(path, error, field.name) from error
         return made
 
     def value(self, value: Any, kind: Any, path: str) -> Any:
@@ -97,7 +97,7 @@ class _Conversion:
         if origin in UNIONS:
             return self.union(value, get_args(kind), path)
         if not fits(value, kind):
-            raise self.unfit(path, value, spell(kind), nearest_choice(value, [kind]))
+            raise self.mismatch(path, value, type_name(kind), nearest_choice(value, [kind]))
         if kind is Any or origin is Literal:
             return value
         if kind is Selection:
@@ -111,7 +111,7 @@ class _Conversion:
         try:
             return kind(value)
         except OverflowError:
-            raise self.unfit(path, value, spell(kind)) from None
+            raise self.mismatch(path, value, type_name(kind)) from None
 
     def union(self, value: Any, members: tuple[Any, ...], path: str) -> Any:
         if value is None and type(None) in members:
@@ -120,21 +120,20 @@ class _Conversion:
         for member in members:
             if fits(value, member):
                 return self.value(value, member, path)
-        raise self.unfit(path, value, " or ".join(map(spell, members)), nearest_choice(value, members))
+        raise self.mismatch(path, value, " or ".join(map(type_name, members)), nearest_choice(value, members))
 
     def items(self, values: Sequence[Any], kind: Any, path: str) -> Any:
         origin, kinds = get_origin(kind) or kind, get_args(kind) or (Any,)
-        if origin is tuple and Ellipsis not in kinds and get_args(kind):
-            if len(values) != len(kinds):
-                raise self.unfit(path, values, f"a list of {len(kinds)}")
-        else:
+        if origin is not tuple or Ellipsis in kinds or not get_args(kind):
             kinds = kinds[:1] * len(values)
+        if len(values) != len(kinds):
+            raise self.mismatch(path, values, f"a list of {len(kinds)}")
         made = []
         for index, (value, item_kind) in enumerate(zip(values, kinds, strict=True)):
-            with suppress(_Unfit):
+            with suppress(_Invalid):
                 made.append(self.value(value, item_kind, f"{path}.{index}"))
         if len(made) < len(values):
-            raise _Unfit
+            raise _Invalid
         return made if origin is list else tuple(made)
 
     def mapping(self, values: Mapping[Any, Any], kind: Any, path: str) -> dict[Any, Any]:
@@ -142,13 +141,13 @@ class _Conversion:
         made = {}
         for key, value in values.items():
             inner = _join(path, key)
-            if not isinstance(key, str):
-                self.report(inner, f"the key {key!r} in {path} must be text")
-                continue
-            with suppress(_Unfit):
-                made[key] = self.value(value, value_kind, inner)
+            if isinstance(key, str):
+                with suppress(_Invalid):
+                    made[key] = self.value(value, value_kind, inner)
+            else:
+                self.report(inner, f"key {key!r} in {path} must be a string")
         if len(made) < len(values):
-            raise _Unfit
+            raise _Invalid
         return made
 
     def selection(self, value: Any, path: str) -> Selection:
@@ -157,20 +156,20 @@ class _Conversion:
         if isinstance(value, str):
             return Selection(name=value)
         if "name" not in value:
-            self.report(path, f"{path} has no 'name' among its keys", "write {name: ...} and its options beside it")
-            raise _Unfit
+            self.report(path, f"{path} has no key 'name'", "write {name: ...}, with its options in the same mapping")
+            raise _Invalid
         name = self.value(value["name"], str, f"{path}.name")
         return Selection(name=name, options={key: option for key, option in value.items() if key != "name"})
 
-    def unfit(self, path: str, value: Any, due: str, hint: str = "") -> _Unfit:
-        self.report(path, f"{path} must be {due}, is {_describe(value)}".lstrip(), hint)
-        return _Unfit()
+    def mismatch(self, path: str, value: Any, expected: str, hint: str = "") -> _Invalid:
+        self.report(path, f"{path} must be {expected}, got {_describe(value)}".lstrip(), hint)
+        return _Invalid()
 
-    def unusable(self, path: str, error: Exception, name: str = "") -> _Unfit:
-        # Validators of attrs begin with the field's name in quotes, ours without, and those of others with neither.
+    def rejected(self, path: str, error: Exception, name: str = "") -> _Invalid:
+        # Messages of attrs' validators begin with the field's name in quotes, ours without quotes, others with neither.
         text = str(error.args[0] if error.args else error).removeprefix(f"{name!r} ").removeprefix(f"{name} ")
         self.report(path, f"{path}{'' if name else ':'} {text}".lstrip(": "))
-        return _Unfit()
+        return _Invalid()
 
     def report(self, path: str, what: str, hint: str = "") -> None:
         self.problems.append(Problem(what, where=nearest_source(path, self.sources), hint=hint))
@@ -182,11 +181,11 @@ def _join(path: str, key: Any) -> str:
 
 def _describe(value: Any) -> str:
     if value is None:
-        return "empty"
+        return "nothing"
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, Mapping):
-        return "keys with values"
+        return "a mapping"
     if isinstance(value, int) and abs(value) > 10**100:
         return "a number of more than 100 digits"
-    return f"the list {_SHORT.repr(list(value))}" if isinstance(value, list | tuple) else _SHORT.repr(value)
+    return _SHORT.repr(list(value) if isinstance(value, list | tuple) else value)

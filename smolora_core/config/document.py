@@ -1,4 +1,4 @@
-"""Read YAML and TOML into plain values, and say on which line each of them stands."""
+"""Read YAML and TOML into plain values, and record the line of each value."""
 
 import re
 import tomllib
@@ -14,12 +14,12 @@ from yaml.reader import ReaderError
 
 from smolora_core.errors import ConfigError, Problem, nearest
 
-# A few lines of aliases of aliases can stand for billions of values.
-_MOST_VALUES = 100_000
+# A few lines of nested aliases can expand to billions of values.
+_MAX_VALUES = 100_000
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.2's core types and nothing else: `1e-4` is a number, `010` is ten, `no` is a word, and a date is text."""
+    """The core types of YAML 1.2 only: `1e-4` is a number, `010` is ten, `no` is a string, and so is a date."""
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
     yaml_constructors = {
@@ -28,23 +28,23 @@ class _Loader(yaml.SafeLoader):
     }
 
 
-def _understand(name: str, pattern: str, first: Iterable[str], construct: Callable[[yaml.SafeLoader, Any], Any]) -> None:
-    def strictly(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> Any:
+def _add_type(name: str, pattern: str, first: Iterable[str], construct: Callable[[yaml.SafeLoader, Any], Any]) -> None:
+    def construct_strictly(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> Any:
         try:
             return construct(loader, node)
         except (ValueError, KeyError):
-            raise ConstructorError(None, None, f"cannot read {node.value[:40]!r}", node.start_mark) from None
+            raise ConstructorError(None, None, f"cannot parse {node.value[:40]!r}", node.start_mark) from None
 
     tag = f"tag:yaml.org,2002:{name}"
     _Loader.add_implicit_resolver(tag, re.compile(f"({pattern})$"), list(first))
-    _Loader.add_constructor(tag, strictly)
+    _Loader.add_constructor(tag, construct_strictly)
 
 
 _NUMBER = r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?"
-_understand("null", "~|null|Null|NULL|", ("~", "n", "N", ""), yaml.SafeLoader.construct_yaml_null)
-_understand("bool", "true|True|TRUE|false|False|FALSE", "tTfF", yaml.SafeLoader.construct_yaml_bool)
-_understand("int", "[-+]?[0-9]+", "-+0123456789", lambda loader, node: int(loader.construct_scalar(node)))
-_understand("float", rf"{_NUMBER}|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", "-+.0123456789", yaml.SafeLoader.construct_yaml_float)
+_add_type("null", "~|null|Null|NULL|", ("~", "n", "N", ""), yaml.SafeLoader.construct_yaml_null)
+_add_type("bool", "true|True|TRUE|false|False|FALSE", "tTfF", yaml.SafeLoader.construct_yaml_bool)
+_add_type("int", "[-+]?[0-9]+", "-+0123456789", lambda loader, node: int(loader.construct_scalar(node)))
+_add_type("float", rf"{_NUMBER}|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", "-+.0123456789", yaml.SafeLoader.construct_yaml_float)
 
 
 @attrs.frozen
@@ -52,8 +52,7 @@ class Document:
     """A config file as plain values.
 
     Attributes:
-        values: nested dicts, lists and scalars.
-        lines: `section.key` (list items as `key.0`) to `file:line`, and `""` to the file.
+        lines: the `file:line` of each `section.key` (list items as `key.0`), and the file for `""`.
     """
 
     values: dict[str, Any]
@@ -61,17 +60,13 @@ class Document:
 
 
 def read_document(path: Path) -> Document:
-    """Read a config file.
-
-    Raises:
-        ConfigError: the file is missing, not UTF-8, not YAML or TOML, or holds a key twice.
-    """
+    """Read a config file; raise a ConfigError if it is missing, not UTF-8, not valid YAML or TOML, or has duplicate keys."""
     try:
         data = path.read_bytes()
     except FileNotFoundError:
-        raise ConfigError(f"no file {str(path)!r}", hint=_neighbours(path)) from None
+        raise ConfigError(f"no file {str(path)!r}", hint=_suggest_file(path)) from None
     except IsADirectoryError:
-        raise ConfigError(f"{str(path)!r} is a folder", hint="give the config file in it") from None
+        raise ConfigError(f"{str(path)!r} is a folder", hint="pass the config file inside it") from None
     except (OSError, ValueError) as error:
         raise ConfigError(f"file {str(path)!r} cannot be read ({error})") from None
     try:
@@ -85,12 +80,12 @@ def read_document(path: Path) -> Document:
     except RecursionError:
         raise ConfigError("is nested too deeply", where=str(path)) from None
     if not isinstance(document.values, dict):
-        raise ConfigError("holds no keys", where=str(path), hint="write 'model: ...' and 'data: ...' at least")
+        raise ConfigError("contains no keys", where=str(path), hint="it needs at least 'model: ...' and 'data: ...'")
     return document
 
 
 def parse_scalar(text: str) -> Any:
-    """Read the value of a flag by the rules of the file: `16`, `1e-4`, `true`, `[a, b]`, `"16"` for text, or plain text."""
+    """Parse a flag's value like one in a file: `16`, `1e-4`, `true`, `[a, b]`, `"16"` for a string, or plain text."""
     try:
         if text.startswith(("[", "{", "'", '"')):
             return yaml.load(text, _Loader)  # noqa: S506 -- a SafeLoader
@@ -107,30 +102,30 @@ def _read_yaml(path: Path, text: str) -> Document:
     try:
         loader = _Loader(text)
         root = loader.get_single_node()
-        for count, (key, node, twice) in enumerate(_walk(root, "")):
-            if count > _MOST_VALUES:
-                raise ConfigError(f"holds more than {_MOST_VALUES} values", where=str(path))
+        for count, (key, node, first_line) in enumerate(_walk(root, "")):
+            if count > _MAX_VALUES:
+                raise ConfigError(f"contains more than {_MAX_VALUES} values", where=str(path))
             where = f"{path}:{node.start_mark.line + 1}"
             lines.setdefault(key, where)
-            if twice:
-                problems.append(Problem(f"key {key!r} is there twice", where=where, hint=f"the other one is in line {twice}"))
+            if first_line:
+                problems.append(Problem(f"duplicate key {key!r}", where=where, hint=f"it is already set on line {first_line}"))
         values = loader.construct_document(root) if root is not None else None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
         what = ", ".join(filter(None, (error.context, error.problem)))
         hint = "indent with spaces" if "'\\t'" in what else ""
-        raise ConfigError(f"is not YAML ({what})", where=where, hint=hint) from None
+        raise ConfigError(f"is not valid YAML ({what})", where=where, hint=hint) from None
     except ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
-        raise ConfigError(f"is not YAML ({error.reason})", where=f"{path}:{line}") from None
+        raise ConfigError(f"is not valid YAML ({error.reason})", where=f"{path}:{line}") from None
     if problems:
         raise ConfigError.of(problems)
     return Document({} if values is None else values, lines)
 
 
 def _walk(node: yaml.Node | None, prefix: str) -> Iterator[tuple[str, yaml.Node, int]]:
-    """Yield each key's path, the node where it stands, and the line of its first mention when it is there again."""
+    """Yield each key's path and node, and for a duplicate key the line of the first one, else 0."""
     if isinstance(node, yaml.MappingNode):
         seen: dict[str, int] = {}
         for key, value in node.value:
@@ -151,12 +146,12 @@ def _read_toml(path: Path, text: str) -> Document:
         what, _, end = str(error).partition(" (at ")
         mark = re.fullmatch(r"line (\d+), column (\d+)\)", end)
         place = f"{mark[1]}:{mark[2]}" if mark else text.count("\n") + 1
-        raise ConfigError(f"is not TOML ({what})", where=f"{path}:{place}") from None
+        raise ConfigError(f"is not valid TOML ({what})", where=f"{path}:{place}") from None
     return Document(values, {"": str(path), **dict(_toml_lines(path, text))})
 
 
 def _toml_lines(path: Path, text: str) -> Iterator[tuple[str, str]]:
-    # tomllib keeps no positions, so headers and keys are looked up once more; a line that merely looks like one is harmless.
+    # tomllib keeps no positions, so find headers and keys again; a line that only looks like one does no harm.
     table = ""
     items: Counter[str] = Counter()
     for number, line in enumerate(text.split("\n"), start=1):
@@ -173,8 +168,8 @@ def _toml_lines(path: Path, text: str) -> Iterator[tuple[str, str]]:
             yield f"{table}{key[1]}".replace('"', ""), where
 
 
-def _neighbours(path: Path) -> str:
+def _suggest_file(path: Path) -> str:
     if not path.parent.is_dir():
-        return f"there is no folder {str(path.parent)!r}"
+        return f"folder {str(path.parent)!r} does not exist"
     found = sorted(near.name for pattern in ("*.yaml", "*.yml", "*.toml") for near in path.parent.glob(pattern))
-    return nearest(path.name, found) or (f"here are: {', '.join(found[:5])}" if found else "")
+    return nearest(path.name, found) or (f"found here: {', '.join(found[:5])}" if found else "")

@@ -1,4 +1,4 @@
-"""Write a resolved config back as YAML, each value with its source as a comment."""
+"""Write a resolved config as YAML, with the source of each value as a comment."""
 
 import json
 import sys
@@ -9,48 +9,37 @@ import attrs
 import yaml
 
 from smolora_core.config.load import Resolved
-from smolora_core.config.secrets import Mask, addresses
+from smolora_core.config.secrets import Mask, mask_urls
 from smolora_core.config.sections import Selection
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes all text, so that none of it can be taken for a number or a comment."""
+    """Quotes every string, so that none can be read as a number or a comment."""
 
 
 _Dumper.add_representer(str, lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"'))
 
-
 _ONE_LINE: dict[str, Any] = {"default_flow_style": True, "allow_unicode": True, "sort_keys": False, "width": sys.maxsize}
-
-
 _BY_NAME = Mask()
 
 
 def dump(resolved: Resolved, mask: Mask = _BY_NAME) -> str:
-    """Spell a config so that reading it again gives the same config, but for secrets: a mark stands for each."""
+    """Write a config as YAML that reads back to the same config, except that secrets are replaced by marks."""
     return "\n".join(_lines(resolved.config, "", resolved.sources, mask)) + "\n"
 
 
 def canonical_json(value: Any, default: Callable[[Any], Any] | None = None) -> str:
-    """Spell plain values so that equal ones, and no others, give equal text, whatever the order of their keys.
+    """Write plain values as JSON text that is equal exactly if the values are, whatever the order of their keys.
 
-    Args:
-        value: what to spell.
-        default: spells values that JSON does not know, as for `json.dumps`.
-
-    Raises:
-        TypeError: there is such a value, and no default.
+    As in `json.dumps`, `default` converts values that JSON does not know; without it they raise a TypeError.
     """
     return json.dumps(value, sort_keys=True, separators=(",", ":"), default=default)
 
 
 def plain(value: Any, mask: Mask = _BY_NAME, key: str = "") -> Any:
-    """Turn sections and selections into dicts, lists and scalars that may be written; a bare selection becomes its name.
+    """Turn a config, or the value of a key in one, into dicts, lists and scalars without secrets.
 
-    Args:
-        value: a config, or what stands in it.
-        mask: knows the secrets; in what has a place of its own in the config, only addresses hold any.
-        key: where the value stands.
+    A selection without options becomes its name. The mask applies to options; elsewhere only URLs can contain secrets.
     """
     if isinstance(value, Selection):
         return {"name": value.name, **mask.option(key, value.options)} if value.options else value.name
@@ -60,7 +49,7 @@ def plain(value: Any, mask: Mask = _BY_NAME, key: str = "") -> Any:
         return mask.option(key, value)
     if isinstance(value, list | tuple):
         return [plain(inner, mask, f"{key}.{index}") for index, inner in enumerate(value)]
-    return addresses(value) if isinstance(value, str) else value
+    return mask_urls(value) if isinstance(value, str) else value
 
 
 def _lines(section: Any, prefix: str, sources: Mapping[str, str], mask: Mask) -> Iterator[str]:
@@ -71,7 +60,7 @@ def _lines(section: Any, prefix: str, sources: Mapping[str, str], mask: Mask) ->
             yield f"{indent}{field.name}:"
             yield from _lines(value, f"{path}.", sources, mask)
         else:
-            # In a list, because a document of one scalar is written with an end mark.
+            # Dumped as a list, because YAML ends a document of one scalar with "...".
             text = yaml.dump([plain(value, mask, path)], Dumper=_Dumper, **_ONE_LINE)
             where = dict.fromkeys(source for known, source in sources.items() if f"{known}.".startswith(f"{path}."))
             yield f"{indent}{field.name}: {text.strip()[1:-1]}  # {', '.join(where) or 'default'}"

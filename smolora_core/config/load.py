@@ -1,4 +1,4 @@
-"""Put a run's config together from defaults, a file and flags, and remember where every value came from."""
+"""Combine defaults, a config file and flags into a run's config, and record the source of every value."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -8,7 +8,7 @@ import attrs
 
 from smolora_core.config.convert import convert, nearest_source
 from smolora_core.config.document import Document, parse_scalar, read_document
-from smolora_core.config.secrets import left_out
+from smolora_core.config.secrets import omitted_secrets
 from smolora_core.config.sections import RunConfig, Selection
 from smolora_core.errors import ConfigError, Problem, did_you_mean
 
@@ -17,7 +17,7 @@ _SHORTHANDS = {"model": "path", "loss": "name"}
 
 @attrs.frozen
 class Setting:
-    """One value that overrides the file: its path as keys, and where it was given (`--lora.r`)."""
+    """A value that overrides the file: the keys of its path, the value, and where it was given (`--lora.r`)."""
 
     path: tuple[str, ...]
     value: Any
@@ -29,64 +29,50 @@ class Resolved:
     """A config and the source of every value in it.
 
     Attributes:
-        config: the values.
-        sources: each given `section.key` to `file:line`, a flag, or `given from Python`; what is not in it is a default.
+        sources: the source of each `section.key` that is not a default: `file:line`, a flag, or `given from Python`.
     """
 
     config: RunConfig
     sources: Mapping[str, str]
 
     def where(self, path: str) -> str:
-        """Say where the user wrote a value, or else the section around it, or else the file: the place to look for an error."""
+        """Return where the user wrote a value, or else the section around it, or else the file."""
         return nearest_source(path, self.sources)
 
 
 def load_config(file: Path | None, settings: Iterable[Setting] = ()) -> Resolved:
-    """Read a config file and lay settings over it.
-
-    Raises:
-        ConfigError: everything that is wrong with it, together.
-    """
-    document = read_document(file) if file else Document({}, {})
-    return resolve(document, settings)
+    """Read a config file and apply settings to it; raise one ConfigError with every problem."""
+    return resolve(read_document(file) if file else Document({}, {}), settings)
 
 
 def resolve(document: Document, settings: Iterable[Setting] = ()) -> Resolved:
-    """Lay settings over a document and convert it.
-
-    Raises:
-        ConfigError: everything that is wrong with it, together.
-    """
+    """Apply settings to a document and convert it; raise one ConfigError with every problem."""
     values, sources = _copy(document.values), dict(document.lines)
     for section, key in _SHORTHANDS.items():
         if isinstance(values.get(section), str):
             values[section] = {key: values[section]}
-    # Line numbers are kept for keys; what was given otherwise gets the source of what is around it.
+    # Documents have lines only for what was written as a key; everything else gets the source of what surrounds it.
     sources.update({path: nearest_source(path, sources) for path in _paths(values) if path not in sources})
     problems: list[Problem] = []
     for setting in settings:
         try:
-            _put(values, setting, sources)
+            _apply(setting, values, sources)
         except ConfigError as error:
             problems.extend(error.problems)
     try:
         config = convert(values, RunConfig, sources)
     except ConfigError as error:
         problems.extend(error.problems)
-    for path, flag in left_out(values):
-        what, where = f"{path} was left out when the file was written, because it is secret", nearest_source(path, sources)
-        problems.append(Problem(what, where=where, hint=f"give it again with {flag} VALUE"))
+    for path, flag in omitted_secrets(values):
+        what = f"{path} is a secret that was not saved with this config"
+        problems.append(Problem(what, where=nearest_source(path, sources), hint=f"pass it again with {flag} VALUE"))
     if problems:
         raise ConfigError.of(problems)
     return Resolved(config, sources)
 
 
 def parse_flags(arguments: Sequence[str]) -> tuple[Path | None, list[Setting]]:
-    """Part a command line into the config file and settings like `--lora.r 16` or `--lora.r=16`.
-
-    Raises:
-        ConfigError: a flag without a value, or a second file.
-    """
+    """Split a command line into the config file and settings such as `--lora.r 16` or `--lora.r=16`, or raise a ConfigError."""
     file: Path | None = None
     settings: list[Setting] = []
     problems: list[Problem] = []
@@ -103,14 +89,14 @@ def parse_flags(arguments: Sequence[str]) -> tuple[Path | None, list[Setting]]:
         elif file is None:
             file = Path(argument)
         else:
-            problems.append(Problem(f"unexpected {argument!r}", hint=f"the config file is {str(file)!r} already"))
+            problems.append(Problem(f"unexpected {argument!r}", hint=f"the config file is already {str(file)!r}"))
     if problems:
         raise ConfigError.of(problems)
     return file, settings
 
 
-def _put(values: dict[str, Any], setting: Setting, sources: dict[str, str]) -> None:
-    """Lay one setting over values, making the sections around it where they are missing."""
+def _apply(setting: Setting, values: dict[str, Any], sources: dict[str, str]) -> None:
+    """Set one value, and create the sections around it where they are missing."""
     *outer, last = setting.path
     value = _copy(setting.value)
     if setting.path == ("model",) and isinstance(value, str):
@@ -120,10 +106,10 @@ def _put(values: dict[str, Any], setting: Setting, sources: dict[str, str]) -> N
     parent: Any = values
     path = ""
     for key in outer:
-        parent, path = _enter(parent, key, path, setting.source)
+        parent, path = _descend(parent, key, path, setting.source)
         sources.setdefault(path, setting.source)
     if isinstance(parent, list):
-        hint = f"set the whole list, or an option: {setting.source}.OPTION"
+        hint = f"set the whole list, or one option: {setting.source}.OPTION"
         raise ConfigError(f"{path} is a list", where=setting.source, hint=hint)
     parent[last] = value
     path = f"{path}.{last}" if path else last
@@ -132,8 +118,8 @@ def _put(values: dict[str, Any], setting: Setting, sources: dict[str, str]) -> N
     sources.update(dict.fromkeys((path, *_paths(value, f"{path}.")), setting.source))
 
 
-def _enter(parent: Any, key: str, path: str, source: str) -> tuple[Any, str]:
-    """Go one key deeper: into a section, or by name into a list of components."""
+def _descend(parent: Any, key: str, path: str, source: str) -> tuple[Any, str]:
+    """Return the section at a key, or the component with that name in a list, and its path."""
     if isinstance(parent, list):
         wanted = key.replace("_", "-")
         names = [item.get("name") if isinstance(item, dict) else item for item in parent]
@@ -149,12 +135,12 @@ def _enter(parent: Any, key: str, path: str, source: str) -> tuple[Any, str]:
     if inner is None:
         inner = parent[key] = {}
     if not isinstance(inner, dict | list):
-        raise ConfigError(f"{path} has no keys of its own", where=source)
+        raise ConfigError(f"{path} is not a section", where=source)
     return inner, path
 
 
 def _copy(value: Any) -> Any:
-    """Copy nested values, so that settings can be laid over them; what was given as records becomes dicts."""
+    """Copy nested values to plain dicts and lists that settings can change."""
     if isinstance(value, Selection):
         value = {"name": value.name, **value.options}
     elif attrs.has(type(value)):
@@ -165,7 +151,7 @@ def _copy(value: Any) -> Any:
 
 
 def _paths(value: Any, prefix: str = "") -> Iterator[str]:
-    inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for key, inner in inside:
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, inner in items:
         yield f"{prefix}{key}"
         yield from _paths(inner, f"{prefix}{key}.")

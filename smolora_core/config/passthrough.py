@@ -1,4 +1,4 @@
-"""What other libraries' classes take, read from their source: importing them takes seconds."""
+"""Check the arguments passed through to classes of other libraries, read from their source: importing them takes seconds."""
 
 import ast
 import importlib.util
@@ -20,41 +20,27 @@ def unknown_fields(
     unusable: Mapping[str, tuple[str, str]],
     renamed: Mapping[str, str] | None = None,
 ) -> list[Problem]:
-    """Check names that are passed on to a class: they must exist, be of use here, and have no key of their own.
+    """Report the given fields of class `name` in a package's file that do not exist or cannot be passed through.
 
-    Args:
-        given: names.
-        where: they were given.
-        package: as `declared_fields`.
-        file: likewise.
-        name: likewise.
-        own: our keys for fields that have one.
-        unusable: what to say of other fields that cannot be passed on, and what to do instead.
-        renamed: what to do instead of names that the class once had.
+    `own` maps fields to the config key that sets them, `unusable` to what is wrong and what to do, and `renamed` maps fields
+    of earlier versions to what to do.
     """
-    known = declared_fields(package, file, name)
+    known = _declared_fields(package, file, name)
     problems = []
-    for each in given:
-        if each in own:
-            problems.append(Problem(f"{each!r} has a key of its own", where=where, hint=f"set {own[each]}"))
-        elif each in unusable:
-            what, hint = unusable[each]
-            problems.append(Problem(f"{each!r} {what}", where=where, hint=hint))
-        elif each not in known:
-            hint = (renamed or {}).get(each) or nearest(each, known)
-            problems.append(Problem(f"{package}.{name} has no {each!r}", where=where, hint=hint))
+    for field in given:
+        if field in own:
+            problems.append(Problem(f"{field!r} has its own config key", where=where, hint=f"set {own[field]}"))
+        elif field in unusable:
+            what, hint = unusable[field]
+            problems.append(Problem(f"{field!r} {what}", where=where, hint=hint))
+        elif field not in known:
+            hint = (renamed or {}).get(field) or nearest(field, known)
+            problems.append(Problem(f"{package}.{name} has no {field!r}", where=where, hint=hint))
     return problems
 
 
 @cache
-def declared_fields(package: str, file: str, name: str) -> frozenset[str]:
-    """List the annotated fields of a class.
-
-    Args:
-        package: an installed one.
-        file: within the package.
-        name: of the class.
-    """
+def _declared_fields(package: str, file: str, name: str) -> frozenset[str]:
     found = importlib.util.find_spec(package)
     assert found is not None and found.origin is not None
     source = Path(found.origin).parent.joinpath(file).read_text(encoding="utf-8")

@@ -1,6 +1,6 @@
 """The sections of a run's config, with the default of every key.
 
-Keys keep Hugging Face's names where one exists. A section is frozen; `attrs.evolve` makes a changed copy.
+Keys keep Hugging Face's names where they exist. Sections are frozen; `attrs.evolve` makes a changed copy.
 """
 
 from collections.abc import Mapping
@@ -8,66 +8,55 @@ from typing import Any, Literal
 
 import attrs
 
-from smolora_core.config.validators import above, each_above, fraction, probability
+from smolora_core.config.validators import above, each_above, fraction, probability, require
 from smolora_core.errors import ConfigError
 
-
-def _auto_or_above_zero(instance: object, attribute: "attrs.Attribute[Any]", value: Any) -> None:
-    if value != "auto" and value < 1:
-        raise ConfigError(f"{attribute.name} must be auto, or above 0, is {value!r}")
-
-
-def _steps(instance: object, attribute: "attrs.Attribute[Any]", value: int) -> None:
-    if value < 1 and value != -1:
-        raise ConfigError(f"{attribute.name} must be above 0, or -1, is {value!r}")
-
-
-def _seed(instance: object, attribute: "attrs.Attribute[Any]", value: int) -> None:
-    if not 0 <= value < 2**32:
-        raise ConfigError(f"{attribute.name} must be at least 0 and below 2^32, is {value!r}")
+_auto_or_positive = require(lambda value: value == "auto" or value >= 1, "auto or above 0")
+_max_steps = require(lambda value: value == -1 or value >= 1, "above 0 or -1")
+_seed = require(lambda value: 0 <= value < 2**32, "at least 0 and below 2^32")
 
 
 def _init(instance: object, attribute: "attrs.Attribute[Any]", value: str) -> None:
     usable = ("default", "gaussian", "orthogonal", "mica")
     if value.startswith(("pissa", "olora", "corda", "loftq", "lora_ga")):
         raise ConfigError(
-            f"init {value} changes the base weights, so that the saved adapter would not fit the base; "
+            f"init {value} changes the base weights, so the saved adapter would not match the base model; "
             f"choose one of {', '.join(usable)}"
         )
     if value not in usable:
-        raise ConfigError(f"init must be one of {', '.join(usable)}, is {value!r}")
+        raise ConfigError(f"init must be one of {', '.join(usable)}, got {value!r}")
 
 
 @attrs.frozen(kw_only=True)
 class Selection:
-    """A component chosen by name, with the options the user gave it."""
+    """A component chosen by name, with the options the user set."""
 
     name: str
     options: Mapping[str, Any] = attrs.field(factory=dict)
 
 
-def _each_once(instance: object, attribute: "attrs.Attribute[Any]", value: tuple[Selection, ...]) -> None:
+def _unique(instance: object, attribute: "attrs.Attribute[Any]", value: tuple[Selection, ...]) -> None:
     names = [selection.name for selection in value]
     if not names:
         raise ConfigError(f"{attribute.name} is an empty list")
-    if twice := next((name for name in names if names.count(name) > 1), None):
-        raise ConfigError(f"{attribute.name} names {twice!r} twice")
+    if duplicate := next((name for name in names if names.count(name) > 1), None):
+        raise ConfigError(f"{attribute.name} lists {duplicate!r} twice")
 
 
 @attrs.frozen(kw_only=True)
 class ModelConfig:
-    """The base model. Written as one text, it is the path."""
+    """The base model; a single string is its path."""
 
     path: str
     """Folder or hub id of the base model."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """Number format of the frozen weights; auto measures the device."""
+    """Data type of the frozen weights; auto picks the faster of float32 and bfloat16 in a short benchmark."""
     revision: str | None = None
     """Branch, tag or commit of a hub id."""
     trust_remote_code: bool = False
-    """Whether code that comes with the model may run."""
+    """Run code that ships with the model."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    """Where to compute; auto takes cuda, then mps, then cpu."""
+    """Device to compute on; auto picks the first available of cuda, mps and cpu."""
 
 
 @attrs.frozen(kw_only=True)
@@ -75,51 +64,51 @@ class DataConfig:
     """The rows and how they become text."""
 
     train: str | tuple[str, ...]
-    """File, glob, list of files, folder or hub id (`owner/name`, `owner/name:config`, `owner/name:config:split`)."""
+    """Training data: a file, glob, list of files, folder or hub id (`owner/name[:config[:split]]`)."""
     eval: float | str | None = attrs.field(default=None, validator=fraction)
-    """Fraction held out of train, or a file."""
+    """Evaluation data: a file, or the fraction of train to hold out."""
     format: Literal["auto", "text", "prompt-completion", "instruction", "messages", "labelled", "tokens"] = "auto"
-    """Shape of a row; auto looks at the columns."""
+    """Row format; auto detects it from the columns."""
     text_field: str = "text"
-    """Column of a text row."""
+    """Column with the text of text and labelled rows."""
     prompt_field: str = "prompt"
-    """Column of the prompt, which is not trained."""
+    """Column with the prompt, which is excluded from the loss."""
     completion_field: str = "completion"
-    """Column of the completion, which is trained."""
+    """Column with the completion."""
     instruction_field: str = "instruction"
-    """Column of an instruction, which is not trained."""
+    """Column with the instruction, which is excluded from the loss."""
     input_field: str = "input"
-    """Column of what an instruction is about; it may be missing or empty."""
+    """Column with the input of an instruction; it may be missing or empty."""
     output_field: str = "output"
-    """Column of the answer to an instruction, which is trained."""
+    """Column with the response to an instruction."""
     messages_field: str | None = None
-    """Column of a conversation; left out, messages or conversations."""
+    """Column with a conversation; by default messages or conversations."""
     label_field: str | tuple[str, ...] | None = None
-    """Column, or columns, of what a text is labelled with."""
+    """Column or columns with the labels of a text."""
     weight_field: str | None = None
-    """Column of numbers that say how much a row counts; left out, all count the same."""
+    """Column with the loss weight of each row; by default all rows weigh the same."""
     chat_template: str = "auto"
-    """How turns become text: auto takes the tokenizer's template, plain is ours; or a .jinja file, or a name."""
+    """Template for conversations: auto for the tokenizer's own, plain for a minimal one, a .jinja file or a template name."""
     encoding: str = "auto"
-    """Encoding of text files; auto tells UTF-8, UTF-16 and UTF-32 apart and says where it guesses."""
+    """Encoding of text files; auto detects UTF-8, UTF-16 and UTF-32, and warns when it has to guess."""
     delimiter: str = "auto"
-    """What parts the columns of CSV files; auto looks at the first lines."""
+    """Column delimiter of CSV files; auto detects it from the first lines."""
     header: Literal["auto"] | bool = "auto"
-    """Whether the first line of a CSV file names its columns."""
+    """Whether the first line of a CSV file names its columns; auto detects it."""
     max_seq_length: int = attrs.field(default=512, validator=above(1))
-    """Tokens in a sequence at most."""
+    """Maximum number of tokens in a sequence."""
     on_bad_row: Literal["error", "drop"] = "error"
-    """What to do with a row that cannot be used."""
+    """What to do with an unusable row: error stops the run, drop skips the row and reports it."""
     max_row_loss: float | None = attrs.field(default=None, validator=probability)
-    """Fraction of rows that may prove unusable before the run stops; what a step leaves out does not count."""
+    """Largest fraction of unusable rows before the run stops; rows that a preprocessor drops do not count."""
     preprocessors: tuple[Selection, ...] = ()
-    """Steps that rows go through, in this order."""
+    """Preprocessing steps, applied to the rows in this order."""
     streaming: bool = False
-    """Whether rows are prepared while training, again in every epoch, for data that is larger than the disk."""
-    num_proc: Literal["auto"] | int = attrs.field(default="auto", validator=_auto_or_above_zero)
-    """Processes that prepare rows; auto takes one for a little data, and all processors for much."""
+    """Prepare rows during training, again in every epoch, for data larger than the disk."""
+    num_proc: Literal["auto"] | int = attrs.field(default="auto", validator=_auto_or_positive)
+    """Number of processes that prepare rows; auto uses one for small data and all cores for large data."""
     cache: bool = True
-    """Whether prepared rows are kept for the next run with the same data, code and settings."""
+    """Reuse prepared rows in later runs with the same data, code and settings."""
 
 
 @attrs.frozen(kw_only=True)
@@ -134,31 +123,31 @@ class LoRAConfig:
     r: int = attrs.field(default=8, validator=above(0))
     """Rank of the update."""
     alpha: float = attrs.field(default=16.0, converter=float, validator=above(0))
-    """Scale of the update: it is multiplied by alpha / r."""
+    """Scale of the update, which is multiplied by alpha / r."""
     dropout: float = attrs.field(default=0.1, validator=probability)
-    """Share of inputs dropped in the adapter's path."""
+    """Dropout probability of the adapter's inputs."""
     target_modules: str | tuple[str, ...] = "auto"
-    """auto, attention, all-linear, a list of module names, or a regular expression that full names match."""
+    """Modules to adapt: auto, attention, all-linear, a list of module names, or a regular expression for full names."""
     exclude_modules: str | tuple[str, ...] = ()
-    """Modules that are not adapted: a list of names, or a regular expression."""
+    """Modules not to adapt: a list of names, or a regular expression."""
     layers_to_transform: tuple[int, ...] = ()
-    """Numbers of the blocks that are adapted, from 0; left out, all."""
+    """Indices of the blocks to adapt, from 0; by default all."""
     rank_pattern: Mapping[str, int] = attrs.field(factory=dict, validator=each_above(0))
     """Ranks of modules that differ from r, by name or regular expression."""
     alpha_pattern: Mapping[str, float] = attrs.field(factory=dict, validator=each_above(0))
     """Scales of modules that differ from alpha, by name or regular expression."""
     use_rslora: bool = False
-    """Whether the update is multiplied by alpha / sqrt(r) instead."""
+    """Multiply the update by alpha / sqrt(r) instead (rsLoRA)."""
     use_dora: bool = False
-    """Whether directions and lengths of weights are learned apart (DoRA)."""
+    """Learn the magnitude and the direction of weights separately (DoRA)."""
     init: str = attrs.field(default="default", validator=_init)
-    """How the adapter starts, always from what the base computes: default, gaussian, orthogonal or mica."""
+    """Initialisation of the adapter: default, gaussian, orthogonal or mica; all start from the base model's outputs."""
     bias: Literal["none", "all", "lora_only"] = "none"
-    """Which biases of the base model are trained too."""
+    """Biases of the base model to train: none, all, or lora_only for those of adapted modules."""
     modules_to_save: tuple[str, ...] = ()
-    """Modules that are trained whole and saved with the adapter; new heads are, without being named."""
+    """Modules to train in full and save with the adapter; a new head is always included."""
     extra: Mapping[str, Any] = attrs.field(factory=dict)
-    """Further arguments of peft.LoraConfig by name."""
+    """Additional arguments of peft.LoraConfig."""
 
 
 @attrs.frozen(kw_only=True)
@@ -166,89 +155,89 @@ class TrainingSection:
     """The optimisation."""
 
     num_train_epochs: float = attrs.field(default=3.0, converter=float, validator=above(0))
-    """Passes over the rows."""
-    max_steps: int = attrs.field(default=-1, validator=_steps)
-    """Optimizer steps at most; -1 leaves it to the epochs."""
+    """Number of passes over the rows."""
+    max_steps: int = attrs.field(default=-1, validator=_max_steps)
+    """Maximum number of optimizer steps; -1 sets no limit beyond the epochs."""
     learning_rate: float = attrs.field(default=2e-4, validator=above(0))
     """Peak learning rate."""
-    per_device_train_batch_size: Literal["auto"] | int = attrs.field(default=4, validator=_auto_or_above_zero)
-    """Rows in a micro-batch; auto tries out how many fit in memory, and accumulates the rest of effective_batch_size."""
+    per_device_train_batch_size: Literal["auto"] | int = attrs.field(default=4, validator=_auto_or_positive)
+    """Rows in a micro-batch; auto finds how many fit in memory and accumulates up to effective_batch_size."""
     effective_batch_size: int = attrs.field(default=16, validator=above(0))
-    """Rows in an optimizer step on all devices, where per_device_train_batch_size is auto."""
+    """Rows in an optimizer step over all devices, when per_device_train_batch_size is auto."""
     max_tokens_per_batch: int | None = attrs.field(default=None, validator=above(0))
-    """Tokens in a micro-batch at most, padding included, which then holds as many rows as fit."""
+    """Maximum number of tokens in a micro-batch, padding included; the micro-batch contains as many rows as fit."""
     per_device_eval_batch_size: int = attrs.field(default=8, validator=above(0))
-    """Rows in a batch when evaluating."""
+    """Rows in an evaluation batch."""
     gradient_accumulation_steps: int = attrs.field(default=4, validator=above(0))
     """Micro-batches in an optimizer step."""
     logging_steps: int = attrs.field(default=10, validator=above(0))
-    """Optimizer steps between two log lines."""
+    """Optimizer steps between log entries."""
     eval_steps: int = attrs.field(default=500, validator=above(0))
-    """Optimizer steps between two evaluations; there is always one before and one after."""
+    """Optimizer steps between evaluations; the model is also evaluated before and after training."""
     batching: Literal["auto", "padding-free", "grouped", "padded"] = "auto"
-    """How rows of different lengths share a micro-batch; auto does without padding where the model keeps rows apart."""
+    """How sequences of different lengths are batched; auto uses padding-free batches when the model supports them."""
     fast_kernels: bool = True
-    """Whether adapted layers, norms and gates may be computed in fewer passes than PEFT and transformers take."""
+    """Use fused kernels for LoRA layers, norms and gated MLPs."""
     extra: Mapping[str, Any] = attrs.field(factory=dict)
-    """Further transformers.TrainingArguments by name."""
+    """Additional arguments of transformers.TrainingArguments."""
 
 
 @attrs.frozen(kw_only=True)
 class CheckpointConfig:
-    """What is saved during a run."""
+    """The checkpoints of a run."""
 
-    writers: tuple[Selection, ...] = attrs.field(default=(Selection(name="adapter"),), validator=_each_once)
-    """What writes a checkpoint."""
+    writers: tuple[Selection, ...] = attrs.field(default=(Selection(name="adapter"),), validator=_unique)
+    """Formats that checkpoints are written in."""
     save_steps: int = attrs.field(default=500, validator=above(0))
-    """Optimizer steps between two checkpoints."""
+    """Optimizer steps between checkpoints."""
     keep: int = attrs.field(default=2, validator=above(1))
-    """Checkpoints kept, besides the best and the one that the run goes on from."""
+    """Number of checkpoints to keep, besides the best one and the one the run resumed from."""
     save_failure: Literal["warn", "stop"] = "warn"
-    """What to do when a checkpoint cannot be written: go on, unless it happens twice in a row; or stop at once."""
+    """What to do when a checkpoint cannot be written: stop ends the run, warn does so only after two failures in a row."""
 
 
 @attrs.frozen(kw_only=True)
 class PluginConfig:
-    """Which plugins a run needs, must not have, or brings along."""
+    """The plugins a run requires, disables or loads from files."""
 
     require: tuple[str, ...] = ()
     """Plugins or distributions that must load."""
     disable: tuple[str, ...] = ()
-    """Plugins or distributions not to import."""
+    """Plugins or distributions that must not be imported."""
     load: tuple[str, ...] = ()
     """Python files to load as plugins."""
 
 
 @attrs.frozen(kw_only=True)
 class DebugConfig:
-    """Help with finding out what happens."""
+    """Diagnostics."""
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
-    """DEBUG tells every event and what other libraries say, WARNING warnings only, ERROR nothing but what ends a run."""
+    """Least severe messages to show; DEBUG includes every event and the output of other libraries."""
     profile_training: bool = False
-    """Whether to say what took most time, and to leave profile.pstats of the training in the output folder."""
+    """Profile the training, report what took most time and write profile.pstats to the run's folder."""
     save_intermediate: bool = False
-    """Whether to keep the tokens and labels in the output folder."""
+    """Save the tokens and labels in the run's folder."""
 
 
 @attrs.frozen(kw_only=True)
 class RunConfig:
-    """Everything a run is made from."""
+    """The complete config of a run."""
 
     model: ModelConfig
     task: str = "auto"
-    """What is learned; auto looks at the model."""
+    """The task, such as causal-lm; auto infers it from the model and the labels."""
     output_dir: str = "runs/smolora"
     """Folder of the run."""
     seed: int = attrs.field(default=42, validator=_seed)
-    """Seed of everything random."""
+    """Seed for all randomness."""
     data: DataConfig
     lora: LoRAConfig = attrs.field(factory=LoRAConfig)
     training: TrainingSection = attrs.field(factory=TrainingSection)
     loss: Selection | None = None
-    """The loss; left out, the task's."""
+    """The loss; by default the task's."""
     memory: Literal["auto", "none"] | tuple[Selection, ...] = "auto"
-    """Memory strategies: auto, none, or a list."""
+    """Memory strategies: auto for the device's defaults, none, or a list."""
     checkpoints: CheckpointConfig = attrs.field(factory=CheckpointConfig)
     plugins: PluginConfig = attrs.field(factory=PluginConfig)
     debug: DebugConfig = attrs.field(factory=DebugConfig)

@@ -1,10 +1,10 @@
-"""Validators for the fields of config sections and of plugins' options, with messages that name the field.
+"""Validators for the fields of config sections and of plugin options; their messages name the field.
 
     @attrs.frozen(kw_only=True)
     class Focal:
         gamma: float = attrs.field(default=2.0, validator=at_least(0))
 
-A value of None passes: whether a field may be left out is for its type to say.
+None always passes: the field's type decides whether it is optional.
 """
 
 import math
@@ -18,45 +18,45 @@ Validator = Callable[[Any, Any, Any], None]
 
 def above(limit: float) -> Validator:
     """Require a finite number above a limit."""
-    return _require(lambda value: limit < value < math.inf, f"above {limit}")
+    return require(lambda value: limit < value < math.inf, f"above {limit}")
 
 
 def at_least(limit: float) -> Validator:
     """Require a finite number of at least a limit."""
-    return _require(lambda value: limit <= value < math.inf, f"at least {limit}")
-
-
-def probability(instance: object, attribute: Any, value: Any) -> None:
-    """Require a number of at least 0 and below 1."""
-    _require(lambda value: 0 <= value < 1, "at least 0 and below 1")(instance, attribute, value)
-
-
-def fraction(instance: object, attribute: Any, value: Any) -> None:
-    """Require a number between 0 and 1, neither of them included; what is not a number passes."""
-    if isinstance(value, int | float) and not 0 < value < 1:
-        raise ConfigError(f"{attribute.name} must lie between 0 and 1, is {value!r}")
+    return require(lambda value: limit <= value < math.inf, f"at least {limit}")
 
 
 def each_above(limit: float) -> Validator:
-    """Require that all numbers of a list or a mapping are above a limit, and that a list is not empty."""
+    """Require that every number of a mapping or a non-empty list is above a limit."""
 
     def check(instance: object, attribute: Any, values: Mapping[str, float] | Iterable[float] | None) -> None:
         if isinstance(values, Mapping):
-            if wrong := [f"{name}: {number!r}" for name, number in values.items() if not limit < number < math.inf]:
-                raise ConfigError(f"{attribute.name} must hold numbers above {limit}, has {', '.join(wrong)}")
+            wrong = [f"{name}: {number!r}" for name, number in values.items() if not limit < number < math.inf]
         elif values is not None:
             numbers = list(values)
             if not numbers:
                 raise ConfigError(f"{attribute.name} is an empty list")
-            if wrong := [repr(number) for number in numbers if not limit < number < math.inf]:
-                raise ConfigError(f"{attribute.name} must hold numbers above {limit}, has {', '.join(wrong)}")
+            wrong = [repr(number) for number in numbers if not limit < number < math.inf]
+        else:
+            return
+        if wrong:
+            raise ConfigError(f"{attribute.name} must contain only numbers above {limit}, got {', '.join(wrong)}")
 
     return check
 
 
-def _require(fits: Callable[[Any], bool], what: str) -> Validator:
+def require(fits: Callable[[Any], bool], expected: str) -> Validator:
+    """Make a validator from a predicate and the words that follow "must be" in its message."""
+
     def check(instance: object, attribute: Any, value: Any) -> None:
         if value is not None and not fits(value):
-            raise ConfigError(f"{attribute.name} must be {what}, is {value!r}")
+            raise ConfigError(f"{attribute.name} must be {expected}, got {value!r}")
 
     return check
+
+
+fraction = require(lambda value: not isinstance(value, int | float) or 0 < value < 1, "between 0 and 1")
+"""Require a number strictly between 0 and 1; values that are not numbers pass."""
+
+probability = require(lambda value: 0 <= value < 1, "at least 0 and below 1")
+"""Require a number of at least 0 and below 1."""

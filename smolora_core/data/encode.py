@@ -1,4 +1,4 @@
-"""The way of a batch of rows: preprocessors, examples, tokens; what one process does of the work."""
+"""Turn a batch of rows into token sequences: preprocess, read examples, encode. This runs in one process."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
@@ -15,19 +15,19 @@ from smolora_core.data.sources.located import Located
 from smolora_core.data.splits import Reader
 from smolora_core.errors import DatasetError, Problem
 
-# Half the size of what Arrow would choose, and no vocabulary needs more.
+# Half the size of Arrow's default, and large enough for any vocabulary.
 _TOKENS = list_(int32())
 _TOKEN_COLUMNS = ("input_ids", "labels")
 
 
 @attrs.frozen
 class Rules:
-    """What holds for every row of a side.
+    """The rules that apply to every row of a split.
 
     Attributes:
-        context: what preprocessors are told.
-        drops: whether rows that cannot be used are dropped and counted, and not an error.
-        vocab_size: of the model, whose token ids are below it; None where it is not known.
+        context: the context for preprocessors.
+        drops: whether rows that cannot be used are dropped and counted, instead of raising.
+        vocab_size: the size of the model's vocabulary; None if unknown.
     """
 
     context: Context
@@ -35,11 +35,7 @@ class Rules:
     vocab_size: int | None = None
 
     def reject(self, ledger: Ledger, step: str, problem: Problem) -> None:
-        """Account for a row that cannot be used.
-
-        Raises:
-            DatasetError: such a row is an error.
-        """
+        """Count a row that cannot be used, or raise its problem as a DatasetError."""
         if not self.drops:
             raise DatasetError.of([problem])
         ledger.drop(step, problem.what, problem.where, lost=True)
@@ -47,13 +43,13 @@ class Rules:
 
 @attrs.frozen
 class Part:
-    """What became of a batch of rows.
+    """The result of one batch of rows.
 
     Attributes:
-        table: token sequences, or None where no row is left.
-        ledger: the account of these rows.
-        digests: of each example that was kept.
-        prompts: of the first sequences, by their number, as far as asked for: the texts in them that are not trained.
+        table: the token sequences; None if no row is left.
+        ledger: the ledger of these rows.
+        digests: the digest of each example that was kept.
+        prompts: for the first sequences, by index: their unsupervised texts.
     """
 
     table: Table | None
@@ -64,13 +60,7 @@ class Part:
 
 @attrs.frozen
 class Maker:
-    """Makes parts; it holds all that a process needs for that.
-
-    Attributes:
-        steps: preprocessors that look at one row at a time.
-        shape: how an example is taken out of a row.
-        task: encodes examples.
-    """
+    """Makes parts from batches of rows; self-contained, so that it can be sent to a worker process."""
 
     steps: tuple[Step, ...]
     shape: Shape
@@ -78,18 +68,12 @@ class Maker:
     rules: Rules
 
     def __call__(self, rows: Iterable[Located]) -> Part:
-        """Put rows through the steps, take examples out of them, and encode these."""
+        """Preprocess and encode a batch of rows."""
         ledger = Ledger()
         return self.encode(run_steps(iter(rows), self.steps, self.rules, ledger), ledger)
 
     def encode(self, rows: Iterable[Located], ledger: Ledger, sampled: int = 0) -> Part:
-        """Take examples out of rows that have been through the steps, and encode them.
-
-        Args:
-            rows: of a batch.
-            ledger: the account of these rows.
-            sampled: of how many sequences to keep the prompts.
-        """
+        """Encode preprocessed rows, and keep the prompts of the first `sampled` sequences."""
         examples = list(self._examples(rows, ledger))
         context = self.rules.context
         sequences: list[Mapping[str, Any]] = []
@@ -109,12 +93,9 @@ class Maker:
             ledger.open_ended += result.open_ended
             digests.append(example.digest())
             if len(sequences) < sampled:
-                numbers = range(len(sequences), len(sequences) + len(result.sequences))
-                prompts.update(dict.fromkeys(numbers, _untrained(example)))
-            if example.columns:
-                sequences.extend({**sequence, **example.columns} for sequence in result.sequences)
-            else:
-                sequences.extend(result.sequences)
+                indices = range(len(sequences), len(sequences) + len(result.sequences))
+                prompts.update(dict.fromkeys(indices, _unsupervised_texts(example)))
+            sequences.extend({**sequence, **example.columns} for sequence in result.sequences)
         ledger.passed("encode", len(examples), ledger.kept)
         ledger.sequences += len(sequences)
         ledger.tokens += sum(len(sequence["input_ids"]) for sequence in sequences)
@@ -130,11 +111,7 @@ class Maker:
 
 
 def read_rows(read: Reader, rules: Rules, ledger: Ledger) -> Iterator[Located]:
-    """Read rows and count them, those that cannot be read too where these are dropped.
-
-    Raises:
-        DatasetError: a row cannot be read, and such a row is an error.
-    """
+    """Read and count rows; unreadable ones are dropped and counted too, or raise a DatasetError."""
 
     def skip(problem: Problem) -> None:
         ledger.read += 1
@@ -146,20 +123,21 @@ def read_rows(read: Reader, rules: Rules, ledger: Ledger) -> Iterator[Located]:
 
 
 def run_steps(rows: Iterator[Located], steps: Iterable[Step], rules: Rules, ledger: Ledger) -> Iterator[Located]:
-    """Put rows through steps, lazily."""
+    """Run steps over rows, lazily."""
     for step in steps:
         rows = through(rows, step, rules.context, ledger, partial(rules.reject, ledger, step.name))
     return rows
 
 
-def _untrained(example: Example) -> tuple[str, ...]:
-    """The texts of an example that nothing should be learned from, but for what an answer quotes."""
+def _unsupervised_texts(example: Example) -> tuple[str, ...]:
+    """List the texts of an example that must not be supervised, except those that an answer quotes."""
     if example.conversation is None:
-        given, learned = [example.prompt or ""], [example.text]
+        prompts, answers = [example.prompt or ""], [example.text]
     else:
-        turns = list(zip(example.conversation.messages, example.conversation.trained, strict=True))
-        given, learned = ([said.get("content") or "" for said, trained in turns if trained is side] for side in (False, True))
-    return tuple(text for text in given if text and not any(text in answer for answer in learned))
+        prompts, answers = [], []
+        for message, is_trained in zip(example.conversation.messages, example.conversation.trained, strict=True):
+            (answers if is_trained else prompts).append(message.get("content") or "")
+    return tuple(text for text in prompts if text and not any(text in answer for answer in answers))
 
 
 def _table(sequences: Sequence[Mapping[str, Any]]) -> Table:
@@ -171,5 +149,5 @@ def _table(sequences: Sequence[Mapping[str, Any]]) -> Table:
 def _check_ids(sequences: Sequence[Mapping[str, Any]], vocab_size: int, where: str) -> None:
     largest = max((max(sequence["input_ids"], default=0) for sequence in sequences), default=0)
     if largest >= vocab_size:
-        what = f"holds token id {largest}, and the model's vocabulary ends at {vocab_size}"
-        raise DatasetError(what, where=where, hint="is it this model's tokenizer?")
+        what = f"contains token id {largest}, but the model's vocabulary has size {vocab_size}"
+        raise DatasetError(what, where=where, hint="does the tokenizer belong to this model?")

@@ -1,4 +1,4 @@
-"""What prepared rows depend on, as one name: equal names, equal tokens and labels."""
+"""Fingerprint everything that prepared rows depend on: equal fingerprints mean equal tokens and labels."""
 
 import hashlib
 import json
@@ -14,25 +14,25 @@ from smolora_core.data.sources import Source
 from smolora_core.plugins.selection import Chosen
 from smolora_core.plugins.source_digest import environment, package_digest
 
-_WHOLE = 64 * 2**20
+_READ_IN_FULL = 64 * 2**20
 _SAMPLES = 1024
 _BLOCK = 64 * 2**10
 
 
 def fingerprint(depends_on: Mapping[str, Any]) -> str | None:
-    """Name what was prepared from plain values; None where one of them is None, because it cannot be told."""
+    """Hash the plain values that a result depends on; None if one of them is None, and so unknown."""
     if any(value is None for value in depends_on.values()):
         return None
-    return hashlib.blake2b(canonical_json(depends_on).encode(), digest_size=20).hexdigest()
+    return text_digest(canonical_json(depends_on))
 
 
 def surroundings() -> dict[str, str]:
-    """Digest what takes part in every preparation: our own code, and everything that is installed."""
+    """Digest the inputs of every preparation: our own code, and the installed packages."""
     return {"core": package_digest(__name__), "environment": environment()}
 
 
 def source_digest(source: Source) -> str | None:
-    """Digest what a source holds, and the names that its rows are located by; None for rows that are more than JSON."""
+    """Digest the content of a source and the paths of its files; None for rows that JSON cannot represent."""
     digest = hashlib.blake2b(digest_size=20)
     if source.files:
         for file in source.files:
@@ -49,21 +49,21 @@ def source_digest(source: Source) -> str | None:
 
 
 def text_digest(text: str | None) -> str:
-    """Digest a text, or that there is none."""
+    """Digest a text; None counts as an empty one."""
     return hashlib.blake2b((text or "").encode("utf-8", "surrogatepass"), digest_size=20).hexdigest()
 
 
 def sampled_digest(files: Iterable[Path]) -> str:
-    """Digest files by name and content, of any size in a moment.
+    """Digest files of any size quickly, by name and content.
 
-    Up to 64 MiB a file counts whole; of a larger one its size and 1,024 blocks of 64 KiB spread over it count.
+    Files of up to 64 MiB are read in full; larger ones are sampled at 1,024 evenly spaced blocks of 64 KiB.
     """
     digest = hashlib.sha256()
     for file in files:
         size = file.stat().st_size
         digest.update(f"{file.name} {size}\n".encode("utf-8", "surrogateescape"))
         with file.open("rb") as stream:
-            if size <= _WHOLE:
+            if size <= _READ_IN_FULL:
                 digest.update(hashlib.file_digest(stream, "sha256").digest())
                 continue
             for number in range(_SAMPLES):
@@ -73,7 +73,7 @@ def sampled_digest(files: Iterable[Path]) -> str:
 
 
 def sequences_digest(dataset: Any) -> str | None:
-    """Digest the token sequences of a `datasets.Dataset`; None for rows that are streamed, which nobody has seen."""
+    """Digest the token sequences of a `datasets.Dataset`; None for streamed rows, which are not known in advance."""
     if not hasattr(dataset, "data"):
         return None
     digest = hashlib.blake2b(str(dataset.features).encode(), digest_size=20)
@@ -84,7 +84,7 @@ def sequences_digest(dataset: Any) -> str | None:
 
 
 def components_digest(components: Iterable[Chosen[Component]]) -> list[Any] | None:
-    """Name components in their order, each with its options and a digest of its code; None where one has no such digest."""
+    """Identify components, in order, by name, options and code digest; None if one has no code digest."""
     found = []
     for each in components:
         options = {} if each.options is None else attrs.asdict(each.options)
@@ -93,11 +93,10 @@ def components_digest(components: Iterable[Chosen[Component]]) -> list[Any] | No
 
 
 def tokenizer_digest(tokenizer: Any) -> str | None:
-    """Digest how a tokenizer tokenises and renders a chat; None for one whose rules are Python code."""
+    """Digest a tokenizer's rules and chat template; None for one implemented in Python."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         return None
     kind = f"{type(tokenizer).__module__}.{type(tokenizer).__qualname__}"
     known = [kind, backend.to_str(), tokenizer.chat_template, dict(tokenizer.special_tokens_map), tokenizer.model_max_length]
-    text = json.dumps(known, default=str, sort_keys=True)
-    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=20).hexdigest()
+    return text_digest(json.dumps(known, default=str, sort_keys=True))

@@ -1,4 +1,4 @@
-"""The account of every row: read, kept, dropped and why, split, truncated."""
+"""Account for every row: read, kept, dropped and why, split, truncated."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -26,26 +26,26 @@ class _Dropped:
 
 @attrs.define
 class _Passed:
-    taken: int = 0
-    given: int = 0
+    rows_in: int = 0
+    rows_out: int = 0
 
 
 @attrs.define
 class Ledger:
-    """What became of the rows of one source.
+    """The account of the rows of one source.
 
-    Rows in equal rows out: `read + added = kept + dropped` at any time after a row has been accounted for.
+    Rows in equal rows out: `read + added = kept + dropped` whenever no row is in flight.
 
     Attributes:
-        read: rows that came from the source.
-        added: rows that preprocessors made of others beyond the first.
+        read: rows read from the source.
+        added: extra rows that preprocessors made out of one.
         kept: rows that became sequences.
-        sequences: token sequences made of them; more than `kept` where long texts were split.
+        sequences: token sequences made of them; more than `kept` if texts were split.
         truncated: rows that lost tokens at their end.
         tokens: tokens in all sequences.
         supervised: tokens that the loss sees.
-        tokens_lost: tokens cut off.
-        open_ended: stretches of supervised tokens without a token that ends them.
+        tokens_lost: tokens lost to truncation.
+        open_ended: supervised spans without an end token.
     """
 
     read: int = 0
@@ -61,45 +61,45 @@ class Ledger:
     _steps: dict[str, _Passed] = attrs.field(factory=dict)
 
     def drop(self, step: str, reason: str, where: str, size: int | None = None, *, lost: bool = False) -> None:
-        """Account for a row that leaves at a step.
+        """Count a row that a step drops.
 
         Args:
-            step: that it leaves at.
-            reason: in the same words for all that leave for it.
-            where: the row stands.
-            size: by what the reason measures.
-            lost: whether it could not be used; otherwise a step leaves it out, as it was asked to.
+            step: the step's name.
+            reason: the reason, the same text for every row with the same problem.
+            where: the row's place.
+            size: the measure behind the reason, of which the ledger keeps the largest.
+            lost: whether the row was unusable, rather than dropped on request.
         """
         self._dropped.setdefault((step, reason), _Dropped()).add(_Dropped(1, lost, size, [where]))
 
-    def passed(self, step: str, taken: int, given: int) -> None:
-        """Account for rows that a step took and gave."""
-        passed = self._steps.setdefault(step, _Passed())
-        passed.taken += taken
-        passed.given += given
+    def passed(self, step: str, rows_in: int, rows_out: int) -> None:
+        """Count the rows that went into a step and came out of it."""
+        counts = self._steps.setdefault(step, _Passed())
+        counts.rows_in += rows_in
+        counts.rows_out += rows_out
 
     def add(self, other: "Ledger") -> None:
-        """Take the account of the rows that come next into this one."""
+        """Merge the ledger of the rows that follow into this one."""
         for field in _counts():
             setattr(self, field, getattr(self, field) + getattr(other, field))
         for key, dropped in other._dropped.items():
             self._dropped.setdefault(key, _Dropped()).add(dropped)
-        for step, passed in other._steps.items():
-            self.passed(step, passed.taken, passed.given)
+        for step, counts in other._steps.items():
+            self.passed(step, counts.rows_in, counts.rows_out)
 
     @property
     def dropped(self) -> int:
-        """Rows that did not become sequences."""
+        """The rows that did not become sequences."""
         return sum(entry.rows for entry in self._dropped.values())
 
     @property
     def lost(self) -> int:
-        """Rows that could not be used."""
+        """The rows that were unusable."""
         return sum(entry.rows for entry in self._dropped.values() if entry.lost)
 
     @property
     def reasons(self) -> Counter[str]:
-        """Dropped rows by reason."""
+        """The dropped rows by reason."""
         counted: Counter[str] = Counter()
         for (step, reason), entry in self._dropped.items():
             largest = "" if entry.largest is None else f" (the longest: {entry.largest})"
@@ -107,22 +107,22 @@ class Ledger:
         return counted
 
     def as_dict(self) -> dict[str, Any]:
-        """The account as it is written to ledger.json."""
-        steps = [self._step(step, passed) for step, passed in self._steps.items()]
+        """Convert to plain values, as in ledger.json."""
+        steps = [self._step(step, counts) for step, counts in self._steps.items()]
         dropped = [
             {"step": step, "reason": reason, **attrs.asdict(entry, filter=lambda field, value: value is not None)}
             for (step, reason), entry in self._dropped.items()
         ]
         return {**{field: getattr(self, field) for field in _counts()}, "steps": steps, "dropped": dropped}
 
-    def _step(self, step: str, passed: _Passed) -> dict[str, Any]:
+    def _step(self, step: str, counts: _Passed) -> dict[str, Any]:
         dropped = sum(entry.rows for (at, _), entry in self._dropped.items() if at == step)
-        added = passed.given - passed.taken + dropped
-        return {"step": step, "rows_in": passed.taken, "rows_out": passed.given, "dropped": dropped, "added": added}
+        added = counts.rows_out - counts.rows_in + dropped
+        return {"step": step, **attrs.asdict(counts), "dropped": dropped, "added": added}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Read an account back."""
+        """Restore a ledger from `as_dict`."""
         ledger = cls(**{field: values[field] for field in _counts()})
         for entry in values["steps"]:
             ledger.passed(entry["step"], entry["rows_in"], entry["rows_out"])

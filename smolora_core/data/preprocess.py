@@ -1,4 +1,4 @@
-"""Preprocessors at work: rows go through functions of one row and functions of a whole dataset."""
+"""Run preprocessors: functions of one row, and functions of a whole dataset."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -8,7 +8,7 @@ import attrs
 from smolora_core.components import Drop, Preprocessor
 from smolora_core.data.ledger import Ledger
 from smolora_core.data.sources.located import Located, OnBad, text_problem
-from smolora_core.errors import DatasetError
+from smolora_core.errors import DatasetError, first_line
 from smolora_core.plugins import Registered
 from smolora_core.plugins.loading import noting
 
@@ -20,13 +20,13 @@ Rows = Iterator[Located]
 
 @attrs.frozen
 class Context:
-    """What a `Preprocessor` is told besides the dataset, or the row if its record says `context=True`.
+    """The second argument of a preprocessor with scope `dataset`, or of one with scope `row` and `context=True`.
 
     Attributes:
-        tokenizer: of the base model, to measure rows with.
-        max_seq_length: tokens in a sequence at most.
-        seed: of the run, for whatever is random.
-        text_field: the column of a text row.
+        tokenizer: the base model's tokenizer.
+        max_seq_length: the tokens in a sequence at most.
+        seed: the run's seed.
+        text_field: the column that contains the text.
 
     Example:
         >>> def shuffled(dataset, context):
@@ -41,54 +41,56 @@ class Context:
 
 @attrs.frozen
 class Step:
-    """A preprocessor ready to run: its record and origin, and the function with its options bound."""
+    """A preprocessor ready to run: its record and origin, and the function with its options bound.
+
+    `number` counts the steps of the same name.
+    """
 
     registered: Registered[Preprocessor]
     run: Callable[..., Any]
     number: int = 1
-    """Of the steps of one name, which this is."""
 
     @property
     def name(self) -> str:
-        """What the ledger calls it: `chunk-words`, and the second one `chunk-words (2)`."""
+        """The name in the ledger: `chunk-words`, and `chunk-words (2)` for the second one."""
         name = self.registered.component.name
         return name if self.number == 1 else f"{name} ({self.number})"
 
     @property
-    def whole(self) -> bool:
-        """Whether it works on a whole dataset."""
+    def on_dataset(self) -> bool:
+        """Whether the step takes all rows at once, as a dataset."""
         return self.registered.component.scope == "dataset"
 
     @property
     def title(self) -> str:
-        """What messages call it: `preprocessor 'half' (my-package 1.0)`."""
+        """The name in messages: `preprocessor 'half' (my-package 1.0)`."""
         return f"preprocessor {self.name!r} ({self.registered.origin})"
 
 
 def through(rows: Rows, step: Step, context: Context, ledger: Ledger, on_bad: OnBad) -> Rows:
-    """Put rows through a step, one at a time or, where it works on whole datasets, together.
+    """Run a step over rows, one at a time or all at once, depending on its scope.
 
     Args:
-        rows: what goes in.
-        step: the step.
-        context: what a step on whole datasets is told.
-        ledger: accounts for rows that the step drops and adds.
-        on_bad: is told of rows that a step cannot use, or no dataset can hold.
+        rows: the rows to preprocess.
+        step: the step to run.
+        context: the context for steps that take one.
+        ledger: counts the rows that the step drops and adds.
+        on_bad: called for rows that the step rejects, or that a dataset cannot store.
 
     Raises:
-        DatasetError: the step returned something else than rows, or the rows do not make a dataset.
+        DatasetError: the step returned something other than rows, or a dataset cannot store its rows.
     """
-    if step.whole:
-        return _together(rows, step, context, ledger, on_bad)
+    if step.on_dataset:
+        return _all_at_once(rows, step, context, ledger, on_bad)
     return _row_by_row(rows, step, (context,) if step.registered.component.context else (), ledger, on_bad)
 
 
-def _row_by_row(rows: Rows, step: Step, told: tuple[Context, ...], ledger: Ledger, on_bad: OnBad) -> Rows:
+def _row_by_row(rows: Rows, step: Step, context: tuple[Context, ...], ledger: Ledger, on_bad: OnBad) -> Rows:
     for located in rows:
         ledger.passed(step.name, 1, 0)
         try:
             with noting(step.registered.origin, f"preprocessing {located.where}"):
-                result = _called(step, dict(located.row), *told)
+                result = _call(step, dict(located.row), *context)
         except DatasetError as error:
             problem = error.problems[0]
             on_bad(attrs.evolve(problem, what=f"{problem.what} in step {step.name!r}", where=problem.where or located.where))
@@ -102,19 +104,16 @@ def _row_by_row(rows: Rows, step: Step, told: tuple[Context, ...], ledger: Ledge
             ledger.drop(step.name, result.reason, located.where, result.size)
         elif isinstance(result, list) and all(isinstance(row, dict) for row in result):
             if not result:
-                ledger.drop(step.name, "made no rows", located.where)
+                ledger.drop(step.name, "returned no rows", located.where)
             ledger.added += max(0, len(result) - 1)
             ledger.passed(step.name, 0, len(result))
             yield from (Located(row, located.where) for row in result)
         else:
-            raise DatasetError(
-                f"{step.title} returned {type(result).__name__}",
-                where=located.where,
-                hint="return the row, None, Drop('reason') or a list of rows",
-            )
+            hint = "return the row, None, Drop('reason') or a list of rows"
+            raise DatasetError(f"{step.title} returned {type(result).__name__}", where=located.where, hint=hint)
 
 
-def _called(step: Step, *arguments: Any) -> Any:
+def _call(step: Step, *arguments: Any) -> Any:
     try:
         return step.run(*arguments)
     except StopIteration as error:
@@ -122,20 +121,20 @@ def _called(step: Step, *arguments: Any) -> Any:
         raise RuntimeError("StopIteration") from error
 
 
-def _together(rows: Rows, step: Step, context: Context, ledger: Ledger, on_bad: OnBad) -> Rows:
+def _all_at_once(rows: Rows, step: Step, context: Context, ledger: Ledger, on_bad: OnBad) -> Rows:
     from datasets.arrow_dataset import Dataset
 
     before = []
     for located in rows:
         ledger.passed(step.name, 1, 0)
-        if _holds_text(located, on_bad):
+        if _has_valid_text(located, on_bad):
             before.append(located.row)
     if not before:
         return
     try:
         dataset = dataset_of(before)
     except DatasetError as error:
-        raise DatasetError(f"{step.title} works on whole datasets, and {error}") from error
+        raise DatasetError(f"{step.title} needs the rows as a dataset, but {error}") from error
     with noting(step.registered.origin, f"preprocessing {len(before)} rows"):
         after = step.run(dataset, context)
     if not isinstance(after, Dataset):
@@ -143,12 +142,12 @@ def _together(rows: Rows, step: Step, context: Context, ledger: Ledger, on_bad: 
     ledger.passed(step.name, 0, len(after))
     ledger.added += max(0, len(after) - len(before))
     for _ in range(len(before) - len(after)):
-        ledger.drop(step.name, "left out", step.name)
+        ledger.drop(step.name, "removed", step.name)
     for index, row in enumerate(after, start=1):
         yield Located(row, f"row {index} after {step.name}")
 
 
-def _holds_text(located: Located, on_bad: OnBad) -> bool:
+def _has_valid_text(located: Located, on_bad: OnBad) -> bool:
     for column, value in located.row.items():
         if isinstance(value, str) and (problem := text_problem(column, value, located.where)):
             on_bad(problem)
@@ -157,37 +156,22 @@ def _holds_text(located: Located, on_bad: OnBad) -> bool:
 
 
 def dataset_of(rows: Sequence[Mapping[str, Any]]) -> "Dataset":
-    """Make a dataset of rows, with every column that any of them has.
-
-    Raises:
-        DatasetError: naming the column that no dataset can hold.
-    """
+    """Make a dataset of rows, with all columns of any row; raise a DatasetError for a column that it cannot store."""
     from datasets.arrow_dataset import Dataset
-
-    # Dataset.from_list has the columns of the first row only.
-    names = dict.fromkeys(name for row in rows for name in row)
-    columns = {name: [row.get(name) for row in rows] for name in names}
-    try:
-        return Dataset.from_dict(columns)
-    except _misfits() as error:
-        raise DatasetError(_misfit(columns)) from error
-
-
-def _misfit(columns: Mapping[str, Sequence[Any]]) -> str:
-    """Say which column no dataset can hold."""
-    from datasets.arrow_dataset import Dataset
-
-    for name, values in columns.items():
-        try:
-            Dataset.from_dict({name: list(values)})
-        except _misfits() as error:
-            if len({type(value) for value in values if value is not None}) > 1:
-                return f"column {name!r} holds values of different types"
-            return f"column {name!r} holds what no dataset can ({str(error).partition(chr(10))[0]})"
-    return "its columns make no dataset"
-
-
-def _misfits() -> tuple[type[Exception], ...]:
     from pyarrow.lib import ArrowException
 
-    return ArrowException, OverflowError, TypeError, ValueError
+    # Dataset.from_list takes only the columns of the first row.
+    names = dict.fromkeys(name for row in rows for name in row)
+    columns = {name: [row.get(name) for row in rows] for name in names}
+    errors = (ArrowException, OverflowError, TypeError, ValueError)
+    try:
+        return Dataset.from_dict(columns)
+    except errors as whole:
+        for name, values in columns.items():
+            try:
+                Dataset.from_dict({name: values})
+            except errors as error:
+                mixed = len({type(value) for value in values if value is not None}) > 1
+                what = "has values of different types" if mixed else f"cannot be stored in a dataset ({first_line(error)})"
+                raise DatasetError(f"column {name!r} {what}") from error
+        raise DatasetError("its columns cannot be stored in a dataset") from whole

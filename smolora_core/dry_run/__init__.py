@@ -1,4 +1,4 @@
-"""A run rehearsed without its weights: rows as the model sees them, and the memory a step takes."""
+"""A dry run: the rows as the model sees them, and the memory a step takes, without loading the weights."""
 
 from smolora_core import public_names
 

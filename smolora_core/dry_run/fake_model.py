@@ -1,6 +1,6 @@
-"""A model without its weights: every one of them is a window onto the same few numbers, so that it takes no memory.
+"""A model without its weights: its parameters are strided views of one small buffer, so it takes no memory.
 
-It computes something, and nothing that means anything. That is enough to find out how its layers behave.
+What it computes is meaningless, but its layers behave as the real ones do.
 """
 
 from collections.abc import Callable, Collection
@@ -14,23 +14,16 @@ from accelerate.big_modeling import init_empty_weights
 from torch import Tensor, nn
 from transformers.initialization import no_init_weights
 
-from smolora_core.errors import ModelLoadError
+from smolora_core.errors import ModelLoadError, first_line
 
 _SPREAD = 0.02
-# Kernels want whole 16 bytes from one matrix to the next.
-_APART = 16
+# Kernels require matrices aligned to 16 bytes.
+_ALIGNMENT = 16
 _BLOCK = 64
 
 
 def empty_model(model_class: str, config: Any, dtype: torch.dtype, **arguments: Any) -> Any:
-    """Build a frozen model whose parameters are on torch's meta device.
-
-    Args:
-        model_class: the transformers auto class.
-        config: the model's.
-        dtype: of the parameters.
-        arguments: further ones of `from_config`.
-    """
+    """Build a frozen model of a transformers auto class with its parameters on torch's meta device."""
     with no_init_weights(), init_empty_weights(include_buffers=False):
         made = getattr(transformers, model_class).from_config(config, dtype=dtype, **arguments)
     made.tie_weights()
@@ -38,29 +31,29 @@ def empty_model(model_class: str, config: Any, dtype: torch.dtype, **arguments: 
 
 
 def fill(model: nn.Module) -> None:
-    """Give what is on the meta device numbers, all of them the same few; those of a vector are near 1."""
+    """Replace parameters on the meta device by views of a few random numbers; those of vectors are near 1."""
     empty = [each for each in model.parameters() if each.is_meta]
     generator = torch.Generator().manual_seed(0)
     numbers = torch.randn(max((_span(each.shape) for each in empty), default=0), generator=generator) * _SPREAD
     cast_to = {dtype: numbers.to(dtype) for dtype in {each.dtype for each in empty}}
 
-    def hollow(parameter: Tensor) -> Tensor:
+    def view(parameter: Tensor) -> Tensor:
         if not parameter.is_meta:
             return parameter.detach()
         if parameter.dim() < 2:
             return cast_to[parameter.dtype][: parameter.numel()].reshape(parameter.shape) + 1
         return cast_to[parameter.dtype].as_strided(parameter.shape, _strides(parameter.shape))
 
-    replace_parameters(model, hollow)
+    replace_parameters(model, view)
 
 
 def _strides(shape: torch.Size) -> tuple[int, ...]:
-    """Let the rows of a matrix overlap all but one number, and matrices that are stacked, as those of experts, nearly so."""
-    return (1, 1) if len(shape) == 2 else (_APART, *torch.empty(shape[1:], device="meta").stride())
+    """Overlap the rows of a matrix in all but one number; stacked matrices, such as experts, start 16 numbers apart."""
+    return (1, 1) if len(shape) == 2 else (_ALIGNMENT, *torch.empty(shape[1:], device="meta").stride())
 
 
 def _span(shape: torch.Size) -> int:
-    """How many numbers such a window covers."""
+    """Count the numbers that such a view covers."""
     return (
         1 + sum((size - 1) * stride for size, stride in zip(shape, _strides(shape), strict=True))
         if len(shape) > 1
@@ -69,7 +62,7 @@ def _span(shape: torch.Size) -> int:
 
 
 def replace_parameters(model: nn.Module, make: Callable[[Tensor], Tensor]) -> None:
-    """Put another tensor in the place of every parameter; those that are shared stay so, and what is trained is trained."""
+    """Replace every parameter; shared ones stay shared, and trainable ones trainable."""
     made: dict[nn.Parameter, nn.Parameter] = {}
     for module in model.modules():
         for name, parameter in list(module.named_parameters(recurse=False, remove_duplicate=False)):
@@ -79,15 +72,15 @@ def replace_parameters(model: nn.Module, make: Callable[[Tensor], Tensor]) -> No
 
 
 def quantise(model: Any, quantisation: Any, left: Collection[str] = ()) -> int:
-    """Let linear layers compute as quantised ones do, with one whole weight at a time.
+    """Make linear layers allocate as quantised ones do: one dequantised weight at a time.
 
     Args:
-        model: without numbers.
-        quantisation: the config, of transformers.
-        left: modules that stay as they are, besides the output embeddings.
+        model: an `empty_model`.
+        quantisation: the quantisation config of transformers.
+        left: modules that are not quantised, besides the output embeddings.
 
     Returns:
-        The bytes that this saves.
+        The bytes that quantisation saves.
     """
     head = model.get_output_embeddings()
     saved = 0
@@ -99,7 +92,7 @@ def quantise(model: Any, quantisation: Any, left: Collection[str] = ()) -> int:
 
 
 def _bytes_of_each(quantisation: Any) -> float:
-    """Bytes of a weight with its share of a scale: nf4 has one for 64, and int8 one for a row, which is next to nothing."""
+    """Count the bytes of a weight with its share of a scale: nf4 has one per 64 weights; int8's are negligible."""
     if not getattr(quantisation, "load_in_4bit", False):
         return 1.0
     return 0.5 + (1 if quantisation.bnb_4bit_use_double_quant else 4) / _BLOCK
@@ -111,7 +104,7 @@ class _Quantised(nn.Linear):
 
 
 class _Product(torch.autograd.Function):
-    """Makes the whole weight on the way forward, and once more on the way back."""
+    """Dequantises the weight in the forward pass, and again in the backward pass."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -125,7 +118,7 @@ class _Product(torch.autograd.Function):
 
 
 def shapes_of(folder: Path, where: str = "") -> dict[str, tuple[int, ...]]:
-    """Build a model from its config.json on torch's meta device, and read the shapes off it.
+    """Read the shapes of a model's parameters from its config.json alone.
 
     Raises:
         ModelLoadError: transformers does not know the architecture, or cannot build it.
@@ -137,7 +130,6 @@ def shapes_of(folder: Path, where: str = "") -> dict[str, tuple[int, ...]]:
         with torch.device("meta"):
             model = transformers.AutoModel.from_config(config) if kind is None else kind._from_config(config)
     except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        what = f"the model in {str(folder)!r} has no safetensors, and cannot be built from its config ({reason})"
+        what = f"the model in {str(folder)!r} has no safetensors, and cannot be built from its config ({first_line(error)})"
         raise ModelLoadError(what, where=where) from error
     return {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}

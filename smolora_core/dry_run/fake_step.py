@@ -1,7 +1,7 @@
-"""A training step without its memory: the real step, of tensors with a shape and no numbers, and an account of their bytes.
+"""A training step without its memory: the real step on tensors that have a shape but no data, with every byte counted.
 
-What is allocated is added up when it is made and taken off when it is gone, whatever the architecture, the loss and the
-strategies. Labels, and all else that is computed from the batch alone, keep their numbers: some shapes hang on them.
+Allocations are added when a tensor is made and subtracted when it is freed, whatever the architecture, the loss and the
+strategies. Labels, and everything computed from the batch alone, keep their data, because some shapes depend on it.
 """
 
 import weakref
@@ -20,18 +20,18 @@ from smolora_core.training.objective import Objective
 
 _aten = torch.ops.aten
 _META = torch.device("meta")
-# Without an argument that is a tensor nothing says whether a new one will meet those without numbers. A small one is real.
+# An operation without tensor arguments does not show whether its result will meet tensors without data: small ones are real.
 _SMALL = 2**16
 _INDEXING = (_aten.index.Tensor, _aten.index_put.default, _aten.index_put_.default, _aten._index_put_impl_.default)
 
 
 @attrs.frozen
 class StepCost:
-    """What a micro-batch takes besides weights, gradients and optimizer state.
+    """What a micro-batch costs besides weights, gradients and optimizer state.
 
     Attributes:
-        activations: bytes at most on the way forward to the head and back.
-        loss: bytes more, while the loss is computed.
+        activations: peak bytes of the forward pass up to the head, and of the backward pass.
+        loss: further bytes while the loss is computed.
         operations: floating-point operations of matrix products and attention.
     """
 
@@ -41,16 +41,16 @@ class StepCost:
 
 
 def fake_step(model: nn.Module, objective: Objective, batch: Mapping[str, Any], *, trains: bool = True) -> StepCost:
-    """Compute a micro-batch's loss and gradient without its numbers.
+    """Compute a micro-batch's loss and gradient without data.
 
     Args:
-        model: with its adapter, `without_numbers`.
-        objective: made for it.
-        batch: real tensors, on the processor.
-        trains: whether there is a way back.
+        model: the model with its adapter, `without_data`.
+        objective: the objective made for it.
+        batch: a micro-batch of real tensors on the CPU.
+        trains: whether to run the backward pass.
 
     Raises:
-        TrainingError: the model or the loss looks at numbers.
+        TrainingError: the model or the loss depends on the data of a tensor.
     """
     account = _Account(next(model.parameters()).device)
     account.leave_out((*model.parameters(), *model.buffers()))
@@ -64,7 +64,7 @@ def fake_step(model: nn.Module, objective: Objective, batch: Mapping[str, Any], 
                 measured.sum.backward()
     except (NotImplementedError, RuntimeError) as error:
         raise TrainingError(
-            f"the step cannot be rehearsed ({first_line(error)})", hint="its memory is known when it runs"
+            f"the step cannot run without data ({first_line(error)})", hint="its memory is known once it runs"
         ) from error
     finally:
         hook.remove()
@@ -73,21 +73,20 @@ def fake_step(model: nn.Module, objective: Objective, batch: Mapping[str, Any], 
     return StepCost(peak, max(0, account.peaks["loss"] - peak), account.operations)
 
 
-def without_numbers(model: nn.Module, device: torch.device) -> None:
-    """Take the numbers of a model's parameters away; they say that they are on a device."""
+def without_data(model: nn.Module, device: torch.device) -> None:
+    """Replace a model's parameters by ones without data, which report the given device."""
     empty = {id(each): torch.empty(each.shape, dtype=each.dtype, device=_META) for each in model.parameters()}
     with _Account(device):
         replace_parameters(model, lambda parameter: _Shape(empty[id(parameter)], device))
 
 
 class _Shape(Tensor):
-    """A tensor of which nothing is there but what it is like."""
+    """A tensor with the shape and strides of a meta tensor, and no data."""
 
     like: Tensor
 
     @staticmethod
     def __new__(cls, like: Tensor, device: torch.device) -> "_Shape":
-        """Make one of a tensor on the meta device."""
         self: _Shape = Tensor._make_wrapper_subclass(
             cls, like.shape, like.stride(), like.storage_offset(), dtype=like.dtype, device=device
         )
@@ -96,11 +95,11 @@ class _Shape(Tensor):
 
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
-        raise NotImplementedError(f"{func} outside of a rehearsal")
+        raise NotImplementedError(f"{func} on a tensor without data, outside of a fake step")
 
 
 class _Account(TorchDispatchMode):
-    """Computes shapes in place of numbers, and counts the bytes that live."""
+    """Computes shapes instead of data, and counts live bytes."""
 
     def __init__(self, device: torch.device) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -110,11 +109,11 @@ class _Account(TorchDispatchMode):
         self._storages: weakref.WeakSet[Any] = weakref.WeakSet()
 
     def leave_out(self, tensors: Iterable[Tensor]) -> None:
-        """Count these nowhere, and no view of them."""
+        """Do not count these tensors or views of them."""
         self._storages.update(_storage_of(each) for each in tensors)
 
     def enter(self, phase: str) -> None:
-        """Say what is computed from now on."""
+        """Count towards another phase from now on."""
         self._phase = phase
         self._change(0)
 
@@ -131,7 +130,7 @@ class _Account(TorchDispatchMode):
 
     def _shaped(self, func: Any, args: Any, kwargs: dict[str, Any], given: bool) -> Any:
         if func is _aten._fused_sdp_choice.default:
-            # Which kernel computes attention is up to the device; memory that nobody touches is not taken.
+            # The device chooses the attention kernel; memory that is never touched is not resident.
             return func(*_mapped(args, _untouched), **{name: _mapped(each, _untouched) for name, each in kwargs.items()})
         if func in _INDEXING:
             args = (args[0], [part for index in args[1] for part in _positions(index)], *args[2:])
@@ -188,7 +187,7 @@ def _untouched(tensor: Tensor) -> Tensor:
 
 
 def _positions(index: Tensor | None) -> tuple[Tensor | None, ...]:
-    """Say where a mask is true; of one without numbers, nowhere: such masks look for what should not be."""
+    """Give the positions where a mask is true; none for a mask without data, as such masks look for invalid values."""
     if index is None or index.dtype is not torch.bool:
         return (index,)
     if type(index) is _Shape:

@@ -1,4 +1,4 @@
-"""What a run takes of a device's memory, part by part, found out without its weights."""
+"""The memory that a run takes on its device, part by part, computed without its weights."""
 
 import copy
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ import torch
 
 from smolora_core.batches.collator import Collator
 from smolora_core.dry_run.fake_model import empty_model, fill, quantise
-from smolora_core.dry_run.fake_step import fake_step, without_numbers
+from smolora_core.dry_run.fake_step import fake_step, without_data
 from smolora_core.fast.apply import applied
 from smolora_core.lora.attach import adapt
 from smolora_core.model.load import heads_of, source_of
@@ -17,14 +17,14 @@ from smolora_core.run.job import Job
 from smolora_core.training.memory import Strategies
 from smolora_core.training.objective import objective_of
 
-# What is freed is not all given back or used again: glibc keeps blocks of up to 32 MB in its heaps, of which the thread of the
-# way back has its own, between others that live, and their ends. So much and such a share of activations and loss were kept in
-# the runs of tests/benchmarks/plan_memory.py on Linux; caching allocators of other devices were not measured.
+# Freed memory is not all returned or reused: glibc keeps blocks of up to 32 MB in its heaps, and the backward pass runs in a
+# thread with a heap of its own. The constant and the share of activations and loss were measured by
+# tests/benchmarks/plan_memory.py on Linux; caching allocators of other devices were not measured.
 _KEPT = {"cpu": (170 * 2**20, 0.25)}
 _KEPT_ELSEWHERE = (0, 0.1)
-# Kernels are loaded and made, and the trainer is imported, when the first step is taken.
+# The first step loads and compiles kernels and imports the trainer.
 _FIRST_STEP = 60 * 2**20
-# Bytes that optimizers keep for a trained parameter, told by the beginnings of their names; AdamW's two moments otherwise.
+# Bytes of optimizer state per trained parameter, by the beginning of the optimizer's name; by default AdamW's two moments.
 _OPTIMIZERS = {"sgd": 4, "lion": 4, "rmsprop": 4, "adagrad": 4, "adafactor": 0, "galore": 0, "apollo": 0}
 _MOMENTS = 8
 _MOMENTS_IN_8_BITS = 2
@@ -32,18 +32,18 @@ _MOMENTS_IN_8_BITS = 2
 
 @attrs.frozen(kw_only=True)
 class Footprint:
-    """Bytes on the device that a run computes on.
+    """The bytes that a run takes on its device.
 
     Attributes:
-        program: the interpreter with its libraries, where the device is the processor.
-        weights: of the base model.
-        adapter: and modules that are trained whole.
-        optimizer: gradients and the optimizer's state.
-        activations: of the longest micro-batch.
-        loss: what the loss takes besides.
-        kept: what has been freed and is not given back.
-        loading: what only loading the weights takes.
-        operations: floating-point operations of a row on average, by which times may be compared.
+        program: the interpreter and its libraries, if the device is the CPU.
+        weights: the base model's weights.
+        adapter: the adapter and modules that are trained in full.
+        optimizer: gradients and optimizer state.
+        activations: the activations of the longest micro-batch.
+        loss: the loss of the longest micro-batch.
+        kept: memory that was freed but not returned.
+        loading: memory that only loading the weights takes.
+        operations: floating-point operations per row, to compare times by.
     """
 
     program: int
@@ -58,27 +58,27 @@ class Footprint:
 
     @property
     def peak(self) -> int:
-        """The most that is taken at a time."""
+        """The peak: that of a step or of loading, whichever is higher."""
         return max(sum(self.parts().values()), self.program + self.weights + self.loading)
 
     def parts(self) -> dict[str, int]:
-        """The parts of a training step."""
+        """Give the parts of a training step by name."""
         names = ("program", "weights", "adapter", "optimizer", "activations", "loss", "kept")
         return {name: getattr(self, name) for name in names}
 
 
 @attrs.frozen(kw_only=True)
 class EstimateInputs:
-    """All that a footprint depends on but strategies and the size of micro-batches.
+    """Everything that a footprint depends on except strategies and the size of micro-batches.
 
     Attributes:
-        job: what the run is made from.
-        changes: to the base model's config, from the task.
-        dtype: the number format of the base's weights.
+        job: the job to estimate.
+        changes: the task's changes to the base model's config.
+        dtype: the number format of the base model's weights.
         device: the device that the run computes on.
-        collator: makes micro-batches.
-        rows: encoded rows, the longest first.
-        program: bytes that this process has taken.
+        collator: the collator of the micro-batches.
+        rows: encoded rows, longest first.
+        program: the resident memory of this process, in bytes.
     """
 
     job: Job
@@ -95,18 +95,10 @@ class EstimateInputs:
 
 
 def footprint(inputs: EstimateInputs, strategies: Strategies, sizes: Sequence[int]) -> list[Footprint]:
-    """Compute a step of the longest micro-batches without its numbers.
-
-    Args:
-        inputs: what is trained, and where.
-        strategies: the memory strategies of the run.
-        sizes: rows in a micro-batch.
-
-    Returns:
-        One footprint for each size.
+    """Estimate the memory of a run for several sizes of micro-batches, from a fake step of the longest rows.
 
     Raises:
-        SmoLoRAError: the model cannot be adapted, or its step not be computed without numbers.
+        SmoLoRAError: the model cannot be adapted, or its step cannot run without data.
     """
     job, collator, config = inputs.job, inputs.collator, inputs.job.config
     model, weights = _model(inputs, strategies)
@@ -114,7 +106,7 @@ def footprint(inputs: EstimateInputs, strategies: Strategies, sizes: Sequence[in
         objective = objective_of(job.choices, model, collator.task, config.data.weight_field, speed.row_parallel.run)
         trained = [each for each in model.parameters() if each.requires_grad]
         adapter, parameters = sum(each.nbytes for each in trained), sum(each.numel() for each in trained)
-        without_numbers(model, inputs.device)
+        without_data(model, inputs.device)
         collate = attrs.evolve(collator, concatenate=speed.batching.collate)
         evaluations = []
         if config.data.eval is not None:
@@ -123,7 +115,7 @@ def footprint(inputs: EstimateInputs, strategies: Strategies, sizes: Sequence[in
         found = []
         for size in sizes:
             step = fake_step(model, objective, collate(inputs.batch(size)))
-            # What the loss takes is told apart from the rest in training; what an evaluation takes is not.
+            # The loss is counted apart in training, but not in an evaluation.
             activations = max([step.activations, *(each.activations + each.loss - step.loss for each in evaluations)])
             found.append(
                 Footprint(
@@ -142,7 +134,7 @@ def footprint(inputs: EstimateInputs, strategies: Strategies, sizes: Sequence[in
 
 
 def _model(inputs: EstimateInputs, strategies: Strategies) -> tuple[Any, int]:
-    """Build the model with its adapter, as a run would, and count the bytes of what is not trained."""
+    """Build the model with its adapter, as a run would, and count the bytes of its frozen tensors."""
     job, task = inputs.job, inputs.job.choices.task.component
     config = copy.deepcopy(job.base_config)
     extra = strategies.load_kwargs()
@@ -172,7 +164,7 @@ def _state(optimizer: str) -> int:
 
 
 def _loading(inputs: EstimateInputs, weights: int) -> int:
-    """Bytes of files whose tensors are converted; a format that stays as it is stays in the file, which is mapped."""
+    """Count the bytes of files whose tensors are converted; tensors that keep their format stay in the mapped file."""
     stored = inputs.job.base_config.dtype
     if inputs.device.type != "cpu" or stored in (None, inputs.dtype):
         return 0

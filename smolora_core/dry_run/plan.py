@@ -1,4 +1,4 @@
-"""What a run would take of the device's memory, and what would make it fit: found out before any weight is loaded."""
+"""A plan: the memory that a run would take, and what would make it fit, before any weight is loaded."""
 
 import attrs
 
@@ -17,25 +17,26 @@ from smolora_core.run.job import Job, resolve_job
 from smolora_core.training.memory import Strategies, build_strategies, spelt
 
 _READ = 1000
-_ROOM = 0.8
+# The share of free memory that `auto` fills.
+_FILLED = 0.8
 
 
 @attrs.frozen(kw_only=True)
 class Plan:
-    """What would run, and what that takes.
+    """What would run, and the memory it would take.
 
     Attributes:
-        job: what the run would be made from.
-        device: that the run computes on.
-        dtype: of the base, and why.
-        memory: strategies with their options.
-        rows: in a micro-batch.
+        job: the job that was planned.
+        device: the device that the run would compute on.
+        dtype: the base model's number format, and why.
+        memory: the memory strategies with their options.
+        rows: rows in a micro-batch.
         accumulation: micro-batches in an optimizer step.
-        longest: tokens of the longest row.
-        looked_at: rows that were read to find it; None where these are all.
-        found: the memory.
-        free: bytes; None where nobody says.
-        remedies: what costs least first.
+        longest: tokens in the longest row.
+        looked_at: how many rows were read to find the longest; None if that is all of them.
+        found: the estimated memory.
+        free: free bytes on the device, or None if unknown.
+        remedies: ways to take less, cheapest first.
     """
 
     job: Job
@@ -56,15 +57,15 @@ class Plan:
 
 
 def make_plan(checked: Checked, *, free: int | None = None, remedies: bool = False) -> Plan:
-    """Rehearse a run.
+    """Estimate the memory of a run.
 
     Args:
-        checked: the config, as `check` gives it.
-        free: bytes to plan for; None for what the device has.
-        remedies: whether ways to take less memory are tried even where the run fits.
+        checked: the config, as `check_run` returns it.
+        free: bytes to plan for, instead of the device's free memory.
+        remedies: whether to look for ways to take less memory even if the run fits.
 
     Raises:
-        SmoLoRAError: as for a run, as far as it goes without weights; or its step cannot be rehearsed.
+        SmoLoRAError: a run would fail in the same way, or its step cannot run without data.
     """
     job = resolve_job(checked)
     config, choices, registry = job.config, job.choices, job.plugins.registry
@@ -114,7 +115,7 @@ def _ignore(kind: str, **values: object) -> None:
 
 
 def _micro_batch(inputs: EstimateInputs, strategies: Strategies, free: int | None) -> tuple[int, int, Footprint]:
-    """Say how many rows are in a micro-batch, and how many of these in a step; `auto` takes what fits well."""
+    """Choose the rows in a micro-batch and the micro-batches in a step; `auto` takes the largest that fits well."""
     training = inputs.job.config.training
     wanted = training.per_device_train_batch_size
     if training.max_tokens_per_batch is not None:
@@ -123,6 +124,6 @@ def _micro_batch(inputs: EstimateInputs, strategies: Strategies, free: int | Non
         return wanted, training.gradient_accumulation_steps, footprint(inputs, strategies, [wanted])[0]
     powers = [2**power for power in range(training.effective_batch_size.bit_length())]
     found = footprint(inputs, strategies, powers)
-    fitting = [pair for pair in zip(powers, found, strict=True) if free is None or pair[1].peak <= _ROOM * free]
+    fitting = [pair for pair in zip(powers, found, strict=True) if free is None or pair[1].peak <= _FILLED * free]
     size, its = max(fitting, default=(powers[0], found[0]), key=lambda pair: pair[0])
     return size, -(-training.effective_batch_size // size), its

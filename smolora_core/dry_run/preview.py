@@ -1,4 +1,4 @@
-"""Rows as the model will see them: tokens and labels of the first few, without loading the model."""
+"""A preview: the first rows as the model will see them, tokens and labels, without loading the model."""
 
 from collections.abc import Iterator
 from itertools import groupby, islice
@@ -16,13 +16,13 @@ from smolora_core.model.load import load_tokenizer
 from smolora_core.run.check import Checked
 from smolora_core.run.job import Job, resolve_job
 
-# A step on a whole dataset sees no more of it.
+# A preprocessor of whole datasets is given this many rows.
 _READ_AT_ONCE = 1000
 
 
 @attrs.frozen
 class Piece:
-    """Neighbouring tokens that are all supervised, or none of them."""
+    """Adjacent tokens that are all supervised, or all unsupervised."""
 
     text: str
     tokens: int
@@ -31,11 +31,11 @@ class Piece:
 
 @attrs.frozen
 class TokenSequence:
-    """What the model sees of one row, or of one part of it.
+    """What the model sees of a row, or of one part of a long one.
 
     Attributes:
         pieces: its tokens.
-        learned: what is learned of them as a whole, or is given with them: `label spam`, `scores 3.5, 2.0`.
+        learned: labels and values of the sequence as a whole: `label spam`, `scores 3.5, 2.0`.
     """
 
     pieces: tuple[Piece, ...]
@@ -52,12 +52,14 @@ class TokenSequence:
 
 @attrs.frozen
 class Preview:
-    """The first rows of a source, and what became of the rows that were read for them.
+    """The first sequences of a run.
 
     Attributes:
-        shape: of the rows.
-        columns: that were read.
-        notes: what was guessed.
+        shape: the name of the rows' format.
+        columns: the columns that were read.
+        notes: guesses about the files and the chat template.
+        sequences: the sequences.
+        ledger: the account of the rows that were read for them.
     """
 
     shape: str
@@ -68,14 +70,14 @@ class Preview:
 
 
 def make_preview(checked: Checked, count: int) -> Preview:
-    """Prepare as many rows as it takes to see some sequences.
+    """Prepare as many rows as the first sequences need.
 
     Args:
-        checked: the config, as `check` gives it.
-        count: sequences to show.
+        checked: the config, as `check_run` returns it.
+        count: how many sequences to prepare.
 
     Raises:
-        SmoLoRAError: as for a run, as far as these rows and the tokenizer go.
+        SmoLoRAError: the tokenizer cannot be loaded, or a row cannot be used.
     """
     job = resolve_job(checked)
     reads_all = any(each.component.scope == "dataset" for each in job.choices.preprocessors)
@@ -91,10 +93,10 @@ class FirstRows:
     """The first rows of a run, encoded as they are read.
 
     Attributes:
-        rows: encoded rows, read once.
-        parts: keeps the account of what was read.
-        recipe: what the rows are encoded by.
-        notes: what was guessed about the files and the chat template.
+        rows: the encoded rows; they can be read once.
+        parts: the account of the rows read so far.
+        recipe: how the rows are encoded.
+        notes: guesses about the files and the chat template.
     """
 
     rows: Iterator[dict[str, Any]]
@@ -108,10 +110,10 @@ class FirstRows:
 
 
 def encode_first(job: Job, limit: int | None) -> FirstRows:
-    """Start to encode the rows to train on, of which `limit` are read at most.
+    """Encode at most `limit` of the rows to train on, as they are read.
 
     Raises:
-        SmoLoRAError: as for a run, as far as these rows and the tokenizer go.
+        SmoLoRAError: the tokenizer cannot be loaded, or a row cannot be used.
     """
     resolved = job.resolved
     tokenizer = load_tokenizer(job.config.model, job.where("model.path"))
@@ -128,7 +130,7 @@ def encode_first(job: Job, limit: int | None) -> FirstRows:
 
 
 def _sequence(row: dict[str, Any], tokenizer: Any) -> TokenSequence:
-    # What is not learned token by token has no labels beside its tokens.
+    # Tasks that do not label each token have no labels beside their tokens.
     labels = row.get("labels")
     labels = labels if isinstance(labels, list) and len(labels) == len(row["input_ids"]) else [IGNORED] * len(row["input_ids"])
     pairs = zip(row["input_ids"], labels, strict=True)
@@ -143,7 +145,7 @@ def _learned(row: dict[str, Any], tokenizer: Any) -> Iterator[str]:
     size = len(row["input_ids"])
     for name, value in row.items():
         if not isinstance(value, list):
-            # A task may begin a label with a mark of its own.
+            # A task may mark a label at its beginning.
             yield f"{name} {str(value).lstrip(chr(0))}"
         elif name == "labels" and len(value) != size:
             yield f"answer {tokenizer.decode(value)}"

@@ -1,4 +1,4 @@
-"""Ways to take less memory: each of them rehearsed, those that cost least first."""
+"""Ways to take less memory, each estimated by a fake step, cheapest first."""
 
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -16,11 +16,11 @@ class Remedy:
     """A way to take less memory.
 
     Attributes:
-        setting: what to write into the config.
-        found: what the run then takes; None where it cannot be used here.
-        slower: how much more there is to compute for a row, by products of matrices: 0.3 is 30 %.
-        lossy: whether what is learned is other than without it.
-        problem: why it cannot be used.
+        setting: the setting to add to the config.
+        found: the memory that the run then takes; None if the setting cannot be used here.
+        slower: the further share of floating-point operations per row: 0.3 is 30 %.
+        lossy: whether the setting changes what is learned.
+        problem: why the setting cannot be used.
     """
 
     setting: str
@@ -31,7 +31,7 @@ class Remedy:
 
 
 def in_order(remedies: Iterable[Remedy], now: Footprint) -> tuple[Remedy, ...]:
-    """Leave out what saves nothing, and sort the rest by what it costs; what cannot be used comes last."""
+    """Drop remedies that save nothing, and sort the rest by their cost; those that cannot be used come last."""
     saving = [each for each in remedies if each.found is None or each.found.peak < now.peak]
     return tuple(sorted(saving, key=lambda each: (each.found is None, each.lossy, round(each.slower, 2))))
 
@@ -39,7 +39,7 @@ def in_order(remedies: Iterable[Remedy], now: Footprint) -> tuple[Remedy, ...]:
 def smaller_micro_batches(
     inputs: EstimateInputs, strategies: Strategies, rows: int, accumulation: int, free: int | None
 ) -> Iterator[Remedy]:
-    """Halve the micro-batch until it fits, and down to one row, with as many rows in a step as before."""
+    """Halve the micro-batch until it fits, and down to one row, keeping the rows in a step."""
     sizes = [rows // 2**power for power in range(1, rows.bit_length())]
     found = dict(zip(sizes, footprint(inputs, strategies, sizes), strict=True)) if sizes else {}
     fitting = next((size for size in sizes if free is not None and found[size].peak <= free), None)
@@ -52,7 +52,7 @@ def smaller_micro_batches(
 def further_strategies(
     inputs: EstimateInputs, chosen: Sequence[Chosen[MemoryStrategy]], run: RunContext, rows: int, now: Footprint
 ) -> Iterator[Remedy]:
-    """Add each strategy of the device that is not chosen, in the variants that its record names, then as it is."""
+    """Try each strategy for the device that is not used yet, in its variants and with its default options."""
     used = {each.registered for each in chosen}
     for found in inputs.job.plugins.registry.in_force(MemoryStrategy):
         component = found.component

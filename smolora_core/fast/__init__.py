@@ -1,1 +1,1 @@
-"""The same numbers, faster; without this room everything still trains."""
+"""Optimisations that leave the results unchanged; without this package everything still trains."""

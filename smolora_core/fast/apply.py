@@ -1,4 +1,4 @@
-"""Make a model train faster without changing what it learns, and restore it afterwards."""
+"""Speed up the training of a model without changing its results, and restore the model afterwards."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,13 +16,13 @@ from smolora_core.fast.row_parallel import RowParallel, choose_row_parallel
 
 @attrs.frozen
 class Speed:
-    """What was done to a model.
+    """The optimisations applied to a model.
 
     Attributes:
         batching: how micro-batches are made, and why.
-        layers: LoRA layers with a fast kernel.
-        norms: norms with a gradient written by hand.
-        gates: gated MLPs with a gradient written by hand.
+        layers: the number of LoRA layers with a fused kernel.
+        norms: the number of norms with a fused backward pass.
+        gates: the number of gated MLPs with a fused backward pass.
         row_parallel: how the model is run on a micro-batch.
     """
 
@@ -34,12 +34,12 @@ class Speed:
     _undo: tuple[Callable[[], None], ...] = ()
 
     def describe(self) -> Iterator[str]:
-        """Describe it for a person."""
+        """Describe the optimisations, one line each."""
         yield f"micro-batches are {self.batching.name} ({self.batching.reason})"
         if self.layers or self.norms or self.gates:
-            yield f"fast kernels: {self.layers} LoRA layers, {self.norms} norms, {self.gates} gated MLPs"
+            yield f"fused kernels: {self.layers} LoRA layers, {self.norms} norms, {self.gates} gated MLPs"
         if self.row_parallel.problem:
-            yield f"threads share operations and not rows ({self.row_parallel.problem})"
+            yield f"row-parallel threads are off: {self.row_parallel.problem}"
 
     def undo(self) -> None:
         """Restore the model."""
@@ -49,14 +49,7 @@ class Speed:
 
 @contextmanager
 def applied(model: nn.Module, task: Any, loss_kind: str, config: RunConfig) -> Iterator[Speed]:
-    """Make a model fast for the duration of a block.
-
-    Args:
-        model: with its adapter attached, on its device, before its first step.
-        task: the task's implementation.
-        loss_kind: of the loss.
-        config: whose `training.batching` and `training.fast_kernels` decide.
-    """
+    """Apply the optimisations that a config allows for the duration of a block."""
     batching = config.training.batching
     if config.data.streaming and batching == "auto":
         batching = "padded"
@@ -68,14 +61,9 @@ def applied(model: nn.Module, task: Any, loss_kind: str, config: RunConfig) -> I
 
 
 def make_fast(model: nn.Module, task: Any, loss_kind: str, *, batching: str = "auto", kernels: bool = True) -> Speed:
-    """Choose how micro-batches are made, and speed up the layers of a model with its adapter attached.
+    """Choose how micro-batches are made, and speed up a model with its adapter, on its device, before its first step.
 
-    Args:
-        model: on its device, before its first step.
-        task: the task's implementation.
-        loss_kind: of the loss.
-        batching: `auto`, `padding-free`, `grouped` or `padded`.
-        kernels: whether fast kernels may replace those of PEFT and transformers.
+    Without `kernels`, layers and threads stay as they are.
     """
     chosen = choose_batching(batching, model, task, loss_kind)
     if not kernels:

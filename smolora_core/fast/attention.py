@@ -1,9 +1,8 @@
-"""Attention of documents that lie one behind the other in a row, each to itself.
+"""Attention over packed sequences: the sequences of a micro-batch end to end in one row, each attending to itself only.
 
-A row without padding holds the sequences of a micro-batch end to end. Its attention is computed document by document, as
-plain products of small matrices: on a processor that is two to four times as fast as the fused kernel, whose backward pass is
-slow. It enters a model through transformers' registry of attention functions, and a model that has it
-still computes every other input as before.
+Each sequence's attention is computed with plain products of small matrices. On a CPU that is two to four times as fast as the
+fused kernel, whose backward pass is slow. The function is registered with transformers' attention interface; inputs that are
+not packed are computed as before.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -20,23 +19,20 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 _NAME = "smolora_documents"
-# Tokens of a document whose queries are one block, and of a block of a longer one.
-_WHOLE, _BLOCK = 240, 128
-# Tokens of a document whose probabilities, the square of its length, are kept for the way back.
-_KEPT = 512
-_REFUSED = ("softcap", "s_aux", "position_bias", "cache")
+# In tokens: the longest sequence whose queries are one block, and the block size of longer ones.
+_MAX_SINGLE_BLOCK, _BLOCK_SIZE = 240, 128
+# In tokens: the longest sequence whose probabilities, quadratic in its length, are saved for the backward pass.
+_MAX_SAVED = 512
+_UNSUPPORTED = ("softcap", "s_aux", "position_bias", "cache")
 
-_apart: ContextVar[bool] = ContextVar("_apart", default=False)
+_packed: ContextVar[bool] = ContextVar("_packed", default=False)
 
 
 def use_document_attention(model: Any) -> Callable[[], None]:
-    """Let a model keep documents apart where it is told of them by `cu_seq_lens_q`.
-
-    Returns:
-        What undoes it.
+    """Make a model's attention isolate the sequences that `cu_seq_lens_q` delimits; return a function that restores it.
 
     Raises:
-        ValueError: the model does not take attention functions, or uses another one than sdpa.
+        ValueError: the model does not support attention functions, or does not use sdpa.
     """
     before = model.config._attn_implementation
     if before != "sdpa":
@@ -44,14 +40,12 @@ def use_document_attention(model: Any) -> Callable[[], None]:
     AttentionInterface.register(_NAME, _attention)
     AttentionMaskInterface.register(_NAME, _mask)
     model.set_attn_implementation(_NAME)
-    hooks = [
-        model.register_forward_pre_hook(_begin, with_kwargs=True),
-        model.register_forward_hook(_end, always_call=True),
-    ]
+    enter = model.register_forward_pre_hook(_enter, with_kwargs=True)
+    leave = model.register_forward_hook(_leave, always_call=True)
 
     def undo() -> None:
-        for hook in hooks:
-            hook.remove()
+        enter.remove()
+        leave.remove()
         model.set_attn_implementation(before)
 
     return undo
@@ -60,15 +54,15 @@ def use_document_attention(model: Any) -> Callable[[], None]:
 def document_attention(
     query: Tensor, key: Tensor, value: Tensor, bounds: Sequence[int], scaling: float, window: int | None = None
 ) -> Tensor:
-    """Attend causally within each document.
+    """Attend causally within each sequence.
 
     Args:
         query: `[H, N, D]`.
         key: `[K, N, D]`, where `K` divides `H`.
         value: `[K, N, E]`.
-        bounds: where documents begin, and N.
-        scaling: of the products.
-        window: how many tokens a token sees, itself among them; None for all before it.
+        bounds: the start of each sequence, and N.
+        scaling: the factor on the scores.
+        window: the number of tokens a token attends to, including itself; None for all up to itself.
 
     Returns:
         `[N, H, E]`.
@@ -90,47 +84,47 @@ def _attention(
 ) -> tuple[Tensor, None]:
     if cu_seq_lens_q is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **more)
-    if refused := [name for name in _REFUSED if more.get(name) is not None]:
-        raise NotImplementedError(f"attention with {refused[0]}")
+    if unsupported := [name for name in _UNSUPPORTED if more.get(name) is not None]:
+        raise NotImplementedError(f"attention with {unsupported[0]}")
     if not more.get("is_causal", getattr(module, "is_causal", True)):
-        raise NotImplementedError("attention to later tokens")
+        raise NotImplementedError("attention that is not causal")
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
     bounds = cu_seq_lens_q.tolist()
-    longest = max(after - before for before, after in pairwise(bounds))
+    longest = max(end - start for start, end in pairwise(bounds))
     window = sliding_window if sliding_window is not None and sliding_window < longest else None
     if query.device.type == "cpu" and not dropout:
         return document_attention(query[0], key[0], value[0], bounds, scaling, window)[None], None
     options: dict[str, Any] = {"dropout_p": dropout, "scale": scaling, "enable_gqa": key.shape[1] != query.shape[1]}
-    parts = []
+    outputs = []
     for start, end in pairwise(bounds):
-        q, k, v = (each[:, :, start:end] for each in (query, key, value))
-        mask = None if window is None else _seen(end - start, window, query.device)
-        fused = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None, **options)
-        parts.append(fused.transpose(1, 2))
-    return torch.cat(parts, 1), None
+        q, k, v = (tensor[:, :, start:end] for tensor in (query, key, value))
+        mask = None if window is None else _window_mask(end - start, window, query.device)
+        output = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None, **options)
+        outputs.append(output.transpose(1, 2))
+    return torch.cat(outputs, 1), None
 
 
-def _mask(*arguments: Any, **named: Any) -> Any:
-    """Make sdpa's mask, but none for documents: it would be of the square of all tokens, and nobody would look at it."""
-    return None if _apart.get() else sdpa_mask(*arguments, **named)
+def _mask(*args: Any, **kwargs: Any) -> Any:
+    """Make sdpa's mask, or none for packed sequences: it would be quadratic in all tokens, and unused."""
+    return None if _packed.get() else sdpa_mask(*args, **kwargs)
 
 
-def _begin(module: Any, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
-    _apart.set(named.get("cu_seq_lens_q") is not None)
+def _enter(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    _packed.set(kwargs.get("cu_seq_lens_q") is not None)
 
 
-def _end(*arguments: Any) -> None:
-    _apart.set(False)
+def _leave(*args: Any) -> None:
+    _packed.set(False)
 
 
-def _seen(length: int, window: int, device: torch.device) -> Tensor:
-    """Say which tokens (columns) a token (row) sees."""
-    before = torch.arange(length, device=device)[:, None] - torch.arange(length, device=device)
-    return (before >= 0) & (before < window)
+def _window_mask(length: int, window: int, device: torch.device) -> Tensor:
+    """Make the mask `[length, length]` of the tokens (columns) that each token (row) attends to."""
+    distance = torch.arange(length, device=device)[:, None] - torch.arange(length, device=device)
+    return (distance >= 0) & (distance < window)
 
 
 class _Documents(torch.autograd.Function):
-    """Grouped-query attention by batched products, a block of queries at a time: those of a group are rows of one matrix."""
+    """Grouped-query attention by batched products, one block of queries at a time; a group's heads are rows of one matrix."""
 
     @staticmethod
     def forward(
@@ -139,34 +133,33 @@ class _Documents(torch.autograd.Function):
         blocks = list(_blocks(bounds, window))
         bias = _bias(blocks, window, query.device)
         output = query.new_empty(query.shape[1], query.shape[0], value.shape[-1])
-        kept = []
+        saved = []
         for block in blocks:
             weights = _probabilities(query, key, block, bias, scaling)
-            seen = torch.bmm(weights, value[:, block.seen])
-            output[block.rows] = _ungrouped(seen, len(query)).transpose(0, 1)
-            if block.keep:
-                kept.append(weights)
-        ctx.save_for_backward(query, key, value, bias, *kept)
+            output[block.queries] = _ungrouped(torch.bmm(weights, value[:, block.keys]), len(query)).transpose(0, 1)
+            if block.save:
+                saved.append(weights)
+        ctx.save_for_backward(query, key, value, bias, *saved)
         ctx.blocks, ctx.scaling = blocks, scaling
         return output
 
     @staticmethod
-    def backward(ctx: Any, *outputs: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, bias, *saved = ctx.saved_tensors
-        given, groups, scaling, kept = outputs[0], len(key), ctx.scaling, iter(saved)
+        grad_output, groups, scaling, probabilities = grad_outputs[0], len(key), ctx.scaling, iter(saved)
         d_query = _as_projected(query, Tensor.new_empty)
-        # A key that is seen from several blocks gets the sum of their shares.
-        whole = all(block.whole for block in ctx.blocks)
-        d_key, d_value = (_as_projected(each, Tensor.new_empty if whole else Tensor.new_zeros) for each in (key, value))
+        # Keys shared by several blocks accumulate gradients, so they start at zero.
+        new = Tensor.new_empty if all(block.is_sequence for block in ctx.blocks) else Tensor.new_zeros
+        d_key, d_value = _as_projected(key, new), _as_projected(value, new)
         for block in ctx.blocks:
-            weights = next(kept) if block.keep else _probabilities(query, key, block, bias, scaling)
-            q, k, v = _grouped(query[:, block.rows], groups), key[:, block.seen], value[:, block.seen]
-            above = _grouped(given[block.rows].transpose(0, 1), groups)
-            block.give(d_value, torch.bmm(weights.transpose(1, 2), above))
-            d_weights = torch.bmm(above, v.transpose(1, 2))
+            weights = next(probabilities) if block.save else _probabilities(query, key, block, bias, scaling)
+            q, k, v = _grouped(query[:, block.queries], groups), key[:, block.keys], value[:, block.keys]
+            d_output = _grouped(grad_output[block.queries].transpose(0, 1), groups)
+            block.add_gradient(d_value, torch.bmm(weights.transpose(1, 2), d_output))
+            d_weights = torch.bmm(d_output, v.transpose(1, 2))
             d_scores = torch._softmax_backward_data(d_weights, weights, -1, weights.dtype).mul_(scaling)
-            d_query[:, block.rows] = _ungrouped(torch.bmm(d_scores, k), len(query))
-            block.give(d_key, torch.bmm(d_scores.transpose(1, 2), q))
+            d_query[:, block.queries] = _ungrouped(torch.bmm(d_scores, k), len(query))
+            block.add_gradient(d_key, torch.bmm(d_scores.transpose(1, 2), q))
         return d_query, d_key, d_value, None, None, None
 
 
@@ -175,60 +168,61 @@ class _Block:
     """Queries that are computed together.
 
     Attributes:
-        rows: the queries.
-        seen: the keys up to the last of them, from the first that any of them sees.
-        keep: whether their probabilities are kept for the way back, or computed again.
-        whole: whether it is a document.
+        queries: the positions of the queries.
+        keys: the positions of all keys that any of the queries attends to.
+        save: whether the probabilities are saved for the backward pass rather than recomputed.
+        is_sequence: whether the block is a whole sequence.
     """
 
-    rows: slice
-    seen: slice
-    keep: bool
-    whole: bool
+    queries: slice
+    keys: slice
+    save: bool
+    is_sequence: bool
 
     @property
     def shape(self) -> tuple[int, int]:
-        return self.rows.stop - self.rows.start, self.seen.stop - self.seen.start
+        return self.queries.stop - self.queries.start, self.keys.stop - self.keys.start
 
-    def give(self, to: Tensor, gradient: Tensor) -> None:
-        """Give the keys `[K, N, D]` their share."""
-        part = to[:, self.seen]
-        if self.whole:
+    def add_gradient(self, total: Tensor, gradient: Tensor) -> None:
+        """Add the block's share to the gradient `[K, N, D]` of keys or values."""
+        part = total[:, self.keys]
+        if self.is_sequence:
             part.copy_(gradient)
         else:
             part.add_(gradient)
 
 
 def _blocks(bounds: Sequence[int], window: int | None) -> Iterator[_Block]:
-    """Part documents into blocks of queries: half of a long one's products would be with keys that are not seen."""
+    """Split sequences into blocks of queries; a long sequence as one block would waste half of its products on masked keys."""
     for start, end in pairwise(bounds):
-        size = end - start if end - start <= _WHOLE else _BLOCK
+        length = end - start
+        size = length if length <= _MAX_SINGLE_BLOCK else _BLOCK_SIZE
         for begin in range(start, end, size):
             stop = min(begin + size, end)
             first = start if window is None else max(start, begin + 1 - window)
-            yield _Block(slice(begin, stop), slice(first, stop), keep=end - start <= _KEPT, whole=size == end - start)
+            yield _Block(slice(begin, stop), slice(first, stop), save=length <= _MAX_SAVED, is_sequence=size == length)
 
 
 def _bias(blocks: Sequence[_Block], window: int | None, device: torch.device) -> Tensor:
-    """Make what is added to scores: 0 or minus infinity, for the tallest and the widest block; others take a part.
+    """Make the additive mask, 0 or minus infinity, for the tallest and the widest block; each block takes a slice of it.
 
-    A row sees one column more than the row above it, so that the part of `[b, n]` has its last column where the last of `b`
-    rows sees it.
+    Every row attends to one column more than the row above it, so the columns of a slice `[b, n]` end where row b attends to
+    the last one.
     """
-    tall, wide = (max((each.shape[side] for each in blocks), default=0) for side in (0, 1))
-    last = torch.arange(wide, wide + tall, device=device)[:, None]
-    column = torch.arange(wide + tall, device=device)
-    hidden = column > last if window is None else (column > last) | (column <= last - window)
-    return torch.zeros(hidden.shape, device=device).masked_fill_(hidden, -torch.inf)
+    height, width = (max((block.shape[side] for block in blocks), default=0) for side in (0, 1))
+    last = torch.arange(width, width + height, device=device)[:, None]
+    column = torch.arange(width + height, device=device)
+    masked = column > last if window is None else (column > last) | (column <= last - window)
+    return torch.zeros(masked.shape, device=device).masked_fill_(masked, -torch.inf)
 
 
 def _probabilities(query: Tensor, key: Tensor, block: _Block, bias: Tensor, scaling: float) -> Tensor:
-    """Compute `[K, H / K * b, n]` in the dtype of the query, by a softmax in at least float32."""
+    """Compute `[K, H / K * b, n]` in the dtype of the query, with a softmax in at least float32."""
     height, width = block.shape
     end = bias.shape[1] - bias.shape[0] + height
-    scores = torch.bmm(_grouped(query[:, block.rows], len(key)), key[:, block.seen].transpose(1, 2))
-    wide = torch.add(bias[:height, end - width : end], _ungrouped(scores, len(query)), alpha=scaling)
-    return _grouped(torch.softmax(wide, -1).to(query.dtype), len(key))
+    scores = torch.bmm(_grouped(query[:, block.queries], len(key)), key[:, block.keys].transpose(1, 2))
+    masked = torch.add(bias[:height, end - width : end], _ungrouped(scores, len(query)), alpha=scaling)
+    return _grouped(torch.softmax(masked, -1).to(query.dtype), len(key))
 
 
 def _grouped(heads: Tensor, groups: int) -> Tensor:
@@ -241,5 +235,5 @@ def _ungrouped(stacked: Tensor, heads: int) -> Tensor:
 
 
 def _as_projected(heads: Tensor, new: Callable[..., Tensor]) -> Tensor:
-    """Make a gradient laid out as the projections' outputs were, so that what follows needs no copy."""
+    """Allocate a gradient in the memory layout of the projections' outputs, so that their backward pass needs no copy."""
     return new(heads, (heads.shape[1], heads.shape[0], heads.shape[2])).transpose(0, 1)

@@ -1,9 +1,8 @@
-"""LoRA layers computed in fewer passes; the layers, their parameters and what is saved stay PEFT's.
+"""Fused LoRA layers; the layers, their parameters and the saved adapter stay PEFT's.
 
-PEFT computes an adapter in float32 beside a bfloat16 base: it casts the input and keeps the copy for the way back, makes the
-update in full size, scales it, adds it in mixed precision and casts the sum. Here the small matrices are cast instead, the
-scale is folded into one of them, and the update is added by the product that makes it. The master weights and their
-gradients stay float32.
+Beside a bfloat16 base, PEFT computes an adapter in float32: it casts the input and keeps the copy for the backward pass, makes
+the full-size update, scales it, adds it in mixed precision and casts the sum. Here the small matrices are cast instead, one of
+them is scaled, and the product that computes the update also adds it. The master weights and their gradients stay float32.
 """
 
 from collections.abc import Callable, Iterator
@@ -16,26 +15,22 @@ import torch.nn.functional as F
 from peft.tuners import lora
 from torch import Tensor, nn
 
-_drawn_by: ContextVar[torch.Generator | None] = ContextVar("_drawn_by", default=None)
+_generator: ContextVar[torch.Generator | None] = ContextVar("_generator", default=None)
 
 
 @contextmanager
-def drawing(generator: torch.Generator) -> Iterator[None]:
-    """Let a generator of its own say what is dropped, on a processor."""
-    token = _drawn_by.set(generator)
+def dropout_generator(generator: torch.Generator) -> Iterator[None]:
+    """Draw the adapters' dropout on the CPU from a generator of its own."""
+    token = _generator.set(generator)
     try:
         yield
     finally:
-        _drawn_by.reset(token)
+        _generator.reset(token)
 
 
 def use_fast_lora(model: nn.Module) -> tuple[int, Callable[[], None]]:
-    """Speed up every plain LoRA layer of a model.
-
-    Returns:
-        How many there are, and what undoes it.
-    """
-    layers = [each for each in model.modules() if type(each) is lora.Linear and type(each.base_layer) is nn.Linear]
+    """Fuse every plain LoRA layer of a model; return the number of layers and a function that restores them."""
+    layers = [module for module in model.modules() if type(module) is lora.Linear and type(module.base_layer) is nn.Linear]
     for layer in layers:
         layer.__class__ = _FastLinear
 
@@ -47,31 +42,31 @@ def use_fast_lora(model: nn.Module) -> tuple[int, Callable[[], None]]:
 
 
 class _FastLinear(lora.Linear):
-    """PEFT's layer; it computes as PEFT does whatever is not one plain active adapter."""
+    """PEFT's layer, fused when exactly one plain adapter is active."""
 
-    def forward(self, x: Tensor, *arguments: Any, **named: Any) -> Tensor:
+    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         active = [name for name in self.active_adapters if name in self.lora_A]
         base: Any = self.base_layer
-        if self.disable_adapters or self.merged or len(active) != 1 or arguments or named or not _is_plain(self, active[0], x):
-            return super().forward(x, *arguments, **named)
+        if self.disable_adapters or self.merged or len(active) != 1 or args or kwargs or not _is_plain(self, active[0], x):
+            return super().forward(x, *args, **kwargs)
         name = active[0]
         dropout: Any = self.lora_dropout[name]
         scaling = self.scaling[name]
-        small, dropped = x, None
+        adapter_input, dropped = x, None
         if dropout.training and getattr(dropout, "p", 0.0):
             if x.device.type == "cpu":
-                dropped, share = _draw(x, dropout.p)
+                dropped, share = _draw_dropped(x, dropout.p)
                 scaling /= 1 - share
             else:
-                small = dropout(x)
+                adapter_input = dropout(x)
         weights = (self.lora_A[name].weight, self.lora_B[name].weight)
-        return cast("Tensor", _Update.apply(x, small, dropped, base.weight, base.bias, *weights, scaling))  # type: ignore[no-untyped-call]
+        return cast("Tensor", _Update.apply(x, adapter_input, dropped, base.weight, base.bias, *weights, scaling))  # type: ignore[no-untyped-call]
 
 
-def _draw(x: Tensor, p: float) -> tuple[Tensor, float]:
-    """Draw what is dropped, and say which share of all that is: p to 16 bits, of which a processor draws four at a time."""
+def _draw_dropped(x: Tensor, p: float) -> tuple[Tensor, float]:
+    """Draw the mask of dropped elements and their exact share: p rounded to 16 bits, so that one draw serves four elements."""
     limit = max(1, round(p * 2**16))
-    drawn = torch.empty(x.numel() // 4 + 1, dtype=torch.int64).random_(-(2**63), None, generator=_drawn_by.get())
+    drawn = torch.empty(x.numel() // 4 + 1, dtype=torch.int64).random_(-(2**63), None, generator=_generator.get())
     return (drawn.view(torch.int16)[: x.numel()] < limit - 2**15).view(x.shape), limit / 2**16
 
 
@@ -88,13 +83,13 @@ def _is_plain(layer: Any, name: str, x: Tensor) -> bool:
 
 
 class _Update(torch.autograd.Function):
-    """`x W' + b + s (d A') B'`, where W is frozen and `d` is x, x after dropout, or x without what is dropped here."""
+    """`x W' + b + s (d A') B'` with W frozen, where d is the adapter's input: x, x after dropout, or x without `dropped`."""
 
     @staticmethod
     def forward(
         ctx: Any,
         x: Tensor,
-        small: Tensor,
+        adapter_input: Tensor,
         dropped: Tensor | None,
         weight: Tensor,
         bias: Tensor | None,
@@ -102,33 +97,33 @@ class _Update(torch.autograd.Function):
         b: Tensor,
         scaling: float,
     ) -> Tensor:
-        kept = small if dropped is None else small.masked_fill(dropped, 0)
+        kept = adapter_input if dropped is None else adapter_input.masked_fill(dropped, 0)
         flat = kept.reshape(-1, kept.shape[-1])
         inner = flat @ a.to(x.dtype).T
         output = F.linear(x, weight, bias)
         output.view(-1, output.shape[-1]).addmm_(inner, (b * scaling).to(x.dtype).T)
         ctx.save_for_backward(flat, inner, dropped, weight, a, b)
-        ctx.scaling, ctx.same, ctx.shape = scaling, small is x, x.shape
+        ctx.scaling, ctx.is_same_input, ctx.shape = scaling, adapter_input is x, x.shape
         return output
 
     @staticmethod
-    def backward(ctx: Any, *outputs: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         flat, inner, dropped, weight, a, b = ctx.saved_tensors
-        given = outputs[0].reshape(-1, outputs[0].shape[-1])
-        d_inner = given @ (b * ctx.scaling).to(given.dtype)
-        d_x = d_small = d_a = d_b = None
+        d_output = grad_outputs[0].reshape(-1, grad_outputs[0].shape[-1])
+        d_inner = d_output @ (b * ctx.scaling).to(d_output.dtype)
+        d_x = d_adapter_input = d_a = d_b = None
         if ctx.needs_input_grad[5]:
             d_a = (d_inner.T @ flat).to(a.dtype)
         if ctx.needs_input_grad[6]:
-            d_b = (given.T @ inner).to(b.dtype) * ctx.scaling
-        down = a.to(given.dtype)
+            d_b = (d_output.T @ inner).to(b.dtype) * ctx.scaling
+        a = a.to(d_output.dtype)
         if ctx.needs_input_grad[0]:
-            d_x = given @ weight
+            d_x = d_output @ weight
             if dropped is not None:
-                d_x += (d_inner @ down).masked_fill_(dropped.view(d_x.shape), 0)
-            elif ctx.same:
-                d_x.addmm_(d_inner, down)
+                d_x += (d_inner @ a).masked_fill_(dropped.view(d_x.shape), 0)
+            elif ctx.is_same_input:
+                d_x.addmm_(d_inner, a)
             d_x = d_x.view(ctx.shape)
-        if ctx.needs_input_grad[1] and not ctx.same:
-            d_small = (d_inner @ down).view(ctx.shape)
-        return d_x, d_small, None, None, None, d_a, d_b, None
+        if ctx.needs_input_grad[1] and not ctx.is_same_input:
+            d_adapter_input = (d_inner @ a).view(ctx.shape)
+        return d_x, d_adapter_input, None, None, None, d_a, d_b, None

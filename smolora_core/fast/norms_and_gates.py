@@ -1,9 +1,8 @@
-"""Norms with frozen weights and gated MLPs, in fewer passes on the way back.
+"""Fused backward passes for norms with frozen weights and for gated MLPs.
 
-Their gradients are written down by hand. For a norm autograd would take a dozen passes over the hidden states, keep three
-copies of them, and compute the gradient of a weight that is frozen; of a gated MLP it would keep one product more than is
-needed. Nothing is known by name: a module is taken where the formula gives what the module gives, on random numbers, and its
-gradient what autograd gives.
+For a norm, autograd makes a dozen passes over the hidden states, keeps three copies of them, and computes the gradient of a
+frozen weight; for a gated MLP it keeps one product too many. The gradients here are written by hand. No module is recognised
+by its name: a formula replaces a module's forward only if both give the same output and gradient on random inputs.
 """
 
 from collections.abc import Callable
@@ -16,76 +15,69 @@ from transformers import activations
 
 from smolora_core.model.device import in_mode
 
+Formula = Callable[[Any, Tensor], Tensor]
+
 
 def use_fused_norms(model: nn.Module) -> tuple[int, Callable[[], None]]:
-    """Replace the way back of every RMS norm with frozen weights.
-
-    Returns:
-        How many there are, and what undoes it.
-    """
-    return _replace(model, _may_be_norm, _norm_forward, lambda module: len(module.weight))
+    """Fuse the backward pass of every frozen RMS norm; return the number of norms and a function that restores them."""
+    return _replace(model, _is_candidate_norm, _norm_forward, lambda module: len(module.weight))
 
 
 def use_fused_gates(model: nn.Module) -> tuple[int, Callable[[], None]]:
-    """Replace the way back of the gate in every MLP that is gated by SiLU.
-
-    Returns:
-        How many there are, and what undoes it.
-    """
-    return _replace(model, _may_be_gated, _gated_forward, lambda module: module.gate_proj.in_features)
+    """Fuse the gate's backward pass in every SiLU-gated MLP; return the number of MLPs and a function that restores them."""
+    return _replace(model, _is_candidate_gate, _gated_forward, lambda module: module.gate_proj.in_features)
 
 
 def _replace(
-    model: nn.Module, may_be: Callable[[Any], bool], formula: Callable[[Any, Tensor], Tensor], width: Callable[[Any], int]
+    model: nn.Module, is_candidate: Callable[[Any], bool], formula: Formula, width: Callable[[Any], int]
 ) -> tuple[int, Callable[[], None]]:
-    """Give modules a class derived from theirs: a copy of the module stays whole, and `isinstance` holds."""
-    taken: list[tuple[nn.Module, type]] = []
-    classes: dict[type, type | None] = {}
-    for module in model.modules():
-        kind = type(module)
-        if not may_be(module):
-            continue
-        if kind not in classes:
-            classes[kind] = _derived(kind, may_be, formula) if _is_proved(module, formula, width(module)) else None
-        if derived := classes[kind]:
-            module.__class__ = derived
-            taken.append((module, kind))
+    """Replace classes by subclasses, so that copies of a module keep working and `isinstance` still holds."""
+    replaced: list[tuple[nn.Module, type]] = []
+    subclasses: dict[type, type | None] = {}
+    for module in filter(is_candidate, model.modules()):
+        original = type(module)
+        if original not in subclasses:
+            is_equivalent = _is_equivalent(module, formula, width(module))
+            subclasses[original] = _subclass(original, is_candidate, formula) if is_equivalent else None
+        if subclass := subclasses[original]:
+            module.__class__ = subclass
+            replaced.append((module, original))
 
     def undo() -> None:
-        for module, kind in taken:
-            module.__class__ = kind
+        for module, original in replaced:
+            module.__class__ = original
 
-    return len(taken), undo
+    return len(replaced), undo
 
 
-def _derived(kind: Any, may_be: Callable[[Any], bool], formula: Callable[[Any, Tensor], Tensor]) -> type:
+def _subclass(original: Any, is_candidate: Callable[[Any], bool], formula: Formula) -> type:
     def forward(self: Any, hidden: Tensor) -> Tensor:
-        if torch.is_grad_enabled() and hidden.requires_grad and may_be(self):
+        if torch.is_grad_enabled() and hidden.requires_grad and is_candidate(self):
             return formula(self, hidden)
-        return cast("Tensor", kind.forward(self, hidden))
+        return cast("Tensor", original.forward(self, hidden))
 
-    return type(kind.__name__, (kind,), {"forward": forward, "__module__": kind.__module__})
+    return type(original.__name__, (original,), {"forward": forward, "__module__": original.__module__})
 
 
-def _is_proved(module: Any, formula: Callable[[Any, Tensor], Tensor], width: int) -> bool:
-    """Compare the formula with the module, with its own weights and in its own dtype."""
+def _is_equivalent(module: Any, formula: Formula, width: int) -> bool:
+    """Compare the formula with the module, on the module's weights and in its dtype."""
     weight = next(module.parameters())
     if not weight.is_floating_point():
         return False
     generator = torch.Generator().manual_seed(0)
-    hidden, given = (torch.randn(1, 7, width, generator=generator).to(weight.device, weight.dtype) for _ in range(2))
+    hidden, d_output = (torch.randn(1, 7, width, generator=generator).to(weight.device, weight.dtype) for _ in range(2))
     hidden.requires_grad_()
     try:
         with in_mode(module, training=False), torch.enable_grad():
-            expected, found = module(hidden), formula(module, hidden)
-            gradient, found_gradient = (torch.autograd.grad(each, hidden, given)[0].float() for each in (expected, found))
+            outputs = module(hidden), formula(module, hidden)
+            expected, found = (torch.autograd.grad(output, hidden, d_output)[0].float() for output in outputs)
     except (RuntimeError, TypeError):
         return False
-    apart = (found_gradient - gradient).norm() / gradient.norm()
-    return torch.equal(found, expected) and bool(apart < 4 * torch.finfo(weight.dtype).eps)
+    error = (found - expected).norm() / expected.norm()
+    return torch.equal(*outputs) and bool(error < 4 * torch.finfo(weight.dtype).eps)
 
 
-def _may_be_norm(module: nn.Module) -> bool:
+def _is_candidate_norm(module: nn.Module) -> bool:
     weight = getattr(module, "weight", None)
     return (
         isinstance(weight, nn.Parameter)
@@ -105,8 +97,8 @@ def _norm_forward(module: Any, hidden: Tensor) -> Tensor:
     return cast("Tensor", _Norm.apply(hidden, module.weight, _epsilon(module)))  # type: ignore[no-untyped-call]
 
 
-def _may_be_gated(module: Any) -> bool:
-    # Whatever else it has may be something that it does.
+def _is_candidate_gate(module: Any) -> bool:
+    # Any further child may be part of the computation.
     children = {name for name, _ in module.named_children()}
     return children == {"gate_proj", "up_proj", "down_proj", "act_fn"} and isinstance(
         module.act_fn, nn.SiLU | activations.SiLUActivation
@@ -119,26 +111,26 @@ def _gated_forward(module: Any, hidden: Tensor) -> Tensor:
 
 
 class _Norm(torch.autograd.Function):
-    """`w * (x / rms(x))`, with statistics in float32 at least, and the product in the dtype of x."""
+    """`w * (x / rms(x))`, with statistics in at least float32, and the product in the dtype of x."""
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, epsilon: float) -> Tensor:
-        wide = hidden.to(torch.float32)
-        inverse = torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + epsilon)
-        ctx.save_for_backward(hidden, inverse, weight)
-        return weight * (wide * inverse).to(hidden.dtype)
+        hidden32 = hidden.to(torch.float32)
+        inverse_rms = torch.rsqrt(hidden32.pow(2).mean(-1, keepdim=True) + epsilon)
+        ctx.save_for_backward(hidden, inverse_rms, weight)
+        return weight * (hidden32 * inverse_rms).to(hidden.dtype)
 
     @staticmethod
-    def backward(ctx: Any, *outputs: Tensor) -> tuple[Tensor, None, None]:
-        hidden, inverse, weight = ctx.saved_tensors
-        normed = hidden.to(torch.float32) * inverse
-        given = (outputs[0] * weight).to(torch.float32)
-        along = (given * normed).mean(-1, keepdim=True)
-        return given.addcmul_(normed, along, value=-1).mul_(inverse).to(hidden.dtype), None, None
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None, None]:
+        hidden, inverse_rms, weight = ctx.saved_tensors
+        normed = hidden.to(torch.float32) * inverse_rms
+        d_normed = (grad_outputs[0] * weight).to(torch.float32)
+        projection = (d_normed * normed).mean(-1, keepdim=True)
+        return d_normed.addcmul_(normed, projection, value=-1).mul_(inverse_rms).to(hidden.dtype), None, None
 
 
 class _Gate(torch.autograd.Function):
-    """`silu(gate) * up`; the first factor is computed again on the way back."""
+    """`silu(gate) * up`; the backward pass recomputes the first factor."""
 
     @staticmethod
     def forward(ctx: Any, gate: Tensor, up: Tensor) -> Tensor:
@@ -146,7 +138,7 @@ class _Gate(torch.autograd.Function):
         return F.silu(gate).mul_(up)
 
     @staticmethod
-    def backward(ctx: Any, *outputs: Tensor) -> tuple[Tensor, Tensor]:
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor]:
         gate, up = ctx.saved_tensors
-        given = outputs[0]
-        return torch.ops.aten.silu_backward(given * up, gate), F.silu(gate).mul_(given)
+        d_output = grad_outputs[0]
+        return torch.ops.aten.silu_backward(d_output * up, gate), F.silu(gate).mul_(d_output)

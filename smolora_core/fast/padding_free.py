@@ -1,7 +1,7 @@
-"""How rows of different lengths become micro-batches: without padding where the model keeps them apart, which is tried out.
+"""Choose how sequences of different lengths are batched: without padding where the model is verified to isolate them.
 
-A model that does not honour the borders between sequences would let one look into another, and nothing would say so: the loss
-would fall all the same. So before training a few tokens are sent through the model, and one sequence is changed.
+A model that ignores sequence boundaries would let one sequence attend to another, and the loss would fall as if nothing were
+wrong. So before training a few tokens are sent through the model, once with one of the sequences changed.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -12,14 +12,15 @@ import torch
 from torch import Tensor, nn
 
 from smolora_core.batches.padding import concatenate, pad
+from smolora_core.errors import first_line
 from smolora_core.fast.attention import use_document_attention
 from smolora_core.model.device import in_mode
 
 Collate = Callable[[Sequence[Mapping[str, Any]]], dict[str, Any]]
 
-# Parts of the largest logit that padding, which changes the order of sums layer after layer, may change.
-_ROUNDING = {torch.float32: 1e-4, torch.float64: 1e-9}
-_ROUNDING_OF_HALF = 0.1
+# Allowed errors relative to the largest logit: padding changes the order of sums in every layer.
+_TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-9}
+_LOW_PRECISION_TOLERANCE = 0.1
 _LENGTHS = (5, 9, 3)
 
 
@@ -28,10 +29,10 @@ class Batching:
     """How micro-batches are made.
 
     Attributes:
-        name: `padding-free`, `grouped` (rows of similar length are padded together) or `padded`.
-        reason: why, for a person.
+        name: `padding-free`, `grouped` (sequences of similar length are padded together) or `padded`.
+        reason: why it was chosen, as the run reports it.
         collate: makes a padding-free micro-batch; None where the task's own `collate` pads.
-        undo: gives the model the attention back that it had.
+        undo: restores the model's attention.
     """
 
     name: str
@@ -41,65 +42,61 @@ class Batching:
 
 
 def choose_batching(wanted: str, model: nn.Module, task: Any, loss_kind: str) -> Batching:
-    """Choose how micro-batches are made.
+    """Choose how micro-batches are made, for a model with its adapter, on its device.
 
-    Args:
-        wanted: `auto`, `padding-free`, `grouped` or `padded`.
-        model: with its adapter, on its device.
-        task: the implementation; one that can do without padding has a method `concatenate`.
-        loss_kind: of the loss; one of kind `model` gets micro-batches itself, and knows rectangular ones only.
+    Padding-free batches need a task with a method `concatenate`. A loss of kind `model` expects rectangular ones.
     """
     if wanted in ("grouped", "padded"):
         return Batching(wanted, "as configured")
-    concatenated = getattr(task, "concatenate", None)
-    if concatenated is None:
-        return Batching("grouped", "the task pads its rows")
+    collate = getattr(task, "concatenate", None)
+    if collate is None:
+        return Batching("grouped", "the task requires padding")
     if loss_kind == "model":
-        return Batching("grouped", "the loss is handed whole batches")
+        return Batching("grouped", "the loss takes whole batches")
     base: Any = getattr(model, "get_base_model", lambda: model)()
     try:
         undo = use_document_attention(base)
     except (AttributeError, ValueError) as error:
-        return Batching("grouped", f"the model cannot keep rows apart without padding ({error})")
-    if problem := isolation_problem(model):
+        return Batching("grouped", f"the model does not support padding-free batches: {error}")
+    if problem := _isolation_problem(model):
         undo()
-        return Batching("grouped", f"the model does not keep rows apart without padding: {problem}")
-    return Batching("padding-free", "tried: a changed row changes no other", concatenated, undo)
+        return Batching("grouped", f"the model does not isolate sequences without padding: {problem}")
+    return Batching("padding-free", "verified: the model isolates sequences", collate, undo)
 
 
-def isolation_problem(model: nn.Module) -> str | None:
-    """Send three sequences through a model end to end; say what is wrong, if something is."""
-    some = next(model.parameters())
+def _isolation_problem(model: nn.Module) -> str | None:
+    """Send three sequences through a model end to end, and explain how it fails to isolate them; None if it does not fail."""
+    device = next(model.parameters()).device
     generator = torch.Generator().manual_seed(0)
-    known = min(64, model.get_input_embeddings().num_embeddings)  # type: ignore[operator]
-    rows = [{"input_ids": torch.randint(known, (length,), generator=generator).tolist()} for length in _LENGTHS]
-    middle = {"input_ids": [(token + 1) % known for token in rows[1]["input_ids"]]}
+    vocabulary = min(64, model.get_input_embeddings().num_embeddings)  # type: ignore[operator]
+    rows = [{"input_ids": torch.randint(vocabulary, (length,), generator=generator).tolist()} for length in _LENGTHS]
+    changed_row = {"input_ids": [(token + 1) % vocabulary for token in rows[1]["input_ids"]]}
     try:
         with in_mode(model, training=False), torch.no_grad():
-            packed, changed = (_logits(model, concatenate(each), some) for each in (rows, [rows[0], middle, rows[2]]))
-            padded = _logits(model, pad(rows, 0), some)
+            packed = _logits(model, concatenate(rows), device)
+            changed = _logits(model, concatenate([rows[0], changed_row, rows[2]]), device)
+            padded = _logits(model, pad(rows, 0), device)
     except Exception as error:
-        return f"it refuses them ({type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''})"
+        return f"a test batch fails ({type(error).__name__}: {first_line(error)})"
     if packed.shape[:2] != (1, sum(_LENGTHS)):
-        return "its output is of another shape"
+        return "its output has the wrong shape"
     packed, changed = packed[0].split(_LENGTHS), changed[0].split(_LENGTHS)
     if torch.equal(packed[1], changed[1]):
-        return "the changed row has not changed"
-    for at in (0, 2):
-        # The same numbers in the same order.
-        if _apart(changed[at], packed[at]) > torch.finfo(padded.dtype).eps:
-            return f"changing the second row changes the {'first' if at == 0 else 'third'}"
-    for at, length in enumerate(_LENGTHS):
-        if _apart(packed[at], padded[at, :length]) > _ROUNDING.get(padded.dtype, _ROUNDING_OF_HALF):
-            return f"row {at + 1} is not what it is with padding"
+        return "changing a sequence does not change its output"
+    for index in (0, 2):
+        # Same numbers in the same order: only rounding may differ.
+        if _relative_error(changed[index], packed[index]) > torch.finfo(padded.dtype).eps:
+            return f"changing sequence 2 changes sequence {index + 1}"
+    for index, length in enumerate(_LENGTHS):
+        if _relative_error(packed[index], padded[index, :length]) > _TOLERANCE.get(padded.dtype, _LOW_PRECISION_TOLERANCE):
+            return f"sequence {index + 1} differs from the same sequence with padding"
     return None
 
 
-def _logits(model: nn.Module, batch: Mapping[str, Any], some: Tensor) -> Tensor:
-    moved = {name: each.to(some.device) if isinstance(each, Tensor) else each for name, each in batch.items()}
-    found: Tensor = model(**moved, use_cache=False).logits
-    return found
+def _logits(model: nn.Module, batch: Mapping[str, Any], device: torch.device) -> Any:
+    moved = {name: value.to(device) if isinstance(value, Tensor) else value for name, value in batch.items()}
+    return model(**moved, use_cache=False).logits
 
 
-def _apart(one: Tensor, other: Tensor) -> float:
-    return float((one - other).abs().max() / other.abs().max())
+def _relative_error(found: Tensor, expected: Tensor) -> float:
+    return float((found - expected).abs().max() / expected.abs().max())

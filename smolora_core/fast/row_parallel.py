@@ -1,4 +1,4 @@
-"""Whether the rows of a micro-batch are shared out among threads, which is tried before it is trusted."""
+"""Decide whether threads may run a model on separate rows of a micro-batch; the model is tried first."""
 
 from typing import Any
 
@@ -6,63 +6,53 @@ import attrs
 import torch
 from torch import nn
 
-from smolora_core.fast.lora_linear import drawing
-from smolora_core.fast.threads import RowThreads, is_watched
+from smolora_core.fast.lora_linear import dropout_generator
+from smolora_core.fast.threads import RowThreads, has_foreign_hooks
 from smolora_core.model.device import in_mode
-from smolora_core.model.head import RunModel, few_tokens, logits_of, on_all_rows
+from smolora_core.model.head import RunModel, logits_of, on_all_rows, probe_inputs
 from smolora_core.plugins.loading import describe
 
-LEAST = 2**17
-"""Numbers in the hidden states of a thread's rows: with fewer, Python is what costs, of which one thread runs at a time."""
+MIN_ELEMENTS = 2**17
+"""Least number of elements in the hidden states of a thread's rows; with fewer, Python's lock costs more than threads gain."""
 
-# Rotary embeddings that are changed by the longest row of a batch.
-_BY_BATCH = ("dynamic", "longrope")
+# Rotary embeddings that depend on the longest row of a batch.
+_BATCH_DEPENDENT_ROPE = ("dynamic", "longrope")
 
 
 @attrs.frozen
 class RowParallel:
-    """How a model is run on the rows of a micro-batch.
-
-    Attributes:
-        run: runs it.
-        problem: why threads do not each run it on rows of their own, for a person; empty where one thread computes alone.
-    """
+    """How a model is run on the rows of a micro-batch, and the problem that prevents threads from sharing them, if any."""
 
     run: RunModel = on_all_rows
     problem: str = ""
 
 
-def choose_row_parallel(model: nn.Module, least: int = LEAST) -> RowParallel:
-    """Find out whether several threads may run a model at a time.
-
-    Args:
-        model: with its adapter, on its device, with its fast layers.
-        least: numbers in the hidden states of the rows that a thread is given.
-    """
+def choose_row_parallel(model: nn.Module, min_elements: int = MIN_ELEMENTS) -> RowParallel:
+    """Use threads if a model, with its adapter and fused layers, allows several at a time."""
     threads = torch.get_num_threads()
-    several = torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1
-    # Data parallelism knows of one way forward and one way back.
-    if threads == 1 or several or next(model.parameters()).device.type != "cpu":
+    # DDP expects one forward and one backward pass per step.
+    distributed = torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1
+    if threads == 1 or distributed or next(model.parameters()).device.type != "cpu":
         return RowParallel()
     if problem := _problem(model):
         return RowParallel(problem=problem)
-    return RowParallel(RowThreads(threads, least))
+    return RowParallel(RowThreads(threads, min_elements))
 
 
 def _problem(model: Any) -> str:
     base = getattr(model, "get_base_model", lambda: model)()
     if getattr(base, "is_activation_checkpointing", False):
-        return "layers that are computed again draw for all rows at once"
-    if any(getattr(each, "rope_type", None) in _BY_BATCH for each in model.modules()):
-        return "positions are encoded by the longest row"
-    if is_watched(model):
-        return "hooks look at its layers"
+        return "recomputed layers draw random numbers for all rows at once"
+    if any(getattr(module, "rope_type", None) in _BATCH_DEPENDENT_ROPE for module in model.modules()):
+        return "its rotary embedding depends on the longest row"
+    if has_foreign_hooks(model):
+        return "its layers have hooks"
     before = torch.get_rng_state()
     try:
-        with in_mode(model, training=True), torch.no_grad(), drawing(torch.Generator()):
-            logits_of(model, few_tokens(model))
-        return "" if torch.equal(torch.get_rng_state(), before) else "layers draw random numbers, for all rows at once"
+        with in_mode(model, training=True), torch.no_grad(), dropout_generator(torch.Generator()):
+            logits_of(model, probe_inputs(model))
+        return "" if torch.equal(torch.get_rng_state(), before) else "its layers draw random numbers for all rows at once"
     except Exception as error:
-        return f"it refuses a few tokens ({describe(error)})"
+        return f"a test batch fails ({describe(error)})"
     finally:
         torch.set_rng_state(before)

@@ -1,8 +1,8 @@
-"""Threads of a processor that each run the model on rows of their own.
+"""Threads that each run the model on rows of their own.
 
-Where all threads work on one operation at a time, they wait for the slowest of them after each: tens of thousands of times in
-a step, and longer where another program takes a core for a while. Rows have nothing to do with one another until the loss adds
-them up, so a thread that has rows of its own waits once on the way forward and once on the way back.
+When all threads share every operation, they wait for the slowest one after each: tens of thousands of times a step, and longer
+where another program takes a core for a while. Rows are independent until the loss is summed, so a thread with rows of its own
+waits once in the forward pass and once in the backward pass.
 """
 
 import sys
@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import nullcontext
 from contextvars import copy_context
 from functools import partial
+from itertools import chain
 from typing import Any, cast
 
 import torch
@@ -18,129 +19,128 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from smolora_core.batches.padding import flat_positions, take
-from smolora_core.fast.lora_linear import drawing
+from smolora_core.fast.lora_linear import dropout_generator
 from smolora_core.model.head import Compute
 
-# Times the mean of all threads that the one with the most tokens may have: two that share every operation lose about as much.
-_UNEVEN = 1.15
+# The largest group's tokens relative to the mean: two threads that share every operation lose about as much.
+_MAX_IMBALANCE = 1.15
+
+RunAll = Callable[[Sequence[Callable[[], Any]]], list[Any]]
 
 
 class RowThreads:
-    """Threads that wait for rows."""
+    """A pool of threads that runs a model on groups of rows; it is a `RunModel`."""
 
-    def __init__(self, threads: int, least: int) -> None:
-        self._pool, self._least = ThreadPoolExecutor(threads, "rows"), least
+    def __init__(self, threads: int, min_elements: int) -> None:
+        self._pool, self._min_elements = ThreadPoolExecutor(threads, "rows"), min_elements
 
     def __call__(self, compute: Compute, model: nn.Module, inputs: Mapping[str, Any]) -> Tensor:
         ids, bounds, threads = inputs["input_ids"], inputs.get("cu_seq_lens_q"), torch.get_num_threads()
         lengths = [ids.shape[1]] * len(ids) if bounds is None else bounds.diff().tolist()
         width = model.get_input_embeddings().weight.shape[-1]  # type: ignore[operator]
-        groups = share_out(lengths, threads, self._least / width)
-        if len(groups) == 1 or _bound() or is_watched(model):
+        groups = balance_rows(lengths, threads, self._min_elements / width)
+        if len(groups) == 1 or _has_thread_local_state() or has_foreign_hooks(model):
             return compute(model, inputs)
-        # Which thread is the first must not change what is dropped.
+        # Seeds belong to groups, so that dropout does not depend on which thread runs first.
         seeds = torch.randint(2**62, (len(groups),)).tolist() if model.training else [None] * len(groups)
-        work = [
-            partial(_run, compute, model, take(inputs, rows), torch.is_grad_enabled(), seed)
+        tasks = [
+            partial(_run_group, compute, model, take(inputs, rows), torch.is_grad_enabled(), seed)
             for rows, seed in zip(groups, seeds, strict=True)
         ]
-        run = partial(self.run, threads // len(groups))
-        places, dim = [flat_positions(inputs, rows) for rows in groups], 0 if bounds is None else 1
-        trained = [each for each in model.parameters() if each.requires_grad]
-        return cast("Tensor", _Shared.apply(run, work, places, dim, *trained))  # type: ignore[no-untyped-call]
+        run_all = partial(self.run_all, threads // len(groups))
+        positions, dim = [flat_positions(inputs, rows) for rows in groups], 0 if bounds is None else 1
+        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        return cast("Tensor", _RowGroups.apply(run_all, tasks, positions, dim, *trained))  # type: ignore[no-untyped-call]
 
-    def run(self, processors: int, work: Sequence[Callable[[], Any]]) -> list[Any]:
-        """Call functions, each in a thread that computes on so many processors, and wait for all."""
-        done = [self._pool.submit(copy_context().run, _on, processors, each) for each in work]
-        wait(done)
-        return [each.result() for each in done]
-
-
-def _on(processors: int, work: Callable[[], Any]) -> Any:
-    torch.set_num_threads(processors)  # of this thread
-    return work()
+    def run_all(self, cores: int, tasks: Sequence[Callable[[], Any]]) -> list[Any]:
+        """Run each task in a thread that computes on `cores` cores, and wait for all of them even if one fails."""
+        futures = [self._pool.submit(copy_context().run, _run_on, cores, task) for task in tasks]
+        wait(futures)
+        return [future.result() for future in futures]
 
 
-def _run(compute: Compute, model: nn.Module, inputs: Mapping[str, Any], learns: bool, seed: int | None) -> Tensor:
-    apart = nullcontext() if seed is None else drawing(torch.Generator().manual_seed(seed))
-    with torch.set_grad_enabled(learns), apart:
+def _run_on(cores: int, task: Callable[[], Any]) -> Any:
+    torch.set_num_threads(cores)  # affects only the calling thread
+    return task()
+
+
+def _run_group(compute: Compute, model: nn.Module, inputs: Mapping[str, Any], grad: bool, seed: int | None) -> Tensor:
+    with (
+        torch.set_grad_enabled(grad),
+        nullcontext() if seed is None else dropout_generator(torch.Generator().manual_seed(seed)),
+    ):
         return compute(model, inputs)
 
 
-class _Shared(torch.autograd.Function):
-    """What threads have computed, put together; their graphs are gone through by threads again."""
+class _RowGroups(torch.autograd.Function):
+    """Runs tasks in threads and joins their outputs; the backward pass runs the tasks' graphs in threads again."""
 
     @staticmethod
     def forward(
         ctx: Any,
-        run: Callable[[Sequence[Callable[[], Any]]], list[Any]],
-        work: Sequence[Callable[[], Tensor]],
-        places: Sequence[Tensor],
+        run_all: RunAll,
+        tasks: Sequence[Callable[[], Tensor]],
+        positions: Sequence[Tensor],
         dim: int,
         *trained: Tensor,
     ) -> Tensor:
-        parts = run(work)
-        shape = list(parts[0].shape)
-        shape[dim] = sum(map(len, places))
-        whole: Tensor = parts[0].new_empty(shape)
-        for part, place in zip(parts, places, strict=True):
-            whole.index_copy_(dim, place, part.detach())
-        ctx.run, ctx.parts, ctx.places, ctx.dim, ctx.trained = run, parts, places, dim, trained
-        return whole
+        outputs = run_all(tasks)
+        shape = list(outputs[0].shape)
+        shape[dim] = sum(map(len, positions))
+        joined: Tensor = outputs[0].new_empty(shape)
+        for output, position in zip(outputs, positions, strict=True):
+            joined.index_copy_(dim, position, output.detach())
+        ctx.run_all, ctx.outputs, ctx.positions, ctx.dim, ctx.trained = run_all, outputs, positions, dim, trained
+        return joined
 
     @staticmethod
-    def backward(ctx: Any, *given: Tensor) -> tuple[Tensor | None, ...]:
-        parts, ctx.parts = ctx.parts, None
-        work = [
-            partial(torch.autograd.grad, part, ctx.trained, given[0].index_select(ctx.dim, place), allow_unused=True)
-            for part, place in zip(parts, ctx.places, strict=True)
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        outputs, ctx.outputs = ctx.outputs, None
+        tasks = [
+            partial(
+                torch.autograd.grad, output, ctx.trained, grad_outputs[0].index_select(ctx.dim, position), allow_unused=True
+            )
+            for output, position in zip(outputs, ctx.positions, strict=True)
         ]
-        # Summed in the order of the parts, whichever was ready first.
-        return None, None, None, None, *map(_sum, zip(*ctx.run(work), strict=True))
+        # Summed in the order of the groups, whichever finished first.
+        return None, None, None, None, *map(_sum, zip(*ctx.run_all(tasks), strict=True))
 
 
 def _sum(gradients: Sequence[Tensor | None]) -> Tensor | None:
-    some = [each for each in gradients if each is not None]
-    return torch.stack(some).sum(0) if some else None
+    used = [gradient for gradient in gradients if gradient is not None]
+    return torch.stack(used).sum(0) if used else None
 
 
-def share_out(lengths: Sequence[int], threads: int, least: float) -> list[list[int]]:
-    """Give each thread rows of about as many tokens.
+def balance_rows(lengths: Sequence[int], threads: int, min_tokens: float) -> list[list[int]]:
+    """Group rows so that every group has about the same number of tokens, and at least `min_tokens`.
 
-    Args:
-        lengths: of the rows.
-        threads: at most; a divisor of them is taken, so that all have as many processors.
-        least: tokens for each.
-
-    Returns:
-        The rows of each; of a single one where there is too little for each, or one would keep all others waiting.
+    The number of groups divides `threads`, so that all get the same number of cores. It is 1 where groups would be too small
+    or too uneven.
     """
     total = sum(lengths)
-    for parts in range(min(threads, len(lengths)), 1, -1):
-        if threads % parts or total < parts * least:
+    for count in range(min(threads, len(lengths)), 1, -1):
+        if threads % count or total < count * min_tokens:
             continue
-        rows: list[list[int]] = [[] for _ in range(parts)]
-        loads = [0] * parts
-        for row in sorted(range(len(lengths)), key=lambda each: -lengths[each]):
+        groups: list[list[int]] = [[] for _ in range(count)]
+        loads = [0] * count
+        for row in sorted(range(len(lengths)), key=lambda row: -lengths[row]):
             lightest = loads.index(min(loads))
-            rows[lightest].append(row)
+            groups[lightest].append(row)
             loads[lightest] += lengths[row]
-        if max(loads) * parts <= total * _UNEVEN:
-            return [sorted(each) for each in rows]
+        if max(loads) * count <= total * _MAX_IMBALANCE:
+            return [sorted(rows) for rows in groups]
     return [list(range(len(lengths)))]
 
 
-def is_watched(model: nn.Module) -> bool:
-    """Whether somebody else has hooks on layers, which would see parts of a micro-batch, from several threads."""
+def has_foreign_hooks(model: nn.Module) -> bool:
+    """Whether layers have hooks other than ours, which would see partial micro-batches from several threads."""
     ours = __name__.partition(".")[0]
-    for each in model.modules():
-        for hooks in (each._forward_hooks, each._forward_pre_hooks, each._backward_hooks):
-            if any(getattr(hook, "__module__", "").partition(".")[0] != ours for hook in hooks.values()):
-                return True
-    return False
+    registries = ((each._forward_hooks, each._forward_pre_hooks, each._backward_hooks) for each in model.modules())
+    hooks = (hook for registry in chain.from_iterable(registries) for hook in registry.values())
+    return any(getattr(hook, "__module__", "").partition(".")[0] != ours for hook in hooks)
 
 
-def _bound() -> bool:
-    """Whether this thread has what others would not: a profiler, autocast, tensors without numbers."""
+def _has_thread_local_state() -> bool:
+    """Whether a profiler, autocast or fake tensors are active, which other threads would not inherit."""
     profiled = sys.getprofile() is not None or torch._C._autograd._profiler_enabled()
     return profiled or torch.is_autocast_enabled("cpu") or _get_current_dispatch_mode() is not None

@@ -1,4 +1,4 @@
-"""Load an adapter folder, and let it continue prompts, answer them, or say what it has learned of them."""
+"""Load a trained adapter, and generate or predict with it."""
 
 import sys
 from collections.abc import Sequence
@@ -20,7 +20,11 @@ _BATCH = 32
 
 @attrs.frozen
 class LoadedAdapter:
-    """A base model with a trained adapter, ready to write, or to predict.
+    """A base model with a trained adapter, ready to generate or to predict.
+
+    Attributes:
+        model: the `PeftModel`, or a whole model, in evaluation mode.
+        tokenizer: its tokenizer.
 
     Example:
         load("runs/reviews/adapter").generate("The film was")
@@ -35,36 +39,36 @@ class LoadedAdapter:
         return predicts(self.model)
 
     def generate(self, prompt: str, **options: Any) -> str:
-        """Continue one prompt; options as in `smolora_core.inference.generate.generate`."""
+        """Continue one prompt; options are those of `smolora_core.inference.generate.generate`."""
         check_prompt(prompt)
         return self.generate_all([prompt], **options)[0]
 
     def generate_all(self, prompts: Sequence[str], **options: Any) -> list[str]:
-        """Continue several prompts, a batch at a time; options as in `smolora_core.inference.generate.generate`.
+        """Continue several prompts in batches; options are those of `smolora_core.inference.generate.generate`.
 
-        Of a model that does not write, the options have no use, and the texts are those of `predict`.
+        For a model that predicts, the options are ignored and the result is the texts of `predict`.
         """
         if self.predicts:
             return [each.text for each in self.predict(prompts)]
         return generate(self.model, self.tokenizer, prompts, **options)
 
     def predict(self, texts: Sequence[str]) -> list[Prediction]:
-        """Say what was learned of texts, as `smolora_core.inference.predict.predict` does."""
+        """Predict labels, numbers, tags or masked tokens of texts, as `smolora_core.inference.predict.predict` does."""
         return predict(self.model, self.tokenizer, texts)
 
 
 def load_adapter(folder: Path, device: str = "auto", dtype: str = "auto") -> LoadedAdapter:
-    """Load a PEFT folder, or a folder with a whole model, and its tokenizer.
+    """Load an adapter with its base model, or a whole model, and the tokenizer.
 
     Args:
-        folder: what a run wrote to `adapter/`.
+        folder: a PEFT folder, such as a run's `adapter/`, or a transformers folder.
         device: `auto`, `cpu`, `cuda` or `mps`.
-        dtype: a dtype's name; auto is what the base model is stored in.
+        dtype: the name of a torch dtype; auto is the format that the base model is stored in.
 
     Raises:
         ConfigError: there is no such device.
-        ModelLoadError: it is no such folder, it is damaged, or its base model is gone.
-        CheckpointError: a file is not what its manifest says.
+        ModelLoadError: the folder contains neither, is damaged, or its base model is missing.
+        CheckpointError: a file does not match its manifest.
     """
     check_device(device)
     model, tokenizer = load_folder(folder, dtype)
@@ -81,33 +85,33 @@ def generate(
     top_p: float = 1.0,
     seed: int | None = None,
 ) -> list[str]:
-    """Continue prompts, or answer them.
+    """Continue prompts with a decoder, or answer them with an encoder-decoder.
 
     Args:
-        model: a causal model, or an encoder-decoder.
+        model: the model.
         tokenizer: its tokenizer.
-        prompts: texts, as they stood before the completion in training.
-        max_new_tokens: tokens at most.
-        temperature: 0 always takes the likeliest token.
-        top_p: share of probability to sample from.
+        prompts: texts in the form that preceded completions in training.
+        max_new_tokens: the most tokens to generate for a prompt.
+        temperature: 0 always takes the most likely token.
+        top_p: the share of probability to sample from.
         seed: makes sampling repeatable.
 
     Returns:
-        The continuations without the prompts and without special tokens.
+        The generated texts without prompts and special tokens.
 
     Raises:
-        ConfigError: an option or a prompt cannot be used.
+        ConfigError: an option is out of range, or a prompt is not text or too long.
     """
     check_options(max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, seed=seed)
     if isinstance(prompts, str):
-        raise ConfigError("prompts must be a list of texts, is one text", hint="put it into a list")
+        raise ConfigError("prompts must be a list of texts, is a single text", hint="put it into a list")
     for prompt in prompts:
         check_prompt(prompt)
     if temperature > 0:
-        # Transformers would leave out all but 50 tokens.
+        # transformers keeps only the 50 most likely tokens by default.
         sampling = {"do_sample": True, "temperature": temperature, "top_p": top_p, "top_k": 0}
     else:
-        # Its own defaults, so that it does not warn of a model's sampling settings.
+        # The defaults of transformers, which otherwise warns about the model's own sampling settings.
         sampling = {"do_sample": False, "temperature": 1.0, "top_p": 1.0, "top_k": 50}
     ends, fill = _ends(model, tokenizer), padding_id(tokenizer)
     answers = bool(getattr(model.config, "is_encoder_decoder", False))
@@ -125,7 +129,7 @@ def generate(
                 batch = _padded([ids if answers else _open_ended(ids, tokenizer) for ids in rows], fill, model.device)
                 width = batch["input_ids"].shape[1]
                 made = model.generate(**batch, max_new_tokens=min(max_new_tokens, _room(model, width)), **options)
-                # An answer has a token of its own that it begins with.
+                # An answer begins with the decoder's start token.
                 new = made[:, 1 if answers else width :].tolist()
                 texts += [tokenizer.decode(_until(row, ends), skip_special_tokens=True) for row in new]
     finally:
@@ -134,14 +138,14 @@ def generate(
 
 
 def _open_ended(ids: list[int], tokenizer: Any) -> list[int]:
-    """Leave out an end-of-sequence token that the tokenizer added: the prompt goes on. An empty one goes on from the start."""
+    """Remove an end-of-sequence token that the tokenizer added, for the prompt continues; an empty prompt is a start token."""
     ids = ids[:-1] if ids and ids[-1] == tokenizer.eos_token_id else ids
     first = (tokenizer.bos_token_id, tokenizer.eos_token_id, 0)
     return ids or [next(token for token in first if token is not None)]
 
 
 def _padded(rows: Sequence[list[int]], fill: int, device: torch.device) -> dict[str, torch.Tensor]:
-    """Fill rows up on the left, so that all of them go on from the last column."""
+    """Pad rows on the left, so that all of them continue from the last column."""
     width = max(map(len, rows))
     ids = [[fill] * (width - len(row)) + row for row in rows]
     mask = [[0] * (width - len(row)) + [1] * len(row) for row in rows]
@@ -149,21 +153,21 @@ def _padded(rows: Sequence[list[int]], fill: int, device: torch.device) -> dict[
 
 
 def _room(model: Any, width: int) -> int:
-    """Count the tokens that a model has positions for after a prompt; for an answer they begin anew."""
+    """Count the positions that a model has left after a prompt; an encoder-decoder has all of them for its answer."""
     limit = getattr(model.config.get_text_config(), "max_position_embeddings", None) or sys.maxsize
     if getattr(model.config, "is_encoder_decoder", False) and width <= limit:
         return int(limit - 1)
     if width >= limit:
-        raise ConfigError(f"a prompt has {width} tokens, and the model has positions for {limit}", hint="shorten it")
+        raise ConfigError(f"a prompt has {width} tokens, but the model only has {limit} positions", hint="shorten it")
     return int(limit - width)
 
 
 def _ends(model: Any, tokenizer: Any) -> list[int]:
-    """List what ends a text: what the model's authors say, and what training has put at the end."""
-    said = model.generation_config.eos_token_id
-    return sorted({*(said if isinstance(said, list) else [said]), tokenizer.eos_token_id} - {None})
+    """List the tokens that end a text: those of the generation config, and the one that training appends."""
+    configured = model.generation_config.eos_token_id
+    return sorted({*(configured if isinstance(configured, list) else [configured]), tokenizer.eos_token_id} - {None})
 
 
 def _until(ids: list[int], ends: Sequence[int]) -> list[int]:
-    """Cut off what follows the end: a shorter text of a batch is filled up."""
+    """Cut a text at its end token; what follows is the padding of a batch."""
     return ids[: next((index for index, token in enumerate(ids) if token in ends), len(ids))]

@@ -1,4 +1,4 @@
-"""The model in a folder, with an adapter or whole, as the class that its task was learned by."""
+"""Load the model in a folder, an adapter or a whole model, as the class that its task was trained with."""
 
 import json
 import warnings
@@ -11,8 +11,7 @@ import attrs
 import transformers
 from peft import PeftModel
 
-from smolora_core.checkpoints import manifest
-from smolora_core.checkpoints.manifest import MANIFEST
+from smolora_core.checkpoints.manifest import MANIFEST, verify
 from smolora_core.errors import CheckpointError, ModelLoadError, SmoLoRAError, first_line
 from smolora_core.lora.modules_to_save import is_inside
 from smolora_core.model.header import base_of_adapter
@@ -34,23 +33,23 @@ def load_folder(folder: Path, dtype: str) -> tuple[Any, Any]:
     """Load a model and its tokenizer.
 
     Args:
-        folder: an adapter's, which names its base, or a whole model's.
-        dtype: of the base; auto is what it is stored in.
+        folder: the folder of an adapter, which names its base model, or of a whole model.
+        dtype: the base model's number format; auto is the one it is stored in.
 
     Raises:
-        ModelLoadError: it is no such folder, it is damaged, or its base model is gone.
-        CheckpointError: a file is not what its manifest says.
+        ModelLoadError: the folder contains neither, is damaged, or its base model is missing.
+        CheckpointError: a file does not match its manifest.
     """
     with _naming(folder):
         base = _base_of(folder)
         adapter = json.loads((folder / "adapter_config.json").read_bytes()) if base != str(folder) else {}
-    verify(folder)
+    check_manifest(folder)
     if Path(base).is_absolute() and not Path(base).is_dir():
-        hint = "put it back, or change base_model_name_or_path in adapter_config.json"
+        hint = "restore it, or change base_model_name_or_path in adapter_config.json"
         hint += f" and remove {MANIFEST}" if (folder / MANIFEST).is_file() else ""
-        raise ModelLoadError(f"the base model {base!r} of {str(folder)!r} is gone", hint=hint)
+        raise ModelLoadError(f"the base model {base!r} of {str(folder)!r} is missing", hint=hint)
     with _naming(base):
-        # Beside a head of its own an adapter has the config that says how large it is, and what its labels mean.
+        # An adapter with its own head comes with the config that gives its size and the names of its labels.
         config = transformers.AutoConfig.from_pretrained(folder if (folder / "config.json").is_file() else base)
         auto = getattr(transformers, _auto_class(adapter, config))
         resized = {"ignore_mismatched_sizes": True} if adapter.get("modules_to_save") else {}
@@ -59,7 +58,7 @@ def load_folder(folder: Path, dtype: str) -> tuple[Any, Any]:
     if lost := sorted(key for key in new if not is_inside(key, adapter.get("modules_to_save") or ())):
         raise ModelLoadError(f"{base!r} has no weights for {len(lost)} tensors, {lost[0]!r} among them")
     with _naming(folder), warnings.catch_warnings():
-        # Of PEFT's own use of a name that transformers has changed.
+        # PEFT itself uses a name that transformers has deprecated.
         warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
         has_tokenizer = (folder / "tokenizer_config.json").is_file()
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder if has_tokenizer else base)
@@ -67,7 +66,7 @@ def load_folder(folder: Path, dtype: str) -> tuple[Any, Any]:
 
 
 def _auto_class(adapter: dict[str, Any], config: Any) -> str:
-    """Name what loads a base: by PEFT's word for the task, else by the class that was adapted or saved."""
+    """Choose the auto class of a base model: by PEFT's task type, else by the class that was adapted or saved."""
     if task := _BY_TASK.get(adapter.get("task_type") or ""):
         return task
     adapted = (adapter.get("auto_mapping") or {}).get("base_model_class")
@@ -79,14 +78,14 @@ def _auto_class(adapter: dict[str, Any], config: Any) -> str:
 
 
 def _base_of(folder: Path) -> str:
-    """Read which base model an adapter belongs to; a folder with a whole model is its own."""
+    """Read which base model an adapter belongs to; a whole model is its own base."""
     config = folder / "adapter_config.json"
     if not config.is_file():
         if (folder / "config.json").is_file():
             return str(folder)
         below = folder / "adapter"
         hint = f"did you mean {str(below)!r}?" if (below / "adapter_config.json").is_file() else "give the adapter's folder"
-        raise ModelLoadError(f"no folder {str(folder)!r} with an adapter_config.json", hint=hint)
+        raise ModelLoadError(f"no adapter_config.json in {str(folder)!r}", hint=hint)
     if base := base_of_adapter(folder):
         return base
     raise ModelLoadError(f"the adapter in {str(folder)!r} is damaged (adapter_config.json names no base model)")
@@ -94,7 +93,7 @@ def _base_of(folder: Path) -> str:
 
 @contextmanager
 def _naming(path: str | Path) -> Iterator[None]:
-    """Let errors of what is loaded name it."""
+    """Name the path in errors of what is loaded from it."""
     try:
         yield
     except (SmoLoRAError, MemoryError):
@@ -103,18 +102,18 @@ def _naming(path: str | Path) -> Iterator[None]:
         raise ModelLoadError(f"cannot load {str(path)!r} ({first_line(error)})") from error
 
 
-_HINT = f"take a whole copy, or remove {manifest.MANIFEST} if the change is meant"
+_HINT = f"copy the folder again, or remove {MANIFEST} if the change is intended"
 
 
-def verify(folder: Path) -> None:
-    """Check that every file in a folder's manifest is there as it was written; a folder without one may hold anything.
+def check_manifest(folder: Path) -> None:
+    """Check every file of a folder against its manifest, if it has one.
 
     Raises:
-        CheckpointError: with a problem for each file that is not.
+        CheckpointError: a file is missing or has changed.
     """
-    if not (folder / manifest.MANIFEST).is_file():
+    if not (folder / MANIFEST).is_file():
         return
     try:
-        manifest.verify(folder.resolve())
+        verify(folder.resolve())
     except CheckpointError as error:
         raise CheckpointError.of(attrs.evolve(each, hint=_HINT) for each in error.problems) from error

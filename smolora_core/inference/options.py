@@ -1,4 +1,4 @@
-"""What can be asked of a generation, checked before torch is imported."""
+"""Check the options and prompts of a generation before torch is imported."""
 
 import math
 from collections.abc import Iterator
@@ -10,20 +10,20 @@ _DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
 def check_options(*, max_new_tokens: Any, temperature: Any, top_p: Any, seed: Any) -> None:
-    """Refuse what cannot be generated with.
+    """Check the options of a generation.
 
     Raises:
-        ConfigError: with a problem for each option that cannot be used.
+        ConfigError: with a problem for each option that is out of range.
     """
     if problems := list(_problems(max_new_tokens, temperature, top_p, seed)):
         raise ConfigError.of(problems)
 
 
 def check_device(device: Any) -> None:
-    """Refuse a device that has no such name; whether it is there, torch must tell.
+    """Check the name of a device; only torch knows whether it is available.
 
     Raises:
-        ConfigError: it is none of auto, cpu, cuda and mps.
+        ConfigError: it is not auto, cpu, cuda or mps.
     """
     if device not in _DEVICES:
         hint = nearest(device, _DEVICES) if isinstance(device, str) else ""
@@ -31,18 +31,18 @@ def check_device(device: Any) -> None:
 
 
 def check_prompt(prompt: Any) -> None:
-    """Refuse a prompt that is no text, or holds bytes of a command line that are not UTF-8.
+    """Check that a prompt is text that a tokenizer accepts.
 
     Raises:
-        ConfigError: it is such a prompt.
+        ConfigError: it is not text, or contains bytes of a command line that are not UTF-8.
     """
     if not isinstance(prompt, str):
         hint = "generate_all takes several" if isinstance(prompt, list | tuple) else ""
-        raise ConfigError(f"a prompt must be one text, is of type {type(prompt).__name__}", hint=hint)
+        raise ConfigError(f"a prompt must be a text, is a {type(prompt).__name__}", hint=hint)
     try:
         prompt.encode()
     except UnicodeEncodeError as error:
-        raise ConfigError(f"a prompt is not UTF-8, at character {error.start + 1}", hint="give it as UTF-8") from error
+        raise ConfigError(f"a prompt is not UTF-8 at character {error.start + 1}", hint="pass it as UTF-8") from error
 
 
 def _problems(max_new_tokens: Any, temperature: Any, top_p: Any, seed: Any) -> Iterator[Problem]:

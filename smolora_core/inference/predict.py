@@ -1,4 +1,4 @@
-"""What a model that does not write says of texts: their labels, their numbers, the labels of their words, what a mask hides."""
+"""Predict with a model that does not generate: labels or numbers of texts, tags of words, tokens behind masks."""
 
 import re
 import sys
@@ -21,11 +21,11 @@ _WORD = re.compile(r"\S+")
 
 @attrs.frozen
 class Prediction:
-    """What is said of one text.
+    """The prediction for one text.
 
     Attributes:
-        text: for a person: `spam 0.98`, or the text with its masks filled.
-        values: the same and the rest as plain values: `label`, `labels` or `words`, `scores`, `candidates`.
+        text: a readable form: `spam 0.98`, or the text with its masks filled.
+        values: plain values: `label`, `labels` or `words`, with `scores` or `candidates`.
     """
 
     text: str
@@ -33,24 +33,24 @@ class Prediction:
 
 
 def predicts(model: Any) -> bool:
-    """Whether a model is one that says something of a text, rather than one that writes."""
+    """Whether a model predicts something about a text instead of generating text."""
     return _reader(model) is not None
 
 
 def predict(model: Any, tokenizer: Any, texts: Sequence[str]) -> list[Prediction]:
-    """Say something of texts, a batch at a time.
+    """Predict for texts, a batch at a time.
 
     Args:
-        model: one of a task that does not write.
+        model: a model for classification, regression, tagging or masked tokens.
         tokenizer: its tokenizer.
-        texts: as they stood in the text column in training; for masked words, with the mask token in them.
+        texts: texts in the form of the text column in training; for masked tokens, with the mask token in them.
 
     Raises:
-        ConfigError: the model writes, or a text cannot be used.
+        ConfigError: the model generates text, or a text is empty or too long.
     """
     read = _reader(model)
     if read is None:
-        raise ConfigError("the model writes texts", hint="call generate")
+        raise ConfigError("the model generates text", hint="call generate")
     for text in texts:
         check_prompt(text)
     every = token_ids(tokenizer, texts)
@@ -66,7 +66,7 @@ def predict(model: Any, tokenizer: Any, texts: Sequence[str]) -> list[Prediction
                 rows = every[start : start + _BATCH]
                 for ids in rows:
                     if not 0 < len(ids) <= limit:
-                        raise ConfigError(f"a text has {len(ids)} tokens, and the model takes 1 to {limit}")
+                        raise ConfigError(f"a text has {len(ids)} tokens, but the model takes 1 to {limit}")
                 batch = pad([{"input_ids": ids} for ids in rows], padding_id(tokenizer))
                 outputs = model(**{name: each.to(model.device) for name, each in batch.items()}).logits.float().cpu()
                 made += [
@@ -90,20 +90,20 @@ def _of_text(config: Any, tokenizer: Any, text: str, ids: list[int], logits: Ten
         return _scored({}, dict(zip(names, logits.tolist(), strict=True)))
     if config.problem_type == "multi_label_classification":
         scores = dict(zip(names, logits.sigmoid().tolist(), strict=True))
-        held = [name for name in names if scores[name] > 0.5]
-        return _scored({"labels": held}, scores, held)
+        predicted = [name for name in names if scores[name] > 0.5]
+        return _scored({"labels": predicted}, scores, predicted)
     scores = dict(zip(names, logits.softmax(-1).tolist(), strict=True))
     best = max(scores, key=scores.__getitem__)
     return _scored({"label": best}, scores, [best])
 
 
-def _scored(said: dict[str, Any], scores: dict[str, float], shown: Sequence[str] | None = None) -> Prediction:
+def _scored(values: dict[str, Any], scores: dict[str, float], shown: Sequence[str] | None = None) -> Prediction:
     text = "\n".join(f"{name} {scores[name]:.3g}" for name in (scores if shown is None else shown))
-    return Prediction(text or "no label", {**said, "scores": scores})
+    return Prediction(text or "no label", {**values, "scores": scores})
 
 
 def _of_words(config: Any, tokenizer: Any, text: str, ids: list[int], logits: Tensor) -> Prediction:
-    """Label each word by its first piece, as in training."""
+    """Label each word by its first token, as in training."""
     spans = tokenizer(text, return_offsets_mapping=True, verbose=False)["offset_mapping"]
     words = []
     for word in _WORD.finditer(text):
@@ -121,7 +121,7 @@ def _of_masks(config: Any, tokenizer: Any, text: str, ids: list[int], logits: Te
     masks = [at for at, token in enumerate(ids) if token == tokenizer.mask_token_id]
     if not masks:
         mask = tokenizer.mask_token
-        raise ConfigError(f"the text has no {mask}", hint=f"write {mask} where a word is to be found")
+        raise ConfigError(f"the text contains no {mask}", hint=f"write {mask} in place of the word to predict")
     filled, candidates = list(ids), []
     for at in masks:
         scores, tokens = logits[at].softmax(-1).topk(min(_CANDIDATES, logits.shape[-1]))

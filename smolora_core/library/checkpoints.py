@@ -1,4 +1,4 @@
-"""Checkpoints of a training loop that is not ours, as safe as those of a run."""
+"""Crash-safe checkpoints for your own training loop."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,16 +11,16 @@ from smolora_core.checkpoints.store import Store
 
 
 class CheckpointManager:
-    """Saves a model of yours in a folder, and finds what was saved.
+    """Save checkpoints of a model to a folder, list them, and find the latest.
 
     Args:
-        base_dir: the folder; the first save makes it.
-        keep: what each save leaves of the earlier ones; None keeps all.
+        base_dir: the folder; the first save creates it.
+        keep: which earlier checkpoints survive a save; None keeps them all.
 
     Example:
         manager = CheckpointManager("runs/mine")
         manager.save_checkpoint(model, step=100, metrics={"eval_loss": 0.4}, config={"lr": 2e-4})
-        manager.latest()  # the folder checkpoint-100
+        manager.latest()  # runs/mine/checkpoint-100
     """
 
     def __init__(self, base_dir: str | Path, keep: Keep | None = None) -> None:
@@ -30,21 +30,17 @@ class CheckpointManager:
     def save_checkpoint(
         self, model: Any, step: int, metrics: Mapping[str, float] | None = None, config: Mapping[str, Any] | None = None
     ) -> Path:
-        """Commit a checkpoint, and list it in `checkpoint_metadata.json`.
+        """Commit a checkpoint, list it in `checkpoint_metadata.json`, and return its folder, `checkpoint-<step>`.
 
         Args:
-            model: a `PeftModel`, of which the adapter is written as PEFT does; a model of transformers, which is written as
-                that does; or any module, whose tensors are written to `model.safetensors`.
-            step: names the folder; an earlier checkpoint of the same step is replaced.
-            metrics: such as `eval_loss`; one that is not finite is written as null.
-            config: plain values.
-
-        Returns:
-            The folder `checkpoint-<step>`.
+            model: a `PeftModel` (saved as an adapter), a transformers model, or any module (saved as `model.safetensors`).
+            step: the optimizer step; a checkpoint of the same step is replaced.
+            metrics: values by name, such as `eval_loss`; a value that is not finite is written as null.
+            config: settings to record; plain JSON values.
 
         Raises:
-            CheckpointError: it could not be written; earlier ones are as they were.
-            ConfigError: a run, or another process, writes in the folder.
+            CheckpointError: the checkpoint could not be written; earlier ones are unchanged.
+            ConfigError: a run or another process is writing to the folder.
         """
         checkpoint = Checkpoint(step=step, model=model, tokenizer=None, metrics=metrics or {}, config=config or {})
         with hold(self.base_dir) as lock:
@@ -53,11 +49,11 @@ class CheckpointManager:
             return store.commit(checkpoint, [("model", _write_model)])
 
     def list(self) -> tuple[Committed, ...]:
-        """List the checkpoints, the latest save last, with what their manifests say."""
+        """List the checkpoints with their manifests, oldest first."""
         return tuple(self._store().found())
 
     def latest(self) -> Path | None:
-        """Find the latest checkpoint whose every file is what was written; None if there is none."""
+        """Return the latest checkpoint whose files all match its manifest, or None."""
         newest = self._store().newest_valid().committed
         return newest.place if newest else None
 
@@ -68,7 +64,7 @@ class CheckpointManager:
 def _write_model(checkpoint: Checkpoint, directory: Path) -> None:
     model = checkpoint.model
     if hasattr(model, "peft_config"):
-        # Deciding about embedding layers by itself, PEFT would ask the hub on every save.
+        # Left to decide for itself whether to save embeddings, PEFT queries the hub on every save.
         model.save_pretrained(directory, save_embedding_layers=False)
         (directory / "README.md").unlink(missing_ok=True)
     elif hasattr(model, "save_pretrained"):

@@ -18,40 +18,60 @@ if TYPE_CHECKING:
     from smolora_core.inference.generate import LoadedAdapter
     from smolora_core.report.events import Event
 
+    Listener = Callable[[Event], None]
+
 
 @attrs.frozen(kw_only=True)
 class TrainingConfig(TrainingSection):
-    """The optimisation, with the two keys that a config file keeps elsewhere.
+    """The `training` section, with two settings that a config file keeps in other sections.
 
     Example:
         TrainingConfig(output_dir="runs/reviews", num_train_epochs=1, learning_rate=1e-3)
     """
 
     output_dir: str = "runs/smolora"
-    """Folder of the run."""
+    """The run's folder."""
     max_seq_length: int = 512
-    """Tokens in a sequence at most."""
+    """The maximum number of tokens in a sequence."""
 
     def to_sft_config(self, **extra: Any) -> Any:
-        """Make a `trl.SFTConfig` of the same settings, for those who move on to plain TRL."""
+        """Make a `trl.SFTConfig` with the same settings, for plain TRL; `extra` adds to them or overrides them.
+
+        Raises:
+            ConfigError: the micro-batch size is "auto".
+        """
         import torch
         from trl.trainer.sft_config import SFTConfig
 
-        values = attrs.asdict(self, recurse=False)
-        # TRL has nothing like them.
-        for name in ("batching", "fast_kernels", "effective_batch_size", "max_tokens_per_batch"):
-            del values[name]
+        ours = {"batching", "fast_kernels", "effective_batch_size", "max_tokens_per_batch"}
+        values = {name: value for name, value in attrs.asdict(self, recurse=False).items() if name not in ours}
+        configured = values.pop("extra")
         if values["per_device_train_batch_size"] == "auto":
-            raise ConfigError("training.per_device_train_batch_size is auto, which TRL does not know", hint="set a number")
-        further = {**values.pop("extra"), **extra}
-        # TRL turns bfloat16 on by itself and then refuses machines without it.
+            raise ConfigError("TRL does not support training.per_device_train_batch_size auto", hint="set a number")
+        # TRL turns bfloat16 on by default, and then refuses machines without it.
         cpu = not (torch.cuda.is_available() or torch.backends.mps.is_available())
         defaults = {"bf16": torch.cuda.is_available(), "use_cpu": cpu, "report_to": "none"}
-        return SFTConfig(max_length=values.pop("max_seq_length"), **{**defaults, **values, **further})
+        return SFTConfig(max_length=values.pop("max_seq_length"), **{**defaults, **values, **configured, **extra})
 
 
 class SmoLoRA:
-    """A fine-tuning in one object; constructing it loads nothing.
+    """A fine-tuning run as an object.
+
+    Constructing it loads nothing; an unknown or invalid setting raises a ConfigError. `save`, `merge` and `generate` need a
+    model from `train` or `load_model`, and raise a TrainingError without one.
+
+    Args:
+        model_name: the base model's folder or hub id.
+        dataset_name: a file, a folder, a list of files, a hub id, a list of dicts, or a `datasets.Dataset`.
+        text_field: the text column.
+        output_dir: the run's folder.
+        lora: the `lora` section.
+        training: the `training` section.
+        loss: a name, `{"name": ..., option: ...}`, a `Loss`, or an unreduced function `(logits[n, V], targets[n]) -> [n]`.
+        preprocessors: steps, each a name, a dict or a record as for `loss`, or a function `(row) -> row | None | Drop | list`.
+        plugins: modules or objects with hook implementations.
+        listener: a function called with every event of the run; by default, events are logged as `smolora`.
+        settings: other sections and keys of the config, e.g. `data={"prompt_field": "question"}` or `seed=1`.
 
     Example:
         lora = SmoLoRA("./models/tiny", "reviews.jsonl", output_dir="runs/reviews", lora=LoRAConfig(r=16))
@@ -71,53 +91,29 @@ class SmoLoRA:
         loss: str | Callable[..., Any] | Loss | Mapping[str, Any] | None = None,
         preprocessors: Sequence[str | Callable[..., Any] | Preprocessor | Mapping[str, Any]] = (),
         plugins: Sequence[object] = (),
-        listener: "Callable[[Event], None] | None" = None,
+        listener: "Listener | None" = None,
         **settings: Any,
     ) -> None:
-        """Put a run together.
-
-        Args:
-            model_name: folder or hub id of the base model.
-            dataset_name: file, folder, list of files, hub id, or a `datasets.Dataset`.
-            text_field: column of the text.
-            output_dir: folder of the run.
-            lora: the adapter.
-            training: the optimisation.
-            loss: a name, a record, an unreduced function `(logits[n, V], targets[n]) -> [n]`, or `{"name": ..., option: ...}`.
-            preprocessors: names, records, functions `(row) -> row | None | Drop | list`, or names with options.
-            plugins: modules or objects with hook implementations.
-            listener: told every event of the run.
-            settings: further sections or keys of the config: `data={"prompt_field": "question"}`, `seed=1`.
-        """
+        paths, inline = _paths(dataset_name), Handed()
         model = {"path": str(model_name), **settings.pop("model", {})}
-        data = dict(settings.pop("data", {}))
-        given: dict[str, Any] = {"model": model, "data": data, **settings}
-        self._rows = None if _is_path(dataset_name) else dataset_name
-        data["train"] = _paths(dataset_name) if self._rows is None else "rows in memory"
+        data = {**settings.pop("data", {}), "train": "rows in memory" if paths is None else paths}
+        if isinstance(training, TrainingConfig):
+            data.setdefault("max_seq_length", training.max_seq_length)
+            output_dir = output_dir or training.output_dir
+            training = {name: getattr(training, name) for name in attrs.fields_dict(TrainingSection)}
         if text_field is not None:
             data["text_field"] = text_field
-        if lora is not None:
-            given["lora"] = lora
-        if isinstance(training, Mapping):
-            given["training"] = dict(training)
-        elif training is not None:
-            given["training"] = {field.name: getattr(training, field.name) for field in attrs.fields(TrainingSection)}
-            if isinstance(training, TrainingConfig):
-                data.setdefault("max_seq_length", training.max_seq_length)
-                output_dir = output_dir or training.output_dir
-        if output_dir is not None:
-            given["output_dir"] = str(output_dir)
-        handed = Handed()
-        if loss is not None:
-            given["loss"] = handed.name(loss, Loss)
         if preprocessors:
-            data["preprocessors"] = [handed.name(each, Preprocessor) for each in preprocessors]
-        self._objects = (*plugins, handed)
-        self._given = given
+            data["preprocessors"] = [inline.name(each, Preprocessor) for each in preprocessors]
+        sections = {"lora": lora, "training": training, "output_dir": output_dir and str(output_dir)}
+        sections["loss"] = None if loss is None else inline.name(loss, Loss)
+        given = {name: value for name, value in sections.items() if value is not None}
+        self._given = {"model": model, "data": data, **settings, **given}
+        self._rows = dataset_name if paths is None else None
+        self._plugins = (*plugins, inline)
         self._listener = listener
-        self._outcome: Outcome | None = None
         self._loaded: LoadedAdapter | None = None
-        self.resolved = _resolve(given)
+        self.resolved = _resolve(self._given)
 
     def train(
         self,
@@ -128,62 +124,60 @@ class SmoLoRA:
         resume: str | Path = "never",
         overrides: Collection[str] = (),
     ) -> dict[str, float]:
-        """Train and return the metrics.
+        """Train, and return the final metrics by name.
 
         Args:
-            num_epochs: passes over the rows, in place of the configured.
-            save_steps: optimizer steps between two checkpoints.
-            eval_steps: optimizer steps between two evaluations.
-            resume: `auto` goes on from the newest checkpoint in `output_dir`; or the checkpoint to go on from.
-            overrides: keys that may have another value than the checkpoint's run.
+            num_epochs: the number of epochs, in place of the configured one.
+            save_steps: optimizer steps between two checkpoints, in place of the configured number.
+            eval_steps: optimizer steps between two evaluations, in place of the configured number.
+            resume: "auto" resumes from the newest checkpoint in `output_dir`; or a checkpoint folder.
+            overrides: keys that may differ from the checkpoint's config.
 
         Raises:
-            SmoLoRAError: something that was given cannot be used, or the run failed.
+            SmoLoRAError: the config cannot be used, or the run failed.
         """
-        changed = {
-            ("training", "num_train_epochs"): num_epochs,
-            ("checkpoints", "save_steps"): save_steps,
-            ("training", "eval_steps"): eval_steps,
+        from smolora_core.inference.generate import LoadedAdapter
+
+        given = {
+            "training.num_train_epochs": num_epochs,
+            "checkpoints.save_steps": save_steps,
+            "training.eval_steps": eval_steps,
         }
-        settings = [Setting(path, value, FROM_PYTHON) for path, value in changed.items() if value is not None]
+        settings = [Setting(tuple(key.split(".")), value, FROM_PYTHON) for key, value in given.items() if value is not None]
         self.resolved = _resolve(self._given, settings)
-        self._outcome = _execute(self.resolved, self._objects, self._listener, self._rows, str(resume), overrides)
-        self._loaded = None
-        return dict(self._outcome.metrics)
+        outcome = _execute(self.resolved, self._plugins, self._listener, self._rows, resume=str(resume), overrides=overrides)
+        self._loaded = LoadedAdapter(outcome.model, outcome.tokenizer)
+        return dict(outcome.metrics)
 
     def save(self, path: str | Path) -> Path:
-        """Write the adapter to a further folder, as plain PEFT."""
+        """Save the trained adapter and the tokenizer to the folder `path`, as plain PEFT does, and return the folder."""
         folder = Path(path)
-        loaded = self._ready()
+        loaded = self._trained()
         loaded.model.save_pretrained(folder, save_embedding_layers=False)
         loaded.tokenizer.save_pretrained(folder)
         return folder
 
     def merge(self, path: str | Path) -> Path:
-        """Write the base model with the adapter folded in."""
+        """Merge the trained adapter into the base model, save the result to the folder `path`, and return the folder."""
         from smolora_core.lora.merge import merge_and_save
 
-        loaded = self._ready()
+        loaded = self._trained()
         return merge_and_save(loaded.model, loaded.tokenizer, Path(path))
 
     def load_model(self, path: str | Path) -> "LoadedAdapter":
-        """Take a trained adapter from a folder, in place of training."""
+        """Load the adapter in the folder `path` instead of training one; see `load`."""
         self._loaded = load(path)
         return self._loaded
 
     def generate(self, prompt: str, **options: Any) -> str:
-        """Continue a prompt with the trained model; options as in `smolora_core.inference.generate.generate`."""
-        return self._ready().generate(prompt, **options)
+        """Continue `prompt` with the trained model; `options` are those of `smolora_core.inference.generate.generate`."""
+        return self._trained().generate(prompt, **options)
 
     inference = generate
 
-    def _ready(self) -> "LoadedAdapter":
-        if self._loaded is None and self._outcome is not None:
-            from smolora_core.inference.generate import LoadedAdapter
-
-            self._loaded = LoadedAdapter(self._outcome.model, self._outcome.tokenizer)
+    def _trained(self) -> "LoadedAdapter":
         if self._loaded is None:
-            raise TrainingError("nothing is trained yet", hint="call train(), or load_model(folder)")
+            raise TrainingError("the model has not been trained", hint="call train() or load_model(folder)")
         return self._loaded
 
 
@@ -191,57 +185,62 @@ def train(
     config: str | Path | Mapping[str, Any],
     *,
     plugins: Sequence[object] = (),
-    listener: "Callable[[Event], None] | None" = None,
+    listener: "Listener | None" = None,
     resume: str | Path = "never",
     overrides: Collection[str] = (),
 ) -> "Outcome":
-    """Run a config file, or a config given as nested dicts; `resume` and `overrides` are as for `SmoLoRA.train`.
+    """Run a config.
+
+    Args:
+        config: a config file, or a config as nested dicts.
+        plugins: modules or objects with hook implementations.
+        listener: a function called with every event of the run; by default, events are logged as `smolora`.
+        resume: "auto", "never" or a checkpoint folder, as for `SmoLoRA.train`.
+        overrides: keys that may differ from the checkpoint's config.
 
     Raises:
-        SmoLoRAError: something in it cannot be used, or the run failed.
+        SmoLoRAError: the config cannot be used, or the run failed.
+
+    Example:
+        outcome = train("run.yaml", resume="auto")
+        print(outcome.metrics["train_loss"])
     """
     resolved = _resolve(config) if isinstance(config, Mapping) else resolve(read_document(Path(config)))
-    return _execute(resolved, tuple(plugins), listener, None, str(resume), overrides)
+    return _execute(resolved, plugins, listener, rows=None, resume=str(resume), overrides=overrides)
 
 
 def load(path: str | Path) -> "LoadedAdapter":
-    """Load a trained adapter with its base model.
+    """Load the trained adapter in the folder `path`, with its base model.
 
     Raises:
-        ModelLoadError: the folder holds none, or its base model is gone.
+        ModelLoadError: the folder is not an adapter, or its base model is missing.
+
+    Example:
+        print(load("runs/reviews/adapter").generate("The film was"))
     """
     from smolora_core.inference.generate import load_adapter
 
     return load_adapter(Path(path))
 
 
-def _execute(
-    resolved: Resolved,
-    objects: tuple[object, ...],
-    listener: "Callable[[Event], None] | None",
-    rows: Any,
-    resume: str,
-    overrides: Collection[str],
-) -> "Outcome":
+def _execute(resolved: Resolved, plugins: Sequence[object], listener: "Listener | None", rows: Any, **resume: Any) -> "Outcome":
     from smolora_core.report.events import logged
-    from smolora_core.run.check import check
+    from smolora_core.run.check import check_run
     from smolora_core.run.execute import execute
 
-    manager = PluginManager.create(attrs.evolve(PluginChoice.of(resolved.config.plugins), objects=objects))
-    listener = listener or logged(resolved.config.debug.log_level)
-    return execute(check(resolved, manager, rows), listener, resume=resume, overrides=overrides)
+    manager = PluginManager.create(attrs.evolve(PluginChoice.of(resolved.config.plugins), objects=tuple(plugins)))
+    return execute(check_run(resolved, manager, rows), listener or logged(resolved.config.debug.log_level), **resume)
 
 
 def _resolve(values: Mapping[str, Any], settings: Sequence[Setting] = ()) -> Resolved:
     return resolve(Document(dict(values), {"": FROM_PYTHON}), settings)
 
 
-def _is_path(source: Any) -> bool:
+def _paths(source: Any) -> str | list[str] | None:
+    """Return a dataset's paths as text, or None if it is in memory."""
     if source is None:
-        raise ConfigError("dataset_name is None", where=FROM_PYTHON, hint="give a file, a folder, a list of rows or a Dataset")
-    each = source if isinstance(source, list | tuple) and source else [source]
-    return all(isinstance(one, str | Path) for one in each)
-
-
-def _paths(source: Any) -> Any:
-    return [str(path) for path in source] if isinstance(source, list | tuple) else str(source)
+        raise ConfigError("dataset_name is None", where=FROM_PYTHON, hint="pass a file, a folder, a list of rows or a Dataset")
+    if isinstance(source, str | Path):
+        return str(source)
+    are_paths = isinstance(source, list | tuple) and source and all(isinstance(each, str | Path) for each in source)
+    return [str(each) for each in source] if are_paths else None

@@ -1,4 +1,4 @@
-"""Check what functions are given, with the messages that a config would get."""
+"""Validate function arguments as a config is validated, with the same messages."""
 
 import inspect
 import reprlib
@@ -17,23 +17,22 @@ R = TypeVar("R")
 
 
 def validate_inputs(**validators: Any) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Make a decorator that checks arguments at each call, all of them before the function runs.
+    """Make a decorator that validates arguments on every call, before the function runs.
 
     Args:
-        validators: by the name of an argument, what it must be: a type (`int`, `float | None`, `Literal["mean", "sum"]`, or
-            any class); a function of the value that returns whether it will do, or raises a ValueError that says why not; or
-            a validator of attrs. Defaults of the function are not checked.
+        validators: the requirement for each argument, by name: a type (`int`, `float | None`, `Literal["mean", "sum"]`, or any
+            class), a predicate that returns False or raises ValueError for an invalid value, or an attrs validator. Default
+            values are not validated.
 
     Raises:
-        ConfigError: when called, with one problem for each argument that will not do; when decorating, for a name that the
-            function does not take.
+        ConfigError: on a call, with one problem per invalid argument; on decoration, for a name that is not a parameter.
 
     Example:
         >>> @validate_inputs(gamma=float)
         ... def focal(gamma): ...
         >>> focal("2")
         Traceback (most recent call last):
-        smolora_core.errors.ConfigError: focal() gamma must be a number, is '2'
+        smolora_core.errors.ConfigError: focal() gamma must be a number, got '2'
     """
     fields = {name: _field(name, validator) for name, validator in validators.items()}
 
@@ -46,11 +45,11 @@ def validate_inputs(**validators: Any) -> Callable[[Callable[P, R]], Callable[P,
         where = f"{function.__qualname__.rpartition('<locals>.')[2]}()"
         takes_any = any(each.kind is each.VAR_KEYWORD for each in signature.parameters.values())
         if not takes_any and (unknown := next((name for name in fields if name not in signature.parameters), None)):
-            raise ConfigError(f"takes no {unknown!r}", where=where, hint=nearest(unknown, signature.parameters))
+            raise ConfigError(f"has no parameter {unknown!r}", where=where, hint=nearest(unknown, signature.parameters))
 
         @wraps(function)
         def call(*arguments: P.args, **named: P.kwargs) -> R:
-            # What does not fit the signature is Python's to refuse.
+            # A call that does not match the signature raises Python's own TypeError here.
             given = {**signature.bind(*arguments, **named).arguments, **named}
             names = tuple(name for name in fields if name in given)
             convert({name: given[name] for name in names}, section(names), dict.fromkeys(names, where))
@@ -62,36 +61,30 @@ def validate_inputs(**validators: Any) -> Callable[[Callable[P, R]], Callable[P,
 
 
 def _field(name: str, validator: Any) -> Any:
-    if inspect.isroutine(validator) or _takes(validator) in (1, 3):
-        return attrs.field(type=Any, validator=validator if _takes(validator) == 3 else _judging(validator), alias=name)
+    parameters = _parameter_count(validator)
+    if parameters == 3:
+        return attrs.field(type=Any, validator=validator, alias=name)
+    if parameters == 1 or inspect.isroutine(validator):
+        words = getattr(validator, "__name__", "<lambda>").removeprefix("is_").replace("_", " ")
+        expected = "valid" if words == "<lambda>" else words
+        return attrs.field(type=Any, validator=_check(validator, expected), alias=name)
     try:
         fields_of(attrs.make_class("Argument", {name: attrs.field(type=validator)}))
     except PluginError:
-        return attrs.field(type=Any, validator=_instance_of(validator), alias=name)
+        expected = f"a {getattr(validator, '__name__', validator)}"
+        return attrs.field(type=Any, validator=_check(lambda value: isinstance(value, validator), expected), alias=name)
     return attrs.field(type=validator, alias=name)
 
 
-def _takes(validator: Any) -> int:
-    """Count the arguments of a function; a type is none."""
+def _parameter_count(validator: Any) -> int:
+    """Count a function's parameters; 0 for a type."""
     is_function = callable(validator) and not isinstance(validator, type) and not hasattr(validator, "__origin__")
     return len(inspect.signature(validator).parameters) if is_function else 0
 
 
-def _judging(judge: Callable[[Any], Any]) -> Callable[[Any, Any, Any], None]:
-    """Make a validator of attrs of a function of the value; the function's name says what is due."""
-
+def _check(accepts: Callable[[Any], Any], expected: str) -> Callable[[Any, Any, Any], None]:
     def check(instance: object, field: "attrs.Attribute[Any]", value: Any) -> None:
-        if judge(value) is False:
-            words = getattr(judge, "__name__", "<lambda>").removeprefix("is_").replace("_", " ")
-            due = "something else" if words == "<lambda>" else words
-            raise ValueError(f"must be {due}, is {reprlib.repr(value)}")
-
-    return check
-
-
-def _instance_of(kind: Any) -> Callable[[Any, Any, Any], None]:
-    def check(instance: object, field: "attrs.Attribute[Any]", value: Any) -> None:
-        if not isinstance(value, kind):
-            raise ValueError(f"must be a {getattr(kind, '__name__', kind)}, is {reprlib.repr(value)}")
+        if accepts(value) is False:
+            raise ValueError(f"must be {expected}, got {reprlib.repr(value)}")
 
     return check

@@ -1,4 +1,4 @@
-"""The adapter: which modules it adapts, attaching it, merging it, proving what was saved."""
+"""The LoRA adapter: its targets and options, attaching, merging and verifying what was saved."""
 
 from smolora_core import public_names
 

@@ -1,4 +1,4 @@
-"""Attach a LoRA adapter to a base model, and account for what was adapted."""
+"""Attach a LoRA adapter to a base model and verify which modules it adapted."""
 
 import warnings
 from collections.abc import Callable, Sequence
@@ -20,14 +20,7 @@ from smolora_core.plugins import Registry
 
 @attrs.frozen
 class Adapted:
-    """A base model with its adapter.
-
-    Attributes:
-        model: the `PeftModel`.
-        targets: what was adapted and who said so.
-        trainable: parameters that are trained.
-        total: parameters of the base model.
-    """
+    """A `PeftModel`, the modules it adapts, and the numbers of trainable parameters and of the base model's parameters."""
 
     model: Any
     targets: TargetChoice
@@ -61,20 +54,12 @@ def adapt(
     path: str,
     heads: Sequence[str],
 ) -> Adapted:
-    """Choose what is adapted in a base model, and attach an adapter to it.
+    """Choose the target modules of a base model and attach an adapter to it, in place.
 
-    Args:
-        base: the base model; it is changed in place.
-        base_config: its transformers config, as it stands in its folder.
-        config: the run's config.
-        task: names PEFT's task type.
-        registry: where plugins' records are.
-        where: says where the user wrote a key.
-        path: what the saved adapter names as its base, found from any working directory.
-        heads: modules that are trained whole, and not adapted.
+    `base_config` is the transformers config in the base model's folder; `heads` are trained in full instead of adapted.
 
     Raises:
-        ConfigError: a name matches nothing, or PEFT refuses an option.
+        ConfigError: a name matches nothing, or PEFT rejects an option.
         ModelLoadError: as `attach`.
     """
     modules = {name: shape for name, shape in adaptable_modules(base).items() if name not in heads}
@@ -93,34 +78,27 @@ def attach(
     *,
     modules_to_save: Sequence[str] = (),
 ) -> Adapted:
-    """Attach a freshly initialised adapter.
+    """Attach a freshly initialised adapter to a base model, in place.
 
-    Args:
-        model: the base model; it is changed in place.
-        config: rank, scale and all other options.
-        targets: the modules to adapt.
-        task: names PEFT's task type.
-        base_path: what the saved adapter names as its base, found from any working directory.
-        seed: of the adapter's initial values.
-        modules_to_save: further modules to train whole, in float32, and to save with the adapter: new heads.
+    The saved adapter names `base_path` as its base. `modules_to_save` are trained in full, in float32, and saved with the
+    adapter, besides those that the config names.
 
     Raises:
-        ConfigError: PEFT refuses an option, or a module to save does not exist.
-        ModelLoadError: PEFT adapted other modules than were chosen, or something would be trained in low precision.
+        ConfigError: PEFT rejects an option, or a module to save does not exist.
+        ModelLoadError: PEFT adapted different modules than chosen, or something would be trained in low precision.
     """
     total = model.num_parameters()
-    whole = outermost((*config.modules_to_save, *modules_to_save), model, task.peft_task_type)
-    lora = _lora_config(model, config, targets, task, whole)
-    lora.base_model_name_or_path = base_path
+    trained_in_full = outermost((*config.modules_to_save, *modules_to_save), model, task.peft_task_type)
+    lora = _lora_config(model, config, targets, task, trained_in_full)
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
-        # Of PEFT's own use of a name that transformers has changed.
+        # PEFT uses a name that transformers has deprecated.
         warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
         torch.manual_seed(seed)
         try:
             adapted: Any = peft.get_peft_model(model, lora)
         except (TypeError, ValueError, AttributeError, NotImplementedError) as error:
-            raise ConfigError(f"PEFT refuses it ({first_line(error)})", where="lora:") from error
-    # PEFT fills the config from the model; a set in it would come out in another order in every process.
+            raise ConfigError(f"PEFT rejects these options ({first_line(error)})", where="lora:") from error
+    # PEFT fills in the config from the model, with sets whose order differs from process to process.
     saved = adapted.peft_config["default"]
     saved.target_modules = sorted(targets.patterns)
     saved.base_model_name_or_path = base_path
@@ -128,35 +106,32 @@ def attach(
         saved.exclude_modules = sorted(saved.exclude_modules)
     if saved.modules_to_save is not None:
         saved.modules_to_save = list(dict.fromkeys(saved.modules_to_save))
-    # A module that is trained whole is not adapted as well.
     chosen = tuple(module for module in targets.modules if not is_inside(module, saved.modules_to_save or ()))
-    found = set(adapted.base_model.targeted_module_names)
-    if found != set(chosen):
-        differing = sorted(found.symmetric_difference(chosen))
-        raise ModelLoadError(f"PEFT adapted other modules than were chosen, {differing[0]!r} among them")
+    if differing := sorted(set(adapted.base_model.targeted_module_names).symmetric_difference(chosen)):
+        raise ModelLoadError(f"PEFT adapted different modules than chosen (first: {differing[0]!r})")
     train_in_float32(adapted)
     trained = {name: parameter for name, parameter in adapted.named_parameters() if parameter.requires_grad}
     if low := [name for name, parameter in trained.items() if parameter.dtype != torch.float32]:
         dtype = str(trained[low[0]].dtype).removeprefix("torch.")
         raise ModelLoadError(
-            f"{len(low)} tensors would be trained in {dtype}, which loses small updates, {low[0]!r} among them",
+            f"{len(low)} tensors would be trained in {dtype}, which loses small updates (first: {low[0]!r})",
             hint="set model.dtype to float32",
         )
     trainable = sum(parameter.numel() for parameter in trained.values())
     return Adapted(adapted, attrs.evolve(targets, modules=chosen), trainable, total)
 
 
-def _lora_config(model: Any, config: LoRAConfig, targets: TargetChoice, task: Task, whole: list[str]) -> Any:
+def _lora_config(model: Any, config: LoRAConfig, targets: TargetChoice, task: Task, modules_to_save: list[str]) -> Any:
     if problems := unknown_options(config.extra, "lora.extra:"):
         raise ConfigError.of(problems)
     conv1d = {name for name, module in model.named_modules() if isinstance(module, Conv1D)}
     try:
         return peft.LoraConfig(
             target_modules=list(targets.patterns),
-            modules_to_save=whole or None,
+            modules_to_save=modules_to_save or None,
             task_type=task.peft_task_type,
             fan_in_fan_out=conv1d.issuperset(targets.modules),
             **peft_arguments(config),
         )
     except (TypeError, ValueError, ImportError) as error:
-        raise ConfigError(f"peft.LoraConfig refuses it ({first_line(error)})", where="lora:") from error
+        raise ConfigError(f"peft.LoraConfig rejects these options ({first_line(error)})", where="lora:") from error

@@ -1,4 +1,4 @@
-"""Why these modules are adapted and those are not, told from names and shapes alone."""
+"""Explain which modules of a model are adapted and why, from names and shapes alone."""
 
 import math
 import re
@@ -12,7 +12,7 @@ from smolora_core.config import LoRAConfig
 from smolora_core.lora.options import targets_of
 from smolora_core.lora.targets import TargetChoice
 from smolora_core.model.header import ModelHeader
-from smolora_core.model.roles import attention_of, end_of, left_alone
+from smolora_core.model.roles import attention_modules, name_in_block, skip_reason
 from smolora_core.plugins import Registered, Registry
 
 Counts = dict[str, dict[str, int]]
@@ -22,16 +22,13 @@ _MLP = re.compile(r"mlp|ffn|feed_?forward|dense|intermediate|\b(fc|ff|wi|wo|w|li
 
 @attrs.frozen
 class Explanation:
-    """What is adapted in a model, and why.
+    """The adapted modules of a model and the reasons.
 
     Attributes:
-        model_type: the architecture.
-        choice: the modules and whose word it was.
-        overruled: other records that speak for the architecture.
-        adapted: counts of the adapted modules, by role and by what follows their block's number.
-        left_out: counts of the others, by reason.
-        trainable: parameters of the adapter.
-        total: parameters of the model.
+        choice: the chosen modules and the reason.
+        overruled: other records for this architecture.
+        adapted: counts of the adapted layers, by role and by name within the block.
+        left_out: counts of the other layers, by reason and by name within the block.
     """
 
     model_type: str
@@ -43,7 +40,7 @@ class Explanation:
     total: int
 
     def as_dict(self) -> dict[str, Any]:
-        """Everything as plain values."""
+        """Convert to plain JSON values."""
         return {
             "model_type": self.model_type,
             "reason": self.choice.reason,
@@ -59,52 +56,39 @@ class Explanation:
 
 
 def explain(header: ModelHeader, lora: LoRAConfig, registry: Registry, where: Callable[[str], str]) -> Explanation:
-    """Choose what is adapted in a model, and account for every layer.
-
-    Args:
-        header: the model's config and shapes.
-        lora: rank and targets.
-        registry: where plugins' records are.
-        where: says where the user wrote a key.
+    """Choose the target modules of a model and give a reason for every layer.
 
     Raises:
-        ConfigError: as for `targets_of`.
+        ConfigError: as `targets_of`.
     """
     choice = targets_of(lora, header.model_type, header.modules, registry, where, tied=header.tied)
     adapted = set(choice.modules)
-    layers = [name.removesuffix(".weight") for name, shape in header.shapes.items() if _is_matrix(name, shape)]
-    attention = set(attention_of(layers, header.modules))
-    speaking = (found for found in registry.of_kind(Targets) if _speaks(found, header.model_type))
+    weights = (name for name, shape in header.shapes.items() if name.endswith(".weight") and len(shape) == 2)
+    layers = [name.removesuffix(".weight") for name in weights]
+    attention = set(attention_modules(layers, header.modules))
+    records = (found for found in registry.of_kind(Targets) if header.model_type in found.component.model_types)
     return Explanation(
         header.model_type,
         choice,
-        tuple(found for found in speaking if found != choice.record),
-        _counted((_role(layer, attention), layer) for layer in layers if layer in adapted),
-        _counted((left_alone(layer, layers) or "not matched", layer) for layer in layers if layer not in adapted),
+        tuple(found for found in records if found != choice.record),
+        _count((_role(layer, attention), layer) for layer in layers if layer in adapted),
+        _count((skip_reason(layer, layers) or "not matched", layer) for layer in layers if layer not in adapted),
         lora.r * sum(sum(header.modules[module]) for module in choice.modules),
         sum(map(math.prod, header.shapes.values())),
     )
 
 
-def _is_matrix(name: str, shape: tuple[int, ...]) -> bool:
-    return name.endswith(".weight") and len(shape) == 2
-
-
-def _speaks(found: Registered[Targets], model_type: str) -> bool:
-    return isinstance(found.component, Targets) and model_type in found.component.model_types
-
-
 def _role(layer: str, attention: set[str]) -> str:
     if layer in attention:
         return "attention"
-    return "feed-forward" if _MLP.search(end_of(layer)) else "other"
+    return "feed-forward" if _MLP.search(name_in_block(layer)) else "other"
 
 
-def _counted(layers: Iterable[tuple[str, str]]) -> Counts:
+def _count(layers: Iterable[tuple[str, str]]) -> Counts:
     counts: Counts = {}
     for group, layer in layers:
-        ends = counts.setdefault(group, {})
-        ends[end_of(layer)] = ends.get(end_of(layer), 0) + 1
+        names, name = counts.setdefault(group, {}), name_in_block(layer)
+        names[name] = names.get(name, 0) + 1
     return counts
 
 

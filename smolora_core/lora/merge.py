@@ -1,4 +1,4 @@
-"""Fold an adapter into its base model."""
+"""Merge an adapter into its base model."""
 
 import copy
 import warnings
@@ -7,27 +7,28 @@ from typing import Any
 
 import peft
 import torch
-from peft.utils.integrations import dequantize_module_weight
-from torch import nn
 
 from smolora_core.errors import ModelLoadError
 from smolora_core.lora.modules_to_save import train_in_float32
-from smolora_core.model.quantised import is_quantised
+from smolora_core.model.quantised import dequantised, is_quantised
 
 
 def merge_and_save(model: Any, tokenizer: Any, folder: Path) -> Path:
-    """Write the base model with the adapter folded in, as a plain transformers folder; quantised weights become plain ones.
+    """Save the base model with the adapter merged into it as a plain transformers folder; quantised weights are dequantised.
 
     Args:
-        model: a `PeftModel`; it stays as it is.
-        tokenizer: saved beside the model.
-        folder: to write to; it must be empty or not there.
+        model: a `PeftModel`; it is not changed.
+        tokenizer: the tokenizer to save with the model.
+        folder: the folder to write; it must be empty or not exist.
+
+    Returns:
+        The folder.
 
     Raises:
-        ModelLoadError: the folder holds something already, or the merged weights are not finite.
+        ModelLoadError: the folder is not empty, or the merged weights are not finite.
     """
     if folder.exists() and any(folder.iterdir()):
-        raise ModelLoadError(f"the folder {str(folder)!r} is not empty", hint="name a new one")
+        raise ModelLoadError(f"the folder {str(folder)!r} is not empty", hint="choose a new folder")
     try:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Input and output embeddings are no longer tied", category=UserWarning)
@@ -44,33 +45,26 @@ def merge_and_save(model: Any, tokenizer: Any, folder: Path) -> Path:
 
 
 def _is_tied(model: Any) -> bool:
-    """Whether all weights that were tied still are one; PEFT compares a head that is tied to a decoder with the encoder."""
+    """Whether all tied weights are still shared; PEFT compares a head tied to a decoder with the encoder's embeddings."""
     weights = dict(model.named_parameters(remove_duplicate=False))
     return all(weights[one] is weights[other] for one, other in model.all_tied_weights_keys.items())
 
 
 def with_plain_weights(model: Any) -> Any:
-    """Copy a model with its adapter onto a base of plain weights: those that the quantised ones stand for.
+    """Copy a model with its adapter onto a dequantised base, whose weights are the ones the adapter was trained on.
 
-    Merged into quantised weights an adapter would be rounded away; these are the weights that it was trained on.
+    Quantised weights would round the merged update away.
     """
     config, dtype = model.peft_config["default"], model.get_base_model().dtype
     base = copy.deepcopy(model).unload()
     for name, module in list(base.named_modules()):
         if is_quantised(module):
-            base.set_submodule(name, _plain(module, dtype))
+            base.set_submodule(name, dequantised(module, dtype))
         elif hasattr(module, "dequantised"):
             base.set_submodule(name, module.dequantised())
     base.tie_weights()
     base.hf_quantizer.remove_quantization_config(base)
-    made = peft.get_peft_model(base, copy.deepcopy(config))
-    train_in_float32(made)
-    peft.set_peft_model_state_dict(made, peft.get_peft_model_state_dict(model, save_embedding_layers=False))
-    return made
-
-
-def _plain(module: nn.Linear, dtype: torch.dtype) -> nn.Linear:
-    made = nn.Linear(module.in_features, module.out_features, bias=module.bias is not None, device="meta")
-    made.weight = nn.Parameter(dequantize_module_weight(module).to(dtype), requires_grad=False)
-    made.bias = module.bias
-    return made
+    adapted = peft.get_peft_model(base, copy.deepcopy(config))
+    train_in_float32(adapted)
+    peft.set_peft_model_state_dict(adapted, peft.get_peft_model_state_dict(model, save_embedding_layers=False))
+    return adapted

@@ -1,4 +1,4 @@
-"""Modules that are trained whole beside the adapter, heads above all: in float32, whatever the base computes in."""
+"""Modules trained in full beside the adapter, such as heads: always in float32, whatever dtype the base has."""
 
 import re
 from collections.abc import Iterable
@@ -13,17 +13,14 @@ from smolora_core.lora.targets import matches
 
 
 def is_inside(module: str, outer: Iterable[str]) -> bool:
-    """Whether a module is, or stands in, one that is trained whole, as PEFT sees it."""
+    """Whether a module is one of the outer modules or inside one, by PEFT's rule."""
     return any(re.match(rf"(^|.*\.){name}($|\..*)", module) for name in outer)
 
 
 def outermost(names: Iterable[str], model: nn.Module, task_type: str | None) -> list[str]:
-    """Leave out what stands in another of the modules, which PEFT would wrap twice.
+    """Leave out modules inside another of the modules, which PEFT would wrap twice.
 
-    Args:
-        names: modules to train whole: full names or dotted ends.
-        model: the base model.
-        task_type: PEFT's, which may add modules.
+    Names are full names or dotted ends of names; PEFT adds modules of its own for some task types.
 
     Raises:
         ConfigError: a name matches nothing.
@@ -45,13 +42,9 @@ def outermost(names: Iterable[str], model: nn.Module, task_type: str | None) -> 
 
 
 def train_in_float32(model: Any) -> None:
-    """Cast the trained copies that PEFT made, which have the base's dtype, and what goes in and out of them.
-
-    Args:
-        model: the `PeftModel`.
-    """
+    """Cast the modules that a `PeftModel` trains in full, with their inputs, to float32, and outputs back where needed."""
     base = model.get_base_model()
-    wrapped = {name: each for name, each in base.named_modules() if isinstance(each, ModulesToSaveWrapper)}
+    wrapped = {name: module for name, module in base.named_modules() if isinstance(module, ModulesToSaveWrapper)}
     backbone = f"{base.base_model_prefix}."
     rest = [name for name, _ in base.named_parameters() if not (name.startswith(backbone) or is_inside(name, wrapped))]
     for name, wrapper in wrapped.items():
@@ -61,28 +54,28 @@ def train_in_float32(model: Any) -> None:
             continue
         module.float()
         module.register_forward_pre_hook(_to_float32, with_kwargs=True)
-        # The last result stays as precise as it is; what the base goes on with must have the base's dtype.
+        # The model's final output stays in float32; anything that the base computes with must have the base's dtype.
         if rest or name.startswith(backbone):
-            module.register_forward_hook(_Back(dtype))
+            module.register_forward_hook(_CastOutput(dtype))
 
 
-def _to_float32(module: nn.Module, arguments: Any, named: Any) -> tuple[Any, Any]:
-    return _cast(arguments, torch.float32), _cast(named, torch.float32)
+def _to_float32(module: nn.Module, args: Any, kwargs: Any) -> tuple[Any, Any]:
+    return _cast(args, torch.float32), _cast(kwargs, torch.float32)
 
 
-class _Back:
-    """Cast a result back; a class, because merging copies the model with its hooks."""
+class _CastOutput:
+    """Cast an output back; a class rather than a closure, because merging deep-copies the model with its hooks."""
 
     def __init__(self, dtype: torch.dtype) -> None:
         self.dtype = dtype
 
-    def __call__(self, module: nn.Module, arguments: Any, result: Any) -> Any:
-        return _cast(result, self.dtype)
+    def __call__(self, module: nn.Module, args: Any, output: Any) -> Any:
+        return _cast(output, self.dtype)
 
 
 def _cast(value: Any, dtype: torch.dtype) -> Any:
     if isinstance(value, torch.Tensor):
         return value.to(dtype) if value.is_floating_point() else value
     if isinstance(value, dict):
-        return type(value)((name, _cast(each, dtype)) for name, each in value.items())
-    return tuple(_cast(each, dtype) for each in value) if type(value) is tuple else value
+        return type(value)((name, _cast(item, dtype)) for name, item in value.items())
+    return tuple(_cast(item, dtype) for item in value) if type(value) is tuple else value

@@ -1,6 +1,6 @@
-"""Read a saved adapter back and compare it with the one in memory.
+"""Verify that a saved adapter is identical to the one in memory.
 
-A save that returned without an error may still have written other bytes: the disk, a writer or a merge may have changed them.
+A save that succeeds may still write the wrong bytes: a disk, a checkpoint writer or a merge may have changed them.
 """
 
 from pathlib import Path
@@ -20,13 +20,13 @@ def prove_saved(model: Any, folder: Path) -> int:
 
     Args:
         model: the trained `PeftModel`.
-        folder: the folder that the adapter was saved to, as PEFT writes it.
+        folder: the folder that PEFT saved the adapter to.
 
     Returns:
-        The number of tensors compared, which a run reports.
+        The number of tensors compared.
 
     Raises:
-        CheckpointError: the file cannot be read, or a tensor is missing, surplus, different or not finite.
+        CheckpointError: the file cannot be read, or a tensor is missing, unexpected, different or not finite.
     """
     file = folder / "adapter_model.safetensors"
     try:
@@ -36,17 +36,17 @@ def prove_saved(model: Any, folder: Path) -> int:
     trained = peft.get_peft_model_state_dict(model, save_embedding_layers=False)
     if differing := sorted(saved.keys() ^ trained.keys()):
         raise CheckpointError(
-            f"the saved adapter has other tensors than the trained one, {differing[0]!r} among them", where=str(folder)
+            f"the saved adapter has different tensors than the trained one (first: {differing[0]!r})", where=str(folder)
         )
     for name, tensor in trained.items():
         if not torch.isfinite(tensor).all():
-            raise CheckpointError(f"tensor {name!r} has values that are not finite", where=str(folder))
+            raise CheckpointError(f"tensor {name!r} has non-finite values", where=str(folder))
         if not _same_bits(saved[name], tensor.detach().cpu()):
-            raise CheckpointError(f"tensor {name!r} is not what was trained", where=str(folder))
+            raise CheckpointError(f"tensor {name!r} differs from the trained one", where=str(folder))
     return len(trained)
 
 
 def _same_bits(one: Tensor, other: Tensor) -> bool:
-    """Compare more than values: a zero may have lost its sign."""
+    """Compare bits rather than values, which ignore the sign of a zero."""
     same_kind = one.dtype == other.dtype and one.shape == other.shape
     return same_kind and torch.equal(one.contiguous().view(torch.uint8), other.contiguous().view(torch.uint8))

@@ -1,1 +1,1 @@
-"""The base model and its adapter: loading, choosing what to adapt, attaching, merging, proving."""
+"""The base model: its header, layer roles, loading, device and number format, output head and quantised weights."""

@@ -1,4 +1,4 @@
-"""Where to compute and in which number format: asked of the machine, not guessed."""
+"""The device and number format to compute in, the memory that is left there, and train/eval mode."""
 
 import os
 import sys
@@ -13,17 +13,17 @@ from torch import nn
 
 from smolora_core.errors import ConfigError
 
-_BUDGET_SECONDS = 0.05
-_WORTH_IT = 1.15
+_BENCHMARK_SECONDS = 0.05
+_MIN_SPEEDUP = 1.15
 
 
 @attrs.frozen
 class Precision:
-    """The number format of frozen weights.
+    """The number format of frozen weights; adapters are always float32.
 
     Attributes:
-        dtype: of the frozen weights; adapters are float32 always.
-        reason: why, for a person.
+        dtype: the frozen weights' dtype.
+        reason: why it was chosen, as the run reports it.
     """
 
     dtype: torch.dtype
@@ -34,70 +34,58 @@ def pick_device(wanted: str, where: str = "") -> torch.device:
     """Choose cuda, then mps, then cpu.
 
     Raises:
-        ConfigError: the device that was asked for is not there.
+        ConfigError: the requested device is not available.
     """
     present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    available = [name for name, is_present in present.items() if is_present]
     if wanted == "auto":
-        return torch.device(next(name for name, here in present.items() if here))
-    if not present[wanted]:
-        here = ", ".join(name for name, there in present.items() if there)
-        raise ConfigError(f"no {wanted} device here", where=where, hint=f"there is: {here}")
+        return torch.device(available[0])
+    if wanted not in available:
+        raise ConfigError(f"no {wanted} device available", where=where, hint=f"available: {', '.join(available)}")
     return torch.device(wanted)
 
 
 def choose_dtype(wanted: str, device: torch.device, hidden: int, inner: int) -> Precision:
-    """Choose the fastest of float32 and bfloat16 by multiplying matrices of the model's shape for about 50 ms.
+    """Choose the faster of float32 and bfloat16 by timing products of the model's hidden and MLP widths for about 50 ms.
 
-    Some processors compute bfloat16 in hardware and some emulate it, slower than float32; nothing but a measurement tells.
-
-    Args:
-        wanted: `auto` or a dtype's name.
-        device: to measure on.
-        hidden: width of the model.
-        inner: width of its MLP.
+    Some processors compute bfloat16 in hardware and others emulate it, slower than float32; only a measurement can tell.
     """
     if wanted != "auto":
         return Precision(getattr(torch, wanted), "as configured")
     try:
-        # Of matrices smaller than this the overhead would be measured, and the answer would change from run to run.
+        # Smaller products would measure the overhead, and the answer would change from run to run.
         shape = max(hidden, 512), max(inner, 1024)
-        ratio = _seconds(torch.float32, device, *shape) / _seconds(torch.bfloat16, device, *shape)
+        ratio = _matmul_seconds(torch.float32, device, *shape) / _matmul_seconds(torch.bfloat16, device, *shape)
     except (TypeError, RuntimeError):
-        return Precision(torch.float32, f"{device.type} has no bfloat16 here")
-    if ratio >= _WORTH_IT:
-        return Precision(torch.bfloat16, f"measured {ratio:.1f}x float32 here")
-    return Precision(torch.float32, f"bfloat16 measured {ratio:.1f}x float32 here")
+        return Precision(torch.float32, f"{device.type} does not support bfloat16")
+    if ratio >= _MIN_SPEEDUP:
+        return Precision(torch.bfloat16, f"measured {ratio:.1f}x as fast as float32")
+    return Precision(torch.float32, f"bfloat16 measured only {ratio:.1f}x as fast")
 
 
-def _seconds(dtype: torch.dtype, device: torch.device, hidden: int, inner: int) -> float:
-    """Best time of one product of 512 tokens with a weight of the model's MLP."""
+def _matmul_seconds(dtype: torch.dtype, device: torch.device, hidden: int, inner: int) -> float:
+    """Return the best time of multiplying 512 tokens by an MLP weight."""
     tokens = torch.ones(512, hidden, dtype=dtype, device=device)
     weight = torch.ones(inner, hidden, dtype=dtype, device=device)
-    best, end = float("inf"), time.perf_counter() + _BUDGET_SECONDS / 2
-    # The first rounds warm caches and kernels up; the best of the rest is the least disturbed one.
+    best, end = float("inf"), time.perf_counter() + _BENCHMARK_SECONDS / 2
     rounds = 0
     while rounds < 3 or time.perf_counter() < end:
         start = time.perf_counter()
         torch.nn.functional.linear(tokens, weight)
-        _finish(device)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        elif device.type == "mps":
+            torch.mps.synchronize()
+        # The first round warms up caches and kernels.
         best = min(best, time.perf_counter() - start) if rounds else best
         rounds += 1
     return best
 
 
-def _finish(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    elif device.type == "mps":
-        torch.mps.synchronize()
-
-
 def free_memory(device: torch.device, root: Path = Path("/")) -> int | None:
-    """Count the bytes that a new process could take on a device; None where nobody says.
+    """Return the bytes that a new process could allocate on a device; None where the system does not report them.
 
-    Args:
-        device: that it computes on.
-        root: where /proc and /sys are.
+    `root` is the folder that contains /proc and /sys.
     """
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
@@ -105,27 +93,27 @@ def free_memory(device: torch.device, root: Path = Path("/")) -> int | None:
         return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
     if not (root / "proc/meminfo").exists():
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else None
-    # This process will be gone.
-    own = _kilobytes(root / "proc/self/status", "RssAnon:") or 0
-    left = [*_left_in_groups(root), *filter(None, [_kilobytes(root / "proc/meminfo", "MemAvailable:")])]
-    return min(left) + own if left else None
+    available = _read_field(root / "proc/meminfo", "MemAvailable:")
+    limits = [*_cgroup_headroom(root), *([available] if available else [])]
+    # The new process replaces this one, whose memory is free by then.
+    own = _read_field(root / "proc/self/status", "RssAnon:") or 0
+    return min(limits) + own if limits else None
 
 
 def resident_memory() -> int:
-    """Count the bytes of this process that are in memory; where only the most that were is known, those."""
-    with suppress(OSError):
-        if now := _kilobytes(Path("/proc/self/status"), "VmRSS:"):
-            return now
+    """Return the bytes of this process that are in memory, or the peak where only that is known."""
+    if now := _read_field(Path("/proc/self/status"), "VmRSS:"):
+        return now
     with suppress(ImportError):
         import resource
 
-        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return most if sys.platform == "darwin" else 1024 * most
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else 1024 * peak
     return 0
 
 
 def forget_peak() -> bool:
-    """Begin to look for this process's peak anew, where that can be done."""
+    """Reset this process's peak memory; return whether the system can."""
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
         return True
@@ -133,44 +121,42 @@ def forget_peak() -> bool:
 
 
 def peak_memory() -> int:
-    """Count the most bytes of this process that were in memory since `forget_peak`."""
-    return _kilobytes(Path("/proc/self/status"), "VmHWM:") or 0
+    """Return the most bytes of this process that were in memory since `forget_peak`."""
+    return _read_field(Path("/proc/self/status"), "VmHWM:") or 0
 
 
-def _left_in_groups(root: Path) -> Iterator[int]:
-    """Yield what each control group that this process is in leaves it: https://docs.kernel.org/admin-guide/cgroup-v2.html."""
+def _cgroup_headroom(root: Path) -> Iterator[int]:
+    """Yield the bytes left in each of this process's control groups: https://docs.kernel.org/admin-guide/cgroup-v2.html."""
     with suppress(OSError):
         lines = (root / "proc/self/cgroup").read_text().splitlines()
-        unified = next((line.removeprefix("0::/") for line in lines if line.startswith("0::/")), "")
-        for group in (Path(unified), *Path(unified).parents):
-            folder = root / "sys/fs/cgroup" / group
-            with suppress(OSError, ValueError):
-                left = int((folder / "memory.max").read_text()) - int((folder / "memory.current").read_text())
-                yield left + _cached(folder / "memory.stat", "inactive_file")
+        unified = Path(next((line.removeprefix("0::/") for line in lines if line.startswith("0::/")), ""))
+        for group in (unified, *unified.parents):
+            yield from _headroom(root / "sys/fs/cgroup" / group, "memory.max", "memory.current", "inactive_file")
+    yield from _headroom(root / "sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+
+
+def _headroom(group: Path, limit: str, usage: str, reclaimable: str) -> Iterator[int]:
     with suppress(OSError, ValueError):
-        folder = root / "sys/fs/cgroup/memory"
-        left = int((folder / "memory.limit_in_bytes").read_text()) - int((folder / "memory.usage_in_bytes").read_text())
-        yield left + _cached(folder / "memory.stat", "total_inactive_file")
+        left = int((group / limit).read_text()) - int((group / usage).read_text())
+        # The kernel drops cached files when memory runs short.
+        yield left + (_read_field(group / "memory.stat", reclaimable) or 0)
 
 
-def _cached(stat: Path, name: str) -> int:
-    """Files that are given up when memory is needed."""
+def _read_field(file: Path, name: str) -> int | None:
+    """Read a field such as `VmRSS: 300 kB` or `inactive_file 1024`, in bytes; None where it is missing."""
     with suppress(OSError):
-        return next((int(line.split()[1]) for line in stat.read_text().splitlines() if line.split()[0] == name), 0)
-    return 0
-
-
-def _kilobytes(file: Path, name: str) -> int | None:
-    return next((1024 * int(line.split()[1]) for line in file.read_text().splitlines() if line.startswith(name)), None)
+        fields = (line.split() for line in file.read_text().splitlines())
+        return next((int(field[1]) * (1024 if field[-1] == "kB" else 1) for field in fields if field[0] == name), None)
+    return None
 
 
 @contextmanager
 def in_mode(model: nn.Module, *, training: bool) -> Iterator[None]:
-    """Put all of a model into one mode, and afterwards each layer back into its own."""
-    before = [(each, each.training) for each in model.modules()]
+    """Put a whole model in train or eval mode, and restore each layer's own mode afterwards."""
+    before = [(module, module.training) for module in model.modules()]
     model.train(training)
     try:
         yield
     finally:
-        for each, was in before:
-            each.training = was
+        for module, was_training in before:
+            module.training = was_training

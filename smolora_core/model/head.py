@@ -1,7 +1,7 @@
-"""The head of a language model, made to wait: logits are computed later, for chosen positions, a few at a time.
+"""The output head of a language model, deferred: logits are computed later, for chosen positions, a chunk at a time.
 
-What a model does to its logits after the head (Granite and Cohere scale them, Gemma 2 caps them softly) is done to those
-few as well. It is found out by handing known numbers through the model, not by its name.
+Some models transform their logits after the head: Granite and Cohere scale them, Gemma 2 applies a soft cap. The same function
+is applied to the deferred logits. It is identified by passing known values through the model, not by the model's name.
 """
 
 import inspect
@@ -20,8 +20,8 @@ from smolora_core.errors import TrainingError
 from smolora_core.model.device import in_mode
 from smolora_core.plugins.loading import describe
 
-# The outermost are far beyond any cap, the inner ones on both sides of the usual ones.
-_KNOWN = (-1e4, -100.0, -30.0, -10.0, -3.0, -1.0, -0.1, 0.1, 1.0, 3.0, 10.0, 30.0, 100.0, 1e4)
+# The outermost are far beyond any cap, the others on both sides of the usual caps.
+_PROBE = (-1e4, -100.0, -30.0, -10.0, -3.0, -1.0, -0.1, 0.1, 1.0, 3.0, 10.0, 30.0, 100.0, 1e4)
 
 
 Compute = Callable[[nn.Module, Mapping[str, Any]], Tensor]
@@ -38,12 +38,12 @@ def on_all_rows(compute: Compute, model: nn.Module, inputs: Mapping[str, Any]) -
 
 @attrs.frozen
 class Head:
-    """A head that can wait.
+    """A head whose logits can be deferred.
 
     Attributes:
         module: the output embeddings.
-        width: logits of a position.
-        after: what the model does to logits.
+        width: the number of logits of a position.
+        after: the function that the model applies to its logits.
     """
 
     module: Any
@@ -52,34 +52,34 @@ class Head:
 
     @property
     def trained(self) -> bool:
-        """Whether the head itself gets a gradient."""
+        """Whether the head itself is trained."""
         return any(parameter.requires_grad for parameter in self.module.parameters())
 
     @property
     def linear(self) -> bool:
-        """Whether its logits are a product with a frozen weight and nothing else."""
+        """Whether the head is a plain product with a frozen weight."""
         plain = type(self.module) is nn.Linear and "forward" not in vars(self.module) and not self.module._forward_hooks
         return plain and not self.trained
 
     @contextmanager
     def waiting(self) -> Iterator[Compute]:
-        """Give what runs a model up to its head: `[B, T, H]`; several threads may call it at a time."""
-        given = local()
+        """Defer the head: the yielded function runs a model up to it and returns `[B, T, H]`. It is thread-safe."""
+        captured = local()
 
-        def answer(hidden: Tensor) -> Tensor:
-            given.hidden = hidden
-            # One column, in the graph so that data parallelism finds what was used, and no view of the states.
+        def capture(hidden: Tensor) -> Tensor:
+            captured.hidden = hidden
+            # DDP finds used parameters through the output, so it must depend on the hidden states without being a view.
             return hidden[..., :1].clone()
 
         def run(model: nn.Module, inputs: Mapping[str, Any]) -> Tensor:
             _run(model, inputs)
-            return cast("Tensor", given.__dict__.pop("hidden"))
+            return cast("Tensor", captured.__dict__.pop("hidden"))
 
-        with _answering(self.module, answer):
+        with _forward_replaced(self.module, capture):
             yield run
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """Compute the logits `[n, V]` of chosen positions `[n, H]` in float32, as the model would have."""
+        """Compute the model's logits `[n, V]` for chosen positions `[n, H]`, in float32."""
         return self.after(self.module.forward(hidden).float())
 
 
@@ -88,44 +88,43 @@ def logits_of(model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
     return cast("Tensor", _run(model, inputs).logits)
 
 
-def few_tokens(model: nn.Module) -> dict[str, Tensor]:
-    """Make inputs to try a model on."""
+def probe_inputs(model: nn.Module) -> dict[str, Tensor]:
+    """Make a row of a few tokens to try a model on."""
     ids = torch.arange(8, device=next(model.parameters()).device)[None] % 4
-    with_decoder = getattr(getattr(model, "config", None), "is_encoder_decoder", False)
-    return {"input_ids": ids} | ({"decoder_input_ids": ids} if with_decoder else {})
+    has_decoder = getattr(getattr(model, "config", None), "is_encoder_decoder", False)
+    return {"input_ids": ids} | ({"decoder_input_ids": ids} if has_decoder else {})
 
 
 def find_head(model: nn.Module) -> Head | None:
-    """Find the head of a model, unless it cannot wait because nobody knows what the model does with its logits."""
+    """Find the head of a model; None where it cannot be deferred because the model uses its logits in an unknown way."""
     module = getattr(model, "get_output_embeddings", lambda: None)()
     if module is None:
         return None
-    inputs = few_tokens(model)
-    ids = inputs["input_ids"]
-    project, asked = module.forward, []
+    inputs = probe_inputs(model)
+    project, probes = module.forward, []
 
-    def answer(hidden: Tensor) -> Tensor:
-        # In float32 whatever the model computes in, so that a factor is found exactly.
+    def probe(hidden: Tensor) -> Tensor:
+        # float32 even in a bfloat16 model, so that a factor is found exactly.
         width = project(hidden[..., :1, :]).shape[-1]
-        known = torch.tensor(_KNOWN, device=hidden.device).repeat(width // len(_KNOWN) + 1)[:width]
-        asked.append(known.expand(*hidden.shape[:-1], width))
-        return asked[-1].clone()
+        values = torch.tensor(_PROBE, device=hidden.device).repeat(width // len(_PROBE) + 1)[:width]
+        probes.append(values.expand(*hidden.shape[:-1], width))
+        return probes[-1].clone()
 
-    with in_mode(model, training=False), torch.no_grad(), _answering(module, answer):
+    with in_mode(model, training=False), torch.no_grad(), _forward_replaced(module, probe):
         found = logits_of(model, inputs)
-    if len(asked) != 1 or asked[0].shape[:-1] != ids.shape or found.shape != asked[0].shape:
+    if len(probes) != 1 or probes[0].shape[:-1] != inputs["input_ids"].shape or found.shape != probes[0].shape:
         return None
-    after = _recognise(asked[0], found.float())
+    after = _identify(probes[0], found.float())
     return Head(module, found.shape[-1], after) if after is not None else None
 
 
 def _run(model: nn.Module, inputs: Mapping[str, Tensor]) -> Any:
-    """Run a model without the cache that only generating needs; encoders have none, and some know no such argument."""
+    """Run a model without the generation cache, which encoders do not have and may not accept as an argument."""
     base = getattr(model, "get_base_model", lambda: getattr(model, "module", model))()
-    known = inspect.signature(getattr(base, "get_base_model", lambda: base)().forward).parameters
-    caches = "use_cache" in known or any(each.kind is each.VAR_KEYWORD for each in known.values())
+    parameters = inspect.signature(getattr(base, "get_base_model", lambda: base)().forward).parameters
+    accepts_cache = "use_cache" in parameters or any(each.kind is each.VAR_KEYWORD for each in parameters.values())
     try:
-        return model(**inputs, use_cache=False) if caches else model(**inputs)
+        return model(**inputs, use_cache=False) if accepts_cache else model(**inputs)
     except (RuntimeError, IndexError, TypeError, ValueError, AttributeError) as error:
         if is_worker_death(error):
             raise
@@ -133,12 +132,11 @@ def _run(model: nn.Module, inputs: Mapping[str, Tensor]) -> Any:
         raise TrainingError(f"the model fails on a batch of {shape} tokens ({describe(error)})") from error
 
 
-def _recognise(given: Tensor, found: Tensor) -> Callable[[Tensor], Tensor] | None:
-    """Say which function of the logits was applied, if it is one that is known."""
+def _identify(given: Tensor, found: Tensor) -> Callable[[Tensor], Tensor] | None:
+    """Identify the function that maps the given logits to the found ones: unchanged, scaled or softly capped."""
     top = given.argmax()
     limit = found.flatten()[top].item()
-    factor = limit / given.max().item()
-    candidates = (_unchanged, partial(_scaled, factor=factor), partial(_capped, cap=limit))
+    candidates = (_unchanged, partial(torch.mul, other=limit / given.max().item()), partial(_capped, cap=limit))
     return next((after for after in candidates if torch.allclose(after(given), found, rtol=1e-5, atol=0.0)), None)
 
 
@@ -146,22 +144,17 @@ def _unchanged(logits: Tensor) -> Tensor:
     return logits
 
 
-def _scaled(logits: Tensor, factor: float) -> Tensor:
-    return logits * factor
-
-
 def _capped(logits: Tensor, cap: float) -> Tensor:
     return cap * torch.tanh(logits / cap)
 
 
 @contextmanager
-def _answering(head: Any, answer: Callable[[Tensor], Tensor]) -> Iterator[None]:
-    """Let the head answer something else than logits."""
-    replaced = vars(head).get("forward")
-    head.forward = answer
+def _forward_replaced(module: Any, forward: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    replaced = vars(module).get("forward")
+    module.forward = forward
     try:
         yield
     finally:
-        del head.forward
+        del module.forward
         if replaced is not None:
-            head.forward = replaced
+            module.forward = replaced

@@ -1,4 +1,4 @@
-"""What a model folder says about itself without torch: its config and the names of its weights."""
+"""A model folder's config and weight shapes, read without torch."""
 
 import json
 import operator
@@ -18,14 +18,7 @@ _TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "spi
 
 @attrs.frozen
 class ModelHeader:
-    """The config and the weights' shapes of a model folder.
-
-    Attributes:
-        config: config.json.
-        shapes: weight name to shape; empty where the folder holds no safetensors.
-        has_weights: whether there are files of weights, in whatever format.
-        has_tokenizer: whether there are files of a tokenizer.
-    """
+    """The config of a model folder and the shapes of its weights, which are unknown where none are in safetensors files."""
 
     config: dict[str, Any]
     shapes: dict[str, tuple[int, ...]]
@@ -34,23 +27,23 @@ class ModelHeader:
 
     @property
     def model_type(self) -> str:
-        """The architecture's name, as plugins know it."""
+        """The architecture's name, which plugins match."""
         return str(self.config.get("model_type", ""))
 
     @property
     def positions(self) -> int | None:
-        """Tokens in a sequence at most; None where the config names no such number, or positions are relative."""
+        """The longest sequence in tokens; None where the config has no limit or positions are relative."""
         relative = "relative_attention_num_buckets" in self.config
         return None if relative else self._number("max_position_embeddings", "n_positions", "seq_length")
 
     @property
     def vocab_size(self) -> int | None:
-        """Tokens that the model knows; None where the config does not say."""
+        """The size of the vocabulary; None where the config lacks it."""
         return self._number("vocab_size")
 
     @property
     def modules(self) -> dict[str, tuple[int, ...]]:
-        """The modules whose weight is a matrix, but for heads and embeddings, in the order of the files, with its shape."""
+        """The modules with a matrix as weight, and its shape, in file order; heads and embeddings are left out."""
         matrices = {name.removesuffix(".weight"): shape for name, shape in self.shapes.items() if name.endswith(".weight")}
         return {name: shape for name, shape in matrices.items() if len(shape) == 2 and not is_head_or_embedding(name)}
 
@@ -60,7 +53,7 @@ class ModelHeader:
         return self.config.get("tie_word_embeddings") is True
 
     def _number(self, *names: str) -> int | None:
-        """Find a number above 0 in the config; that of a model's language part comes first."""
+        """Find a positive integer in the config; a multimodal model's text config takes precedence."""
         text = self.config.get("text_config")
         sections = (text if isinstance(text, dict) else {}, self.config)
         values = (section.get(name) for section in sections for name in names)
@@ -73,25 +66,20 @@ def is_folder(path: str) -> bool:
         return True
     try:
         return Path(path).is_dir()
-    except OSError:  # Too long for a name, say.
+    except OSError:  # for example, the name is too long
         return False
 
 
 def read_header(path: str | Path, where: str = "") -> ModelHeader:
     """Read a model folder's config and safetensors headers.
 
-    Args:
-        path: the base model's folder, as the user wrote it.
-        where: where the user wrote it.
-
     Raises:
-        ModelLoadError: there is no such folder, it cannot be read, it holds no config.json or an adapter instead, or one of
-            the files is damaged.
+        ModelLoadError: the folder is missing, unreadable, damaged, an adapter, or has no config.json.
     """
     try:
         folder = Path(path).expanduser()
         if not (folder / "config.json").is_file() or (folder / "adapter_config.json").is_file():
-            raise _no_model(path, folder, where)
+            raise _not_a_model(path, folder, where)
         values = _read_object(folder / "config.json")
         shapes: dict[str, tuple[int, ...]] = {}
         for file in _weight_files(folder):
@@ -106,7 +94,7 @@ def read_header(path: str | Path, where: str = "") -> ModelHeader:
 
 
 def base_of_adapter(folder: Path) -> str | None:
-    """Read which base model the adapter in a folder belongs to; None when its config does not say."""
+    """Read the base model that an adapter's config names; None where it names none."""
     try:
         base = _read_object(folder / "adapter_config.json").get("base_model_name_or_path")
     except ValueError:
@@ -114,23 +102,23 @@ def base_of_adapter(folder: Path) -> str | None:
     return base if isinstance(base, str) and base else None
 
 
-def _no_model(path: str | Path, folder: Path, where: str) -> ModelLoadError:
+def _not_a_model(path: str | Path, folder: Path, where: str) -> ModelLoadError:
     if (folder / "adapter_config.json").is_file():
         base = base_of_adapter(folder)
         belongs = f"; its base model is {base!r}" if base else ""
-        return ModelLoadError(f"{str(path)!r} is an adapter{belongs}", where=where, hint="set model to the base")
-    return ModelLoadError(f"no folder {str(path)!r} with a config.json", where=where, hint=_near(folder))
+        return ModelLoadError(f"{str(path)!r} is an adapter{belongs}", where=where, hint="set model to its base model")
+    return ModelLoadError(f"no folder {str(path)!r} with a config.json", where=where, hint=_suggest(folder))
 
 
 def _read_object(file: Path) -> dict[str, Any]:
     values = json.loads(file.read_text(encoding="utf-8"))
     if not isinstance(values, dict):
-        raise ValueError(f"{file.name} is no JSON object")
+        raise ValueError(f"{file.name} is not a JSON object")
     return values
 
 
 def _weight_files(folder: Path) -> list[Path]:
-    """List the files that transformers loads; others, in another naming say, may lie beside them."""
+    """List the files that transformers loads; the folder may contain the same weights under other names."""
     whole, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
     if whole.is_file():
         return [whole]
@@ -138,7 +126,7 @@ def _weight_files(folder: Path) -> list[Path]:
         return sorted(folder.glob("*.safetensors"))
     files = _read_object(index).get("weight_map")
     if not isinstance(files, dict) or not all(isinstance(name, str) for name in files.values()):
-        raise ValueError(f"{index.name} names no files")
+        raise ValueError(f"{index.name} has no valid weight_map")
     return [folder / Path(name).name for name in sorted(set(files.values()))]
 
 
@@ -148,28 +136,25 @@ def _shapes(file: Path) -> dict[str, tuple[int, ...]]:
     with file.open("rb") as stream:
         (length,) = struct.unpack("<Q", stream.read(8))
         if 8 + length > size:
-            raise ValueError(f"{file.name} is cut off")
+            raise ValueError(f"{file.name} is truncated")
         header = json.loads(stream.read(length))
     if not isinstance(header, dict):
-        raise ValueError(f"the header of {file.name} is no JSON object")
+        raise ValueError(f"the header of {file.name} is not a JSON object")
     header.pop("__metadata__", None)
     try:
         end = max((int(entry["data_offsets"][1]) for entry in header.values()), default=0)
         shapes = {name: tuple(map(operator.index, entry["shape"])) for name, entry in header.items()}
     except (KeyError, IndexError, TypeError):
-        raise ValueError(f"{file.name} has a tensor without a shape or a place") from None
+        raise ValueError(f"{file.name} has a tensor without a shape or data_offsets") from None
     if 8 + length + end != size:
-        raise ValueError(f"{file.name} is cut off")
+        raise ValueError(f"{file.name} is truncated")
     return shapes
 
 
-def _near(folder: Path) -> str:
-    if not folder.parent.is_dir():
-        return ""
-    models = [path.parent.name for path in folder.parent.glob("*/config.json")]
-    near = get_close_matches(folder.name, models, n=1)
-    shown = folder.parent / near[0] if near else None
-    if shown is None:
-        return f"folders with one: {', '.join(sorted(models))}" if models else ""
-    spelt = f"./{shown}" if not shown.is_absolute() else str(shown)
-    return f"did you mean {spelt!r}?"
+def _suggest(folder: Path) -> str:
+    models = sorted(path.parent.name for path in folder.parent.glob("*/config.json"))
+    if near := get_close_matches(folder.name, models, n=1):
+        closest = folder.parent / near[0]
+        spelling = str(closest) if closest.is_absolute() else f"./{closest}"
+        return f"did you mean {spelling!r}?"
+    return f"model folders there: {', '.join(models)}" if models else ""

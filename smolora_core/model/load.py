@@ -15,18 +15,14 @@ from smolora_core.data.fingerprint import sampled_digest
 from smolora_core.errors import ModelLoadError, first_line
 from smolora_core.model.device import Precision, choose_dtype
 from smolora_core.model.header import is_folder
-from smolora_core.model.quantised import leave_file, leave_out, unquantisable
+from smolora_core.model.quantised import copy_mapped_weights, exclude_modules, unquantisable
+
+_DIGESTED_FILES = ("config.json", "*.safetensors", "*.bin")
 
 
 @attrs.frozen
 class Base:
-    """A loaded base model.
-
-    Attributes:
-        model: frozen, on its device, in its dtype.
-        precision: the dtype and why.
-        heads: names of the modules to be trained whole: what the base model had no weights for, and what else stands after it.
-    """
+    """A base model, frozen and on its device, with its dtype and the names of its heads, which are trained in full."""
 
     model: Any
     precision: Precision
@@ -34,7 +30,7 @@ class Base:
 
 
 def source_of(model: ModelConfig) -> str:
-    """The absolute folder, or the hub id: what an adapter must name so that it is found from any working directory."""
+    """The absolute folder or the hub id: what an adapter records as its base, valid from any working directory."""
     return str(Path(model.path).expanduser().resolve()) if is_folder(model.path) else model.path
 
 
@@ -44,16 +40,16 @@ def read_config(model: ModelConfig, where: str = "") -> Any:
     Raises:
         ModelLoadError: it cannot be read; a hub id that is not in the local cache needs the network.
     """
-    return _loading(model, where, transformers.AutoConfig.from_pretrained)
+    return _from_pretrained(model, where, transformers.AutoConfig.from_pretrained)
 
 
 def load_tokenizer(model: ModelConfig, where: str = "") -> Any:
-    """Load the tokenizer as it is; what pads where it has no padding token, `padding_id` says."""
-    return _loading(model, where, transformers.AutoTokenizer.from_pretrained)
+    """Load the tokenizer unchanged; without a padding token, `padding_id` finds a substitute."""
+    return _from_pretrained(model, where, transformers.AutoTokenizer.from_pretrained)
 
 
 def precision_of(model: ModelConfig, device: torch.device, config: Any) -> Precision:
-    """Choose the number format of a base by the shapes that its transformers config names."""
+    """Choose the number format of a base model from the widths in its transformers config."""
     text = config.get_text_config()
     hidden = getattr(text, "hidden_size", None) or 512
     inner = getattr(text, "intermediate_size", None) or 4 * hidden
@@ -69,16 +65,10 @@ def load_base(
     changes: Mapping[str, Any] | None = None,
     seed: int = 0,
 ) -> Base:
-    """Load the base model for a task.
+    """Load the base model for a task; `seed` initialises a new head.
 
-    Args:
-        model: path, dtype and whether its code may run.
-        task: names the transformers class.
-        device: where it goes.
-        config: its transformers config.
-        extra: further keyword arguments of `from_pretrained`, from memory strategies.
-        changes: of the config, from the task: `num_labels`, say.
-        seed: of the initial values of a new head.
+    Memory strategies pass `extra` arguments of `from_pretrained`, and the task passes `changes` of the config, such as
+    `num_labels`.
 
     Raises:
         ModelLoadError: the weights cannot be loaded, or some of them are missing.
@@ -88,34 +78,33 @@ def load_base(
     auto = getattr(transformers, task.model_class)
     arguments = {"dtype": precision.dtype, "output_loading_info": True, **(changes or {}), **(extra or {})}
     if task.new_head:
-        # A head of another number of labels is a new one.
+        # A saved head with another number of labels is replaced by a new one.
         arguments["ignore_mismatched_sizes"] = True
     if quantisation := arguments.get("quantization_config"):
-        # Each weight is quantised where it will be, so that they never are in memory all at once as they were.
+        # Weights are quantised on the device one by one; the unquantised model never has to fit in memory.
         arguments["device_map"] = {"": device}
         if name := unquantisable(auto, config):
-            raise ModelLoadError(f"the layers of {name} are Conv1D, which nothing quantises", hint="choose another base model")
+            raise ModelLoadError(f"{name} has Conv1D layers, which cannot be quantised", hint="choose another base model")
     loaded, new = _load(model, auto, seed, arguments)
-    if quantisation and task.new_head and leave_out(quantisation, loaded, {*_owners(new), *heads_of(loaded)}):
+    if quantisation and task.new_head and exclude_modules(quantisation, loaded, {*_owners(new), *heads_of(loaded)}):
         loaded, new = _load(model, auto, seed, arguments)
-    owners = _owners(new)
     if missing := sorted(key for key in new if not task.new_head or not _may_be_head(loaded, key.rpartition(".")[0])):
         raise ModelLoadError(
-            f"{model.path} has no weights for {len(missing)} tensors, {missing[0]!r} among them",
+            f"{model.path} has no weights for {len(missing)} tensors (first: {missing[0]!r})",
             hint=f"is it a {task.name} model?",
         )
-    heads = tuple(sorted(owners.union(heads_of(loaded)))) if task.new_head else ()
+    heads = tuple(sorted({*_owners(new), *heads_of(loaded)})) if task.new_head else ()
     loaded.requires_grad_(False)
     if quantisation:
-        leave_file(loaded)
+        copy_mapped_weights(loaded)
     return Base(loaded if quantisation else loaded.to(device), precision, heads)
 
 
 def _load(model: ModelConfig, auto: Any, seed: int, arguments: Mapping[str, Any]) -> tuple[Any, list[str]]:
-    """Load a model and name the tensors that it has no weights for."""
+    """Load a model and list the tensors that the folder has no weights for."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        loaded, info = _loading(model, "", auto.from_pretrained, **arguments)
+        loaded, info = _from_pretrained(model, "", auto.from_pretrained, **arguments)
     return loaded, [*info["missing_keys"], *(key for key, *_ in info.get("mismatched_keys", ()))]
 
 
@@ -124,20 +113,20 @@ def _owners(keys: Iterable[str]) -> set[str]:
 
 
 def _may_be_head(model: Any, module: str) -> bool:
-    """Whether a module may be part of a head: it is none of many equal blocks, and no table of embeddings."""
+    """Whether a module may belong to a head: it is neither in a numbered block nor an embedding."""
     numbered = any(part.isdigit() for part in module.split("."))
     return not numbered and not isinstance(model.get_submodule(module), torch.nn.Embedding)
 
 
 def heads_of(model: Any) -> Iterator[str]:
-    """Name the modules with weights of their own that a task's model has besides the base."""
-    trunk = f"{model.base_model_prefix}."
+    """Name the modules outside the backbone that have weights of their own."""
+    backbone = f"{model.base_model_prefix}."
     for name, module in model.named_modules():
-        if name and not f"{name}.".startswith(trunk) and any(True for _ in module.parameters(recurse=False)):
+        if name and not f"{name}.".startswith(backbone) and any(True for _ in module.parameters(recurse=False)):
             yield name
 
 
-def _loading(model: ModelConfig, where: str, load: Any, **arguments: Any) -> Any:
+def _from_pretrained(model: ModelConfig, where: str, load: Any, **arguments: Any) -> Any:
     try:
         return load(source_of(model), revision=model.revision, trust_remote_code=model.trust_remote_code, **arguments)
     except MemoryError:
@@ -148,17 +137,9 @@ def _loading(model: ModelConfig, where: str, load: Any, **arguments: Any) -> Any
         raise ModelLoadError(f"cannot load {model.path!r} ({first_line(error)})", where=where, hint=hint) from error
 
 
-_COUNT = ("config.json", "*.safetensors", "*.bin")
-
-
 def model_digest(path: str, config: Any) -> str | None:
-    """Digest the config and the weights of a model folder, or name the commit of a hub id; None where that is not known.
-
-    Args:
-        path: folder or hub id.
-        config: the transformers config that was read from it.
-    """
+    """Digest a model folder's config and weights, or return a hub id's commit; None where that is unknown."""
     if not is_folder(path):
         return getattr(config, "_commit_hash", None)
     folder = Path(path).expanduser()
-    return sampled_digest(sorted(file for pattern in _COUNT for file in folder.glob(pattern)))
+    return sampled_digest(sorted(file for pattern in _DIGESTED_FILES for file in folder.glob(pattern)))

@@ -1,4 +1,7 @@
-"""Bases whose frozen weights are quantised: which modules are, and the same model with plain weights."""
+"""Quantised base models: which layers are quantised, which must not be, and plain copies of them.
+
+bitsandbytes replaces linear layers by classes of its own; torchao keeps the layers and replaces their weights.
+"""
 
 from collections.abc import Iterable
 from typing import Any
@@ -9,43 +12,42 @@ from transformers.pytorch_utils import Conv1D
 
 
 def is_quantised(module: nn.Module) -> bool:
-    """Whether a layer is a quantised one: of bitsandbytes, or with a weight of torchao's."""
-    homes = (type(module).__module__, type(getattr(module, "weight", None)).__module__)
-    return isinstance(module, nn.Linear) and any(home.startswith(("bitsandbytes.", "torchao.")) for home in homes)
+    """Whether a layer is quantised by bitsandbytes or torchao."""
+    origins = (type(module).__module__, type(getattr(module, "weight", None)).__module__)
+    return isinstance(module, nn.Linear) and any(name.startswith(("bitsandbytes.", "torchao.")) for name in origins)
+
+
+def dequantised(module: nn.Linear, dtype: torch.dtype) -> nn.Linear:
+    """Make a plain layer from a quantised one; the bias is shared."""
+    from peft.utils.integrations import dequantize_module_weight  # slow to import, and needed for merging only
+
+    plain = nn.Linear(module.in_features, module.out_features, bias=module.bias is not None, device="meta")
+    plain.weight = nn.Parameter(dequantize_module_weight(module).to(dtype), requires_grad=False)
+    plain.bias = module.bias
+    return plain
 
 
 def unquantisable(auto: Any, config: Any) -> str:
-    """Name the class of a model with Conv1D layers, as GPT-2 has, or nothing: no library quantises these.
-
-    Args:
-        auto: the transformers class that loads it.
-        config: the model's.
-    """
+    """Return the class name of a model with Conv1D layers such as GPT-2, which no library quantises; empty for others."""
     with torch.device("meta"):
-        shell = auto.from_config(config)
-    return type(shell).__name__ if any(isinstance(each, Conv1D) for each in shell.modules()) else ""
+        model = auto.from_config(config)
+    return type(model).__name__ if any(isinstance(module, Conv1D) for module in model.modules()) else ""
 
 
-def leave_out(quantisation: Any, model: Any, names: Iterable[str]) -> bool:
-    """Let a quantisation leave modules as they are, in the next model that is loaded with it.
+def exclude_modules(quantisation: Any, model: Any, names: Iterable[str]) -> bool:
+    """Exclude modules from a transformers quantisation config, in place.
 
-    Args:
-        quantisation: the config, of transformers; it is changed.
-        model: loaded with it.
-        names: modules, of which some may be quantised.
-
-    Returns:
-        Whether some were.
+    Returns whether some of them are quantised in `model`, so that it must be loaded again.
     """
-    found = [name for name in names if is_quantised(model.get_submodule(name))]
+    quantised = [name for name in names if is_quantised(model.get_submodule(name))]
     key = "llm_int8_skip_modules" if hasattr(quantisation, "llm_int8_skip_modules") else "modules_to_not_convert"
-    if found:
-        setattr(quantisation, key, [*model.hf_quantizer.modules_to_not_convert, *found])
-    return bool(found)
+    if quantised:
+        setattr(quantisation, key, [*model.hf_quantizer.modules_to_not_convert, *quantised])
+    return bool(quantised)
 
 
-def leave_file(model: nn.Module) -> None:
-    """Copy weights that were not quantised: they are windows onto the file, and keep all that was read of it in memory."""
-    for each in model.parameters():
-        if each.is_floating_point() and each.device.type == "cpu":
-            each.data = each.data.clone()
+def copy_mapped_weights(model: nn.Module) -> None:
+    """Copy weights that were not quantised: they are views of the mapped file, which would stay in memory whole."""
+    for parameter in model.parameters():
+        if parameter.is_floating_point() and parameter.device.type == "cpu":
+            parameter.data = parameter.data.clone()

@@ -1,4 +1,4 @@
-"""What a layer is for, told from its name, and where names say nothing from its shape."""
+"""The role of a layer in a model, recognised by its name or, where the name does not help, by its shape."""
 
 import re
 from collections.abc import Collection, Iterable, Mapping
@@ -20,18 +20,16 @@ _OUTPUT = re.compile(r"w?_?(o|out|output)(_(proj|lin))?", re.I)
 
 
 def is_head_or_embedding(module: str) -> bool:
-    """Whether a module's name is one that models give to their output head or to a table of embeddings."""
+    """Whether a module has a name that models use for an output head or an embedding table."""
     return bool(_HEAD.search(module) or _EMBEDDING.search(module))
 
 
-def left_alone(module: str, known: Collection[str]) -> str | None:
-    """Say why a layer is not adapted unless the user names it; None for one that is.
+def skip_reason(module: str, layers: Collection[str]) -> str | None:
+    """Explain why a layer is only adapted when the user names it; None for a layer that is adapted by default.
 
-    Args:
-        module: its full name.
-        known: the full names of all layers, which tell a mixture's gate from a gated layer's.
+    The full names in `layers` tell a mixture's router from the gate of a gated MLP.
     """
-    if _ROUTER.search(module) and f"{module.rpartition('.')[0]}.up" not in known:
+    if _ROUTER.search(module) and f"{module.rpartition('.')[0]}.up" not in layers:
         return "router"
     if is_head_or_embedding(module):
         return "embedding" if _EMBEDDING.search(module) else "head"
@@ -42,41 +40,39 @@ def left_alone(module: str, known: Collection[str]) -> str | None:
     return None if _BLOCK.search(module) else "outside the blocks"
 
 
-def end_of(module: str) -> str:
-    """What follows the number of a layer's block, the same in every block: `self_attn.q_proj`."""
+def name_in_block(module: str) -> str:
+    """Strip everything up to the block's number: `self_attn.q_proj`, the same in every block."""
     return _BLOCK.split(module)[-1]
 
 
-def attention_of(modules: Iterable[str], shapes: Mapping[str, Shape]) -> tuple[str, ...]:
-    """Pick the attention's projections, fused ones included, out of the layers in the blocks.
+def attention_modules(modules: Iterable[str], shapes: Mapping[str, Shape]) -> tuple[str, ...]:
+    """Pick the attention projections, fused ones included, from the layers in the blocks.
 
-    Args:
-        modules: full names.
-        shapes: of their weights, as far as known; they count where no name speaks of attention.
+    Shapes decide only where no name is recognised; missing ones are allowed.
     """
     groups: dict[str, list[str]] = {}
     for module in modules:
         groups.setdefault(module.rpartition(".")[0], []).append(module)
-    named = [module for group in groups.values() for module in _by_name(group)]
-    alike = (group for group in groups.values() if _is_attention([shapes.get(module, ()) for module in group]))
-    return tuple(named or (module for group in alike for module in group))
+    by_name = [module for group in groups.values() for module in _named_like_attention(group)]
+    by_shape = (group for group in groups.values() if _shaped_like_attention([shapes.get(module, ()) for module in group]))
+    return tuple(by_name or (module for group in by_shape for module in group))
 
 
-def _by_name(group: list[str]) -> list[str]:
+def _named_like_attention(group: list[str]) -> list[str]:
     leaves = [module.rpartition(".")[-1] for module in group]
-    asks = any(map(_QUERY.fullmatch, leaves))
+    has_query = any(map(_QUERY.fullmatch, leaves))
     return [
         module
         for module, leaf in zip(group, leaves, strict=True)
-        if _ATTENTION.search(module) or _QUERY.fullmatch(leaf) or (asks and _OUTPUT.fullmatch(leaf))
+        if _ATTENTION.search(module) or _QUERY.fullmatch(leaf) or (has_query and _OUTPUT.fullmatch(leaf))
     ]
 
 
-def _is_attention(shapes: list[Shape]) -> bool:
-    """Whether layers side by side are fused query, key and value with an output, or the four of them, keys perhaps narrower."""
+def _shaped_like_attention(shapes: list[Shape]) -> bool:
+    """Whether sibling layers are a fused QKV and an output, or Q, K, V and an output with K and V possibly narrower."""
     square = next((shape[0] for shape in shapes if len(shape) == 2 and shape[0] == shape[1]), None)
     if square is None:
         return False
-    fused = any(sorted(shape) == [square, 3 * square] for shape in shapes)
+    fused = len(shapes) == 2 and any(sorted(shape) == [square, 3 * square] for shape in shapes)
     four = len(shapes) == 4 and shapes.count((square, square)) >= 2 and all(max(shape, default=0) == square for shape in shapes)
-    return (fused and len(shapes) == 2) or four
+    return fused or four

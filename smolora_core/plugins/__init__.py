@@ -1,4 +1,4 @@
-"""The one door that everything pluggable comes through."""
+"""Discover, load and select everything pluggable; built-ins use the same mechanism as third parties."""
 
 from smolora_core.plugins.discovery import Origin, Tier
 from smolora_core.plugins.loading import build

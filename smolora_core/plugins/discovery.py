@@ -1,4 +1,4 @@
-"""Find plugins without importing any: entry points, files and objects, each with its origin."""
+"""Find plugins without importing them: entry points, files and objects, each with its origin."""
 
 import enum
 import importlib.metadata
@@ -19,7 +19,7 @@ _OWN_DISTRIBUTION = "smolora"
 
 
 class Tier(enum.IntEnum):
-    """Whose word counts when two components have one name: the higher tier's."""
+    """The precedence of plugins: of two components with one name, the higher tier's is used."""
 
     BUILT_IN = 0
     THIRD_PARTY = 1
@@ -34,7 +34,7 @@ class Origin:
         plugin: the entry point's name, the file's stem or the object's name.
         distribution: the installed package, or `""` for files and objects.
         version: the distribution's version, or `""`.
-        location: what is imported: a module, or the path of a file.
+        location: the module to import, or the path of a file.
     """
 
     plugin: str
@@ -45,19 +45,18 @@ class Origin:
 
     @property
     def title(self) -> str:
-        """What messages call the plugin: `plugin 'acme' (acme-smolora 1.2)`."""
+        """The plugin's name in messages: `plugin 'acme' (acme-smolora 1.2)`."""
         return f"plugin '{self.plugin}' ({self})"
 
     @property
     def answers_to(self) -> frozenset[str]:
         """The names by which a user can block or require the plugin: its own, its distribution's, and `distribution:plugin`."""
-        if not self.distribution:
-            return frozenset((self.plugin,))
-        return frozenset((self.plugin, self.distribution, f"{self.distribution}:{self.plugin}"))
+        qualified = (self.distribution, f"{self.distribution}:{self.plugin}") if self.distribution else ()
+        return frozenset((self.plugin, *qualified))
 
     def is_called(self, name: str) -> bool:
-        """Whether a name means this plugin; as for packages, case does not count and `-`, `_` and `.` are one."""
-        return _normal(name) in map(_normal, self.answers_to)
+        """Whether a name refers to this plugin; as in package names, case is ignored and `-`, `_` and `.` are equal."""
+        return _normalize(name) in map(_normalize, self.answers_to)
 
     def __str__(self) -> str:
         if self.distribution:
@@ -67,53 +66,45 @@ class Origin:
 
 @attrs.frozen
 class Candidate:
-    """A plugin that could be loaded: its origin, and the import that has not happened yet."""
+    """A plugin that has not been imported yet."""
 
     origin: Origin
     load: Callable[[], object]
 
 
 def discover() -> tuple[Candidate, ...]:
-    """List the plugins of all installed distributions, reading their metadata only.
-
-    Returns:
-        Built-ins first, then by distribution and name: the same order on every machine.
-    """
+    """List the plugins of all installed distributions from their metadata: built-ins first, then by distribution and name."""
     found: dict[str, list[Candidate]] = {}
     for distribution in importlib.metadata.distributions():
-        # Nearly all distributions have no plugins; to look for the group in the text is faster than to parse it.
+        # Nearly all distributions have no plugins, and searching the text is faster than parsing it.
         if f"[{GROUP}]" not in (distribution.read_text("entry_points.txt") or ""):
             continue
         entries, metadata = distribution.entry_points.select(group=GROUP), distribution.metadata
         name, version = metadata["Name"] or "", metadata["Version"] or ""
-        tier = Tier.BUILT_IN if _normal(name) == _OWN_DISTRIBUTION else Tier.THIRD_PARTY
+        tier = Tier.BUILT_IN if _normalize(name) == _OWN_DISTRIBUTION else Tier.THIRD_PARTY
         candidates = [Candidate(Origin(entry.name, tier, name, version, entry.value), entry.load) for entry in entries]
-        # The first distribution of a name on sys.path is the one Python imports; a later one is shadowed.
-        found.setdefault(_normal(name), candidates)
-    everyone = (candidate for candidates in found.values() for candidate in candidates)
-    return tuple(sorted(everyone, key=_place))
+        # Python imports the first distribution of a name on sys.path, which shadows any later one.
+        found.setdefault(_normalize(name), candidates)
+    candidates = [candidate for group in found.values() for candidate in group]
+    return tuple(sorted(candidates, key=lambda each: (each.origin.tier, each.origin.distribution, each.origin.plugin)))
 
 
 def candidate_from_file(path: Path) -> Candidate:
-    """Make a candidate of a Python file that the user named.
-
-    Raises:
-        PluginError: there is no such file, or it is not Python.
-    """
+    """Make a candidate of a Python file that the user named; raise a PluginError if it is missing or is not Python."""
     if path.suffix != ".py" or not path.is_file():
-        raise PluginError(f"no Python file {str(path)!r}", where="plugin", hint="give the path of a .py file")
+        raise PluginError(f"{str(path)!r} is not an existing .py file", where="plugin")
     return Candidate(Origin(path.stem, Tier.USER, location=str(path)), lambda: _import_file(path))
 
 
 def candidate_from_object(plugin: object) -> Candidate:
-    """Make a candidate of a module or object that was handed over from Python."""
+    """Make a candidate of a module or object passed from Python."""
     name = getattr(plugin, "__name__", None) or type(plugin).__name__
     return Candidate(Origin(name, Tier.USER, location="given from Python"), lambda: plugin)
 
 
 def _import_file(path: Path) -> ModuleType:
-    # Registered under a name of its own, so that f"{__name__}:attribute", pickling and tracebacks find it again.
-    # The checksum parts files of one name in two folders.
+    # Registered in sys.modules, so that f"{__name__}:attribute", pickling and tracebacks find the module. The checksum
+    # distinguishes files with the same name in different folders.
     stem = re.sub(r"\W", "_", path.stem)
     name = f"smolora_file_{stem}_{zlib.crc32(bytes(path.resolve())):08x}"
     spec = importlib.util.spec_from_file_location(name, path)
@@ -128,10 +119,5 @@ def _import_file(path: Path) -> ModuleType:
     return module
 
 
-def _place(candidate: Candidate) -> tuple[Tier, str, str]:
-    origin = candidate.origin
-    return origin.tier, origin.distribution, origin.plugin
-
-
-def _normal(name: str) -> str:
+def _normalize(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()

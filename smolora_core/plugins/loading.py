@@ -1,4 +1,4 @@
-"""Import plugins one by one, each isolated and timed, and the implementations of the components that were chosen."""
+"""Import plugins, each isolated and timed, and the implementations of selected components."""
 
 import importlib
 import threading
@@ -22,7 +22,7 @@ SLOW_IMPORT_SECONDS = 5.0
 
 @attrs.frozen
 class Loaded:
-    """What became of a candidate: the plugin, or the error that its import raised."""
+    """An imported plugin, or the error that its import raised."""
 
     origin: Origin
     seconds: float
@@ -31,13 +31,7 @@ class Loaded:
 
 
 def load(candidate: Candidate, warn: Callable[[str], None], warn_after: float = SLOW_IMPORT_SECONDS) -> Loaded:
-    """Import one plugin and outlive whatever it does, a call of `sys.exit` included.
-
-    Args:
-        candidate: what to import.
-        warn: told from another thread while an import is still going on, so that a plugin that hangs is named.
-        warn_after: seconds until then.
-    """
+    """Import one plugin and survive whatever it does, including `sys.exit`; warn from another thread while it hangs."""
     origin = candidate.origin
     watch = threading.Timer(warn_after, warn, [f"{origin.title} is still importing after {warn_after:g} s"])
     watch.daemon = True
@@ -55,30 +49,24 @@ def load(candidate: Candidate, warn: Callable[[str], None], warn_after: float = 
 
 
 def describe(error: BaseException) -> str:
-    """Say an exception's type and text in one line."""
+    """Return an exception's type and message in one line."""
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def describe_whole(error: BaseException) -> str:
-    """Say an exception as `describe` does, with its notes."""
+    """Return what `describe` does, with the exception's notes."""
     return " ".join([describe(error), *getattr(error, "__notes__", ())])
 
 
 def clean_up(action: Callable[[], object], error: BaseException | None, warn: Callable[[str], object]) -> None:
-    """Act after a run has ended; a failure here must not hide how it ended.
-
-    Args:
-        action: what to do.
-        error: what ended the run, which a failure becomes a note of.
-        warn: told of a failure after a run that ended well.
-    """
+    """Run an action after a run; turn its failure into a note of the error that ended the run, or a warning without one."""
     try:
         action()
-    except Exception as late:
-        text = describe_whole(late)
+    except Exception as failure:
+        text = describe_whole(failure)
         if error is not None:
-            error.add_note(f"after that came {text}")
+            error.add_note(f"then the cleanup raised {text}")
         else:
             warn(text)
 
@@ -88,13 +76,13 @@ def build(chosen: Registered[Component], options: Any = None) -> Any:
 
     Args:
         chosen: the component and its origin.
-        options: an instance of the component's options class; its defaults when None.
+        options: an instance of the component's options class; None for the defaults.
 
     Returns:
-        A class made with the options as keyword arguments, a function with them bound, or the implementation itself.
+        An instance of a class made with the options as keyword arguments, or a function with the options bound.
 
     Raises:
-        PluginError: the implementation does not exist, cannot be imported or called, or needs options that were not given.
+        PluginError: the implementation does not exist, cannot be imported or called, or lacks required options.
     """
     component, origin = chosen.component, chosen.origin
     where = f"{component.noun} {component.name!r} of {origin.title}:"
@@ -103,14 +91,14 @@ def build(chosen: Registered[Component], options: Any = None) -> Any:
         implementation = _import(implementation, origin, where)
     arguments = _arguments(component, options, where)
     if isclass(implementation):
-        with noting(origin, f"making {component.name!r}"):
+        with noting(origin, f"building {component.name!r}"):
             return implementation(**arguments)
     return partial(implementation, **arguments) if arguments else implementation
 
 
 @contextmanager
 def noting(origin: Origin, doing: str) -> Iterator[None]:
-    """Let a plugin's own exception keep its type and say whose it is; a call of `sys.exit` must not end the run well."""
+    """Name the plugin in a note of the exceptions it raises; turn `sys.exit`, which may report success, into a PluginError."""
     try:
         yield
     except SystemExit as error:
@@ -131,7 +119,7 @@ def _import(target: str, origin: Origin, where: str) -> Callable[..., Any]:
         found = attrgetter(attribute)(module)
     except AttributeError as error:
         hint = nearest(attribute, vars(module))
-        raise PluginError(f"{module_name} has no {attribute!r}", where=where, hint=hint) from error
+        raise PluginError(f"{module_name} has no attribute {attribute!r}", where=where, hint=hint) from error
     if not callable(found):
         raise PluginError(f"{target} is neither a function nor a class", where=where)
     return cast("Callable[..., Any]", found)
@@ -144,6 +132,6 @@ def _arguments(component: Component, options: Any, where: str) -> dict[str, Any]
     if options is None:
         missing = [repr(field.alias) for field in fields if field.default is attrs.NOTHING]
         if missing:
-            raise PluginError(f"the options {', '.join(missing)} have no default and must be given", where=where)
+            raise PluginError(f"missing required options: {', '.join(missing)}", where=where)
         options = component.options()
     return {str(field.alias): getattr(options, field.name) for field in fields}

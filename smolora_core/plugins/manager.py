@@ -1,7 +1,7 @@
-"""The plugin manager: discover, filter, load, admit, and the answer to who offers what. An instance, never a global."""
+"""The plugin manager: discovers, filters, loads and registers plugins. An instance, never a global."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Self
 
@@ -9,14 +9,7 @@ import attrs
 
 from smolora_core.config import PluginConfig
 from smolora_core.errors import PluginError, Problem, did_you_mean
-from smolora_core.plugins.discovery import (
-    Candidate,
-    Origin,
-    Tier,
-    candidate_from_file,
-    candidate_from_object,
-    discover,
-)
+from smolora_core.plugins.discovery import Candidate, Origin, Tier, candidate_from_file, candidate_from_object, discover
 from smolora_core.plugins.loading import describe, load, noting
 from smolora_core.plugins.plugin import Plugin, admit
 from smolora_core.plugins.registry import Registry
@@ -26,14 +19,14 @@ DISABLE_VARIABLE = "SMOLORA_DISABLE_PLUGINS"
 
 @attrs.frozen(kw_only=True)
 class PluginChoice:
-    """Which plugins a user wants.
+    """The plugins a user wants.
 
     Attributes:
-        disable: plugin or distribution names that must not even be imported.
-        require: names that must load.
+        disable: plugins or distributions that must not be imported.
+        require: plugins or distributions that must load.
         files: Python files to load as plugins.
-        objects: modules or objects with hook implementations, handed over from Python.
-        third_party: False blocks every plugin that is neither built in nor handed over.
+        objects: modules or objects with hook implementations, passed from Python.
+        third_party: whether to load installed plugins that are not built in.
         strict: whether any problem with any plugin is an error.
     """
 
@@ -46,22 +39,21 @@ class PluginChoice:
 
     @classmethod
     def of(cls, section: PluginConfig) -> Self:
-        """Take what a config says about plugins."""
+        """Take the choice from a config."""
         return cls(disable=section.disable, require=section.require, files=tuple(map(Path, section.load)))
 
     def blocks(self, origin: Origin) -> bool:
         """Whether a plugin must not be imported."""
-        unwanted = not self.third_party and origin.tier is Tier.THIRD_PARTY
-        return unwanted or any(map(origin.is_called, self.disable))
+        return (origin.tier is Tier.THIRD_PARTY and not self.third_party) or any(map(origin.is_called, self.disable))
 
     def with_environment(self) -> Self:
-        """Add the names in `SMOLORA_DISABLE_PLUGINS`, separated by commas."""
+        """Disable also the comma-separated names in `SMOLORA_DISABLE_PLUGINS`."""
         names = (name.strip() for name in os.environ.get(DISABLE_VARIABLE, "").split(","))
         return attrs.evolve(self, disable=tuple(dict.fromkeys((*self.disable, *filter(None, names)))))
 
 
 class PluginManager:
-    """Everything that plugins brought: their state, a registry of their components, and a way to tell them what happens.
+    """All plugins with their state, the registry of their components, and calls of their event hooks.
 
     Example:
         >>> from smolora_core import Loss
@@ -82,12 +74,11 @@ class PluginManager:
         """Find and load plugins.
 
         Args:
-            choice: what the user wants, by default every installed plugin; `SMOLORA_DISABLE_PLUGINS` counts in any case.
-            warn: told in time of a plugin that hangs while it is imported.
+            choice: the plugins to load, by default all that are installed; `SMOLORA_DISABLE_PLUGINS` always applies.
+            warn: called with a message about a plugin whose import is slow, while it is still running.
 
         Raises:
-            PluginError: a plugin that was required or handed over is missing, blocked or has a problem; or any has, and the
-                choice is strict.
+            PluginError: a required plugin, file or object (with a strict choice, any plugin) is missing or has a problem.
         """
         choice = (choice or PluginChoice()).with_environment()
         files = {path.resolve(): path for path in choice.files}.values()
@@ -96,21 +87,17 @@ class PluginManager:
             Plugin(candidate.origin, "blocked") if choice.blocks(candidate.origin) else admit(load(candidate, warn))
             for candidate in candidates
         ]
-        manager = cls(plugins, _unmet(choice.disable, candidates))
+        unknown = (name for name in choice.disable if not any(each.origin.is_called(name) for each in candidates))
+        manager = cls(plugins, [_unknown(f"cannot disable unknown plugin {name!r}", name, candidates) for name in unknown])
         fatal = [*manager._fatal(choice.require), *(manager.problems if choice.strict else ())]
         if fatal:
             raise PluginError.of(dict.fromkeys(fatal))
         return manager
 
     def tell(self, hook: str, **arguments: Any) -> list[tuple[Origin, Any]]:
-        """Call an event hook of every plugin.
+        """Call an event hook of every plugin; return each plugin's origin and result, generators as tuples.
 
-        Returns:
-            Each plugin's origin and what its hook returned, a generator run to its end.
-
-        Raises:
-            Exception: what a plugin raised, after all were told; it keeps its type and gets a note that names the plugin. Of
-                several the first one is raised, and has the others as notes.
+        If plugins raise, the others are still called, then the first exception is raised with the later ones as notes.
         """
         answers: list[tuple[Origin, Any]] = []
         errors: list[Exception] = []
@@ -122,7 +109,7 @@ class PluginManager:
                 errors.append(error)
         if errors:
             for other in errors[1:]:
-                errors[0].add_note(f"then came {describe(other)}, {' '.join(other.__notes__)}")
+                errors[0].add_note(f"followed by {describe(other)}, {' '.join(other.__notes__)}")
             raise errors[0]
         return answers
 
@@ -134,14 +121,14 @@ class PluginManager:
                 yield from plugin.problems
 
     def _fatal(self, required: Iterable[str]) -> Iterator[Problem]:
-        """Name what is wrong with the plugins that the user relies on: those required by name, and those handed over."""
+        """Report the problems of plugins that the user relies on: required ones, files and objects."""
         for name in required:
-            meant = [plugin for plugin in self.plugins if plugin.origin.is_called(name)]
-            if not meant:
-                yield Problem(f"required plugin {name!r} is not installed", hint=_suggestion(name, self.plugins))
-            for plugin in meant:
+            matches = [plugin for plugin in self.plugins if plugin.origin.is_called(name)]
+            if not matches:
+                yield _unknown(f"required plugin {name!r} is not installed", name, self.plugins)
+            for plugin in matches:
                 if plugin.state == "blocked":
-                    yield Problem("is required and blocked", where=f"{plugin.origin.title}:", hint="it cannot be both")
+                    yield Problem("is both required and blocked", where=f"{plugin.origin.title}:", hint="remove one of the two")
                 for problem in plugin.problems:
                     yield attrs.evolve(problem, what=f"is required, but {problem.what}")
         for plugin in self.plugins:
@@ -149,13 +136,6 @@ class PluginManager:
                 yield from plugin.problems
 
 
-def _unmet(names: Iterable[str], candidates: Sequence[Candidate]) -> Iterator[Problem]:
-    for name in names:
-        if not any(candidate.origin.is_called(name) for candidate in candidates):
-            yield Problem(f"no plugin {name!r} to disable", hint=_suggestion(name, candidates))
-
-
-def _suggestion(name: str, among: Iterable[Candidate | Plugin]) -> str:
-    return did_you_mean(
-        name, {known for plugin in among for known in plugin.origin.answers_to if ":" in name or ":" not in known}
-    )
+def _unknown(what: str, name: str, among: Iterable[Candidate | Plugin]) -> Problem:
+    known = (known for plugin in among for known in plugin.origin.answers_to)
+    return Problem(what, hint=did_you_mean(name, (each for each in known if ":" in name or ":" not in each)))

@@ -1,4 +1,4 @@
-"""One plugin: what became of it, what it contributed, and what is wrong with it."""
+"""One plugin: its state, the components it contributes, and its problems."""
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator
@@ -20,13 +20,12 @@ _HOOKS: dict[str, Callable[..., Any]] = {name: hook for name, hook in vars(hooks
 
 @attrs.frozen
 class Plugin:
-    """A plugin as listings show it.
+    """A plugin and what became of it.
 
     Attributes:
-        seconds: how long its import took.
-        components: what it contributed.
-        problems: what is wrong with it; a failed plugin has at least one.
-        hooks: the pluggy manager that holds it and nobody else, once loaded.
+        state: `blocked` for a plugin that is not imported, `failed` for one whose import or registration failed.
+        seconds: the duration of its import.
+        hooks: a pluggy manager with this plugin only, once it is loaded.
     """
 
     origin: Origin
@@ -37,18 +36,18 @@ class Plugin:
     hooks: pluggy.PluginManager | None = attrs.field(default=None, repr=False, eq=False)
 
     def call(self, hook: str, **arguments: Any) -> list[Any]:
-        """Call one of its hooks, running generators to their end; a plugin without the hook answers nothing."""
+        """Call one of its hooks and exhaust generators; return nothing if the plugin does not implement the hook."""
         answers = getattr(self.hooks.hook, hook)(**arguments) if self.hooks else ()
         return [tuple(answer) if isinstance(answer, Iterator) else answer for answer in answers]
 
 
 def admit(loaded: Loaded) -> Plugin:
-    """Register what was loaded, check its functions and collect its records."""
+    """Register an imported plugin, check its functions and collect its records."""
     origin, where = loaded.origin, f"{loaded.origin.title}:"
     if loaded.error is not None:
         problem = Problem(f"cannot be imported ({describe(loaded.error)})", where=where)
         return Plugin(origin, "failed", loaded.seconds, problems=(problem,))
-    # Each has a pluggy manager of its own, because pluggy compares and hashes plugins, and theirs need not stand that.
+    # One pluggy manager per plugin, because pluggy compares and hashes plugins, which an object may not support.
     hooks = pluggy.PluginManager(PROJECT)
     hooks.add_hookspecs(hookspecs)
     problems: list[Problem] = []
@@ -59,21 +58,16 @@ def admit(loaded: Loaded) -> Plugin:
     except Exception as error:
         problems = problems or [Problem(f"cannot be registered ({describe(error)})", where=where)]
         return Plugin(origin, "failed", loaded.seconds, problems=tuple(problems))
-    components: list[Registered[Component]] = []
-    for hook, record in CONTRIBUTIONS.items():
-        for contributed in _contributed(getattr(hooks.hook, hook), record, where):
-            if isinstance(contributed, Problem):
-                problems.append(contributed)
-            else:
-                components.append(Registered(contributed, origin))
+    offered = [each for name, kind in CONTRIBUTIONS.items() for each in _contributed(getattr(hooks.hook, name), kind, where)]
+    problems += [each for each in offered if isinstance(each, Problem)]
+    components = tuple(Registered(each, origin) for each in offered if not isinstance(each, Problem))
     if not implemented and not problems:
-        hint = "write a smolora_* function and put @hookimpl above it"
-        problems.append(Problem("implements no hook", where=where, hint=hint))
-    return Plugin(origin, "loaded", loaded.seconds, tuple(components), tuple(problems), hooks)
+        problems.append(Problem("implements no hooks", where=where, hint="decorate a smolora_* function with @hookimpl"))
+    return Plugin(origin, "loaded", loaded.seconds, components, tuple(problems), hooks)
 
 
 def _misused(plugin: object, hooks: pluggy.PluginManager, where: str) -> Iterator[Problem]:
-    """Name the functions that look like hooks and never run, and the arguments that no hook has."""
+    """Report functions that look like hooks but would never run, and arguments that their hooks do not have."""
     for name in sorted(name for name in dir(plugin) if name.startswith("smolora_")):
         if not inspect.isroutine(inspect.getattr_static(plugin, name, None)):
             continue
@@ -81,31 +75,27 @@ def _misused(plugin: object, hooks: pluggy.PluginManager, where: str) -> Iterato
         if marked is not None and (marked["optionalhook"] or marked["specname"]):
             continue
         if name not in _HOOKS:
-            yield Problem(f"{name} is no hook", where=where, hint=did_you_mean(name, _HOOKS))
+            yield Problem(f"{name} is not a hook", where=where, hint=did_you_mean(name, _HOOKS))
         elif marked is None:
-            yield Problem(f"{name} is not marked and never runs", where=where, hint="put @hookimpl above it")
+            yield Problem(f"{name} never runs", where=where, hint="decorate it with @hookimpl")
         else:
-            yield from _misspelt_arguments(name, getattr(plugin, name), where)
-
-
-def _misspelt_arguments(hook: str, function: Callable[..., Any], where: str) -> Iterator[Problem]:
-    offered = inspect.signature(_HOOKS[hook]).parameters
-    for name, parameter in inspect.signature(function).parameters.items():
-        if name not in offered and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-            hint = did_you_mean(name, offered) or "it takes none"
-            yield Problem(f"{hook} has no argument {name!r}", where=where, hint=hint)
+            offered = inspect.signature(_HOOKS[name]).parameters
+            for argument, parameter in inspect.signature(getattr(plugin, name)).parameters.items():
+                if argument not in offered and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+                    hint = did_you_mean(argument, offered) or "it takes none"
+                    yield Problem(f"{name} has no argument {argument!r}", where=where, hint=hint)
 
 
 def _contributed(hook: pluggy.HookCaller, record: type[Component], where: str) -> Iterator[Component | Problem]:
-    """Call a contribution hook and check what it gives; whatever it does is a problem at worst."""
-    due = f"return an iterable of {record.__name__} records"
+    """Call a contribution hook and check its records; whatever it does is at worst a problem."""
+    hint = f"it must return an iterable of {record.__name__} records"
     try:
         answers = hook()
         if len(answers) < len(hook.get_hookimpls()):
-            yield Problem(f"{hook.name} returned None", where=where, hint=due)
+            yield Problem(f"{hook.name} returned None", where=where, hint=hint)
         for answer in answers:
             if isinstance(answer, str) or not isinstance(answer, Iterable):
-                yield Problem(f"{hook.name} returned {type(answer).__name__}", where=where, hint=due)
+                yield Problem(f"{hook.name} returned {type(answer).__name__}", where=where, hint=hint)
             else:
                 yield from _checked(answer, hook.name, record, where)
     except SmoLoRAError as error:
@@ -119,10 +109,10 @@ def _checked(answer: Iterable[Any], hook: str, record: type[Component], where: s
     names: set[str] = set()
     for offered in answer:
         if not isinstance(offered, record):
-            what = f"{hook} gave {type(offered).__name__}"
-            yield Problem(what, where=where, hint=f"it gives {record.__name__} records")
+            hint = f"it must return {record.__name__} records"
+            yield Problem(f"{hook} returned {type(offered).__name__}", where=where, hint=hint)
         elif offered.name in names:
-            yield Problem(f"{hook} gave two records named {offered.name!r}", where=where, hint="the first one counts")
+            yield Problem(f"{hook} returned two records named {offered.name!r}", where=where, hint="only the first is used")
         else:
             names.add(offered.name)
             yield offered

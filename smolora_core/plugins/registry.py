@@ -1,4 +1,4 @@
-"""Which component a name means: the rule that picks one, and the error when none or two fit."""
+"""Resolve names to components: the rule that picks one, and the error when none or several match."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Generic, TypeVar
@@ -22,25 +22,20 @@ class Registered(Generic[C]):
 
     @property
     def qualified_name(self) -> str:
-        """The spelling that means this component and no other: `distribution:name`."""
+        """The unambiguous name of this component: `distribution:name`."""
         return f"{self.origin.distribution or self.origin.plugin}:{self.component.name}"
 
 
 class Registry:
-    """All components that plugins contributed.
+    """All components that plugins contributed, in the order of listings.
 
-    The rule: what the user handed over wins over third parties, these over built-ins. A third party takes a built-in's place
-    only when its record says `replaces`; without it the built-in keeps the bare name and the other one is reached as
-    `distribution:name`.
+    Components from the user's files and objects take precedence over third parties, and these over built-ins. A third
+    party takes a built-in's name only if its record sets `replaces`; otherwise the built-in keeps the bare name, and the
+    other is selected as `distribution:name`.
     """
 
     def __init__(self, components: Iterable[Registered[Component]], missing: Iterable[str] = ()) -> None:
-        """Index components.
-
-        Args:
-            components: in the order in which listings show them.
-            missing: one line for each plugin that is not loaded, shown when a name is not found.
-        """
+        """Index components; `missing` has one line for each plugin that is not loaded, for errors about unknown names."""
         self._components = tuple(components)
         self._missing = tuple(missing)
 
@@ -53,80 +48,59 @@ class Registry:
         return tuple(found for found in every if isinstance(found.component, kind))
 
     def in_force(self, kind: type[Kind]) -> tuple[Registered[Kind], ...]:
-        """List the components of one kind that their own bare names mean."""
+        """List the components of one kind that their bare names resolve to."""
         return tuple(found for found in self.of_kind(kind) if self.is_default_for_its_name(found))
 
     def resolve(self, kind: type[Kind], name: str, where: str = "") -> Registered[Kind]:
-        """Find the component that a name means.
-
-        Args:
-            kind: the record type.
-            name: a bare name, or `distribution:name`.
-            where: where the user wrote the name, for the error.
+        """Find the component that a bare name or `distribution:name` refers to.
 
         Raises:
-            PluginError: no component has the name, or two plugins are at odds over it.
+            PluginError: no component has the name, or several plugins offer it; `where` is where the user wrote it.
         """
-        meant = _meant(name, self.of_kind(kind))
-        if not meant:
-            raise self._not_found(kind, name, where)
-        if len(meant) > 1:
-            owners = ", ".join(f"{found.qualified_name} ({found.origin})" for found in meant)
-            what = f"{len(meant)} plugins offer the {kind.noun} {name!r}: {owners}"
-            raise PluginError(what, where=where, hint=_way_out(meant))
-        return meant[0]
+        offered = self.of_kind(kind)
+        matches = _matches(name, offered)
+        if not matches:
+            known = [found.qualified_name if ":" in name else found.component.name for found in offered]
+            hints = [did_you_mean(name, known), *(f"not loaded: {line}" for line in self._missing)]
+            raise PluginError(f"no {kind.noun} is named {name!r}", where=where, hint="; ".join(filter(None, hints)))
+        if len(matches) > 1:
+            owners = ", ".join(f"{found.qualified_name} ({found.origin})" for found in matches)
+            what = f"{len(matches)} plugins offer the {kind.noun} {name!r}: {owners}"
+            spellings = sorted({repr(found.qualified_name) for found in matches})
+            hint = f"write {' or '.join(spellings)}"
+            if len(spellings) < len(matches):
+                hint = "disable " + " or ".join(f"'{each.origin.distribution}:{each.origin.plugin}'" for each in matches)
+            raise PluginError(what, where=where, hint=hint)
+        return matches[0]
 
     def is_default_for_its_name(self, found: Registered[Component]) -> bool:
-        """Whether a component is what its own bare name means."""
-        return _meant(found.component.name, self.of_kind(KINDS[found.component.plural])) == [found]
+        """Whether a component's bare name resolves to it."""
+        return _matches(found.component.name, self.of_kind(KINDS[found.component.plural])) == [found]
 
     def problems(self) -> Iterator[Problem]:
-        """Name the records that claim a name and do not get it."""
+        """Report the records that do not get the name they claim."""
         for found in self._components:
             if found.origin.tier is Tier.BUILT_IN:
                 continue
             component, where = found.component, f"{found.origin.title}:"
-            offered = self.of_kind(KINDS[component.plural])
-            built_in = {rival.component.name for rival in offered if rival.origin.tier is Tier.BUILT_IN}
+            rivals = self.of_kind(KINDS[component.plural])
+            built_in = {rival.component.name for rival in rivals if rival.origin.tier is Tier.BUILT_IN}
             if component.replaces is not None and component.replaces not in built_in:
-                yield Problem(
-                    f"{component.name!r} replaces {component.replaces!r}, which is no built-in {component.noun}",
-                    where=where,
-                    hint=did_you_mean(component.replaces, built_in),
-                )
+                what = f"{component.name!r} replaces {component.replaces!r}, which is not a built-in {component.noun}"
+                yield Problem(what, where=where, hint=did_you_mean(component.replaces, built_in))
             if found.origin.tier is Tier.THIRD_PARTY and component.replaces is None and component.name in built_in:
-                yield Problem(
-                    f"the built-in {component.noun} {component.name!r} keeps its name",
-                    where=where,
-                    hint=f"write {found.qualified_name!r} for the plugin's, or replaces={component.name!r} in its record",
-                )
-
-    def _not_found(self, kind: type[Component], name: str, where: str) -> PluginError:
-        offered = self.of_kind(kind)
-        known = [found.qualified_name if ":" in name else found.component.name for found in offered]
-        hints = [did_you_mean(name, known), *(f"not loaded: {line}" for line in self._missing)]
-        return PluginError(f"no {kind.noun} is named {name!r}", where=where, hint="; ".join(filter(None, hints)))
+                what = f"its {component.noun} {component.name!r} does not replace the built-in of the same name"
+                hint = f"select it as {found.qualified_name!r}, or set replaces={component.name!r} in its record"
+                yield Problem(what, where=where, hint=hint)
 
 
-def _way_out(rivals: Sequence[Registered[Component]]) -> str:
-    spellings = sorted({found.qualified_name for found in rivals})
-    if len(spellings) == len(rivals):
-        return f"write {' or '.join(map(repr, spellings))}"
-    return "disable " + " or ".join(f"'{found.origin.distribution}:{found.origin.plugin}'" for found in rivals)
-
-
-def _meant(name: str, offered: Sequence[Registered[Kind]]) -> list[Registered[Kind]]:
-    """Pick what a name means: one component, none, or several that are at odds over it."""
+def _matches(name: str, offered: Sequence[Registered[Kind]]) -> list[Registered[Kind]]:
+    """List the components that a name refers to by the registry's rule; more than one is a conflict."""
     qualified = [found for found in offered if found.qualified_name == name]
     if qualified:
         return qualified
     named = [found for found in offered if found.component.name == name]
     built_in = [found for found in named if found.origin.tier is Tier.BUILT_IN]
     replacing = [found for found in offered if built_in and found.component.replaces == name]
-
-    handed_over = [found for found in (*named, *replacing) if found.origin.tier is Tier.USER]
-    if handed_over:
-        return handed_over[-1:]
-    if replacing:
-        return replacing
-    return built_in or named
+    from_user = [found for found in (*named, *replacing) if found.origin.tier is Tier.USER]
+    return from_user[-1:] or replacing or built_in or named

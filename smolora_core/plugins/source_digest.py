@@ -1,8 +1,7 @@
-"""What code a component runs, as a digest that changes whenever the code may do something else.
+"""Digest the code that a component runs, so that the digest changes whenever the code may behave differently.
 
-Version numbers are not enough: an author edits a plugin and runs it again, and results kept from before the edit must not
-come back. So every file of the implementation's package counts. What it may call besides, `environment` speaks for: the
-names and versions of all that is installed.
+Version numbers are not enough: results cached before an author edited a plugin must not be reused. So every file of the
+implementation's package counts, and of the user's modules that it imports; `environment` covers what is installed.
 """
 
 import ast
@@ -29,13 +28,10 @@ _NAME = re.compile(rb"(?:from|import|,)[ \t]+(\w+)")
 
 
 def code_of(registered: Registered[Component]) -> str | None:
-    """Digest the source that a component is made of.
+    """Digest the source of a component; return None if its implementation is an object that cannot be pickled.
 
-    An implementation that was handed over as an object counts by its value too: what a closure holds, what a callable object
-    keeps, and the globals that a function of a script or notebook uses.
-
-    Returns:
-        None where it cannot be told: a function without a source file whose value cannot be pickled.
+    An implementation passed as an object also counts by value: the variables of a closure, the state of a callable object,
+    and the globals that a function of a script or notebook uses.
     """
     implementation = registered.component.implementation
     if isinstance(implementation, str):
@@ -47,22 +43,15 @@ def code_of(registered: Registered[Component]) -> str | None:
 
 @cache
 def environment() -> str:
-    """Digest what is installed: Python, and what each distribution says of itself, its name and version among it."""
-    installed = sorted(map(_headers, importlib.metadata.distributions()))
+    """Digest the Python version and the metadata of all installed distributions, which contain their versions."""
+    texts = (each.read_text("METADATA") or each.read_text("PKG-INFO") or "" for each in importlib.metadata.distributions())
+    # Only the headers, without the description. Parsing them for two fields would be many times slower.
+    installed = sorted(text.partition("\n\n")[0] for text in texts)
     return _digest([platform.python_version().encode(), *(text.encode() for text in installed)])
 
 
-def _headers(distribution: importlib.metadata.Distribution) -> str:
-    """Give the metadata as text, but for the description; to parse it for two of its lines takes many times as long."""
-    text = distribution.read_text("METADATA") or distribution.read_text("PKG-INFO") or ""
-    return text.partition("\n\n")[0]
-
-
 def package_digest(module: str) -> str:
-    """Digest every file of the package that an imported module belongs to, and of what it imports besides.
-
-    What lies in the standard library or among installed packages is left to `environment`, and the core to itself.
-    """
+    """Digest every file of the package that a module belongs to, and of the user's modules that it imports."""
     return _digest(part for path in sorted(_files(module)) for part in (bytes(path), _content(path)))
 
 
@@ -75,22 +64,19 @@ def _files(module: str) -> set[Path]:
         if name in seen:
             continue
         seen.add(name)
-        for path in _files_of(name) - found:
-            found.add(path)
-            # The core imports nothing of the user's by name.
-            if path.suffix == ".py" and name != _CORE and _SITES.isdisjoint(path.parts):
-                names += _imports(path, seen)
+        paths = (path for place in _places(name) for path in (place, *place.rglob("*")) if "__pycache__" not in path.parts)
+        new = {path.resolve() for path in paths if path.is_file()} - found
+        found |= new
+        # The core imports none of the user's modules by name.
+        if name != _CORE:
+            for path in new:
+                if path.suffix == ".py" and _SITES.isdisjoint(path.parts):
+                    names += _imports(path, seen)
     return found
 
 
-def _files_of(name: str) -> set[Path]:
-    """List the files of a top-level module or package."""
-    folders, file = _places(name)
-    inside = (path for folder in folders for path in folder.rglob("*") if "__pycache__" not in path.parts)
-    return {path.resolve() for path in (*inside, *([file] if file else [])) if path.is_file()}
-
-
-def _places(name: str) -> tuple[list[Path], Path | None]:
+def _places(name: str) -> list[Path]:
+    """List the folders of a top-level package and the file of a top-level module or package."""
     module = sys.modules.get(name)
     if module is None:
         try:
@@ -100,15 +86,15 @@ def _places(name: str) -> tuple[list[Path], Path | None]:
         folders, origin = (spec.submodule_search_locations, spec.origin) if spec else (None, None)
     else:
         folders, origin = getattr(module, "__path__", None), getattr(module, "__file__", None)
-    return [Path(folder) for folder in folders or ()], Path(origin) if origin else None
+    return [Path(place) for place in (*(folders or ()), origin) if place]
 
 
 def _imports(path: Path, seen: set[str]) -> set[str]:
-    """Name the modules of the user's own that a file imports anywhere, in functions too, but for those that were seen."""
+    """Name the user's modules that a file imports anywhere, also within functions, except those in `seen`."""
     content = path.read_bytes()
-    # Most files import no others, which is found out much faster than their syntax; a comment too many does no harm.
+    # Most files import none, and a regular expression finds that out much faster than parsing; false matches do no harm.
     mentioned = {name.decode() for line in _IMPORT.findall(content) for name in _NAME.findall(line)}
-    if b"\\\n" not in content and not _foreign(mentioned - seen):
+    if b"\\\n" not in content and not _users_own(mentioned - seen):
         return set()
     try:
         tree = ast.parse(content)
@@ -116,37 +102,33 @@ def _imports(path: Path, seen: set[str]) -> set[str]:
         return set()
     names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     names |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module and not node.level}
-    return _foreign({name.partition(".")[0] for name in names} - seen)
+    return _users_own({name.partition(".")[0] for name in names} - seen)
 
 
-def _foreign(modules: set[str]) -> set[str]:
-    """Leave out what is of the standard library, of the core, or installed."""
-    return {name for name in modules - sys.stdlib_module_names - {_CORE} if not _is_installed(name)}
-
-
-def _is_installed(name: str) -> bool:
-    folders, file = _places(name)
-    # By the folder's name: an environment may be laid over another one.
-    return any(not _SITES.isdisjoint(place.parts) for place in (*folders, *([file] if file else [])))
+def _users_own(modules: set[str]) -> set[str]:
+    """Leave out the standard library, the core, and what is installed."""
+    others = modules - sys.stdlib_module_names - {_CORE}
+    # Installed modules are recognised by folder names, because virtual environments can be layered.
+    return {name for name in others if all(_SITES.isdisjoint(place.parts) for place in _places(name))}
 
 
 def _content(path: Path) -> bytes:
     about = path.stat()
-    # Data that lies in a package may be of any size.
+    # Data files in a package may be of any size.
     return path.read_bytes() if about.st_size < _LARGE else f"{about.st_size} {about.st_mtime_ns}".encode()
 
 
 def _value_digest(implementation: Any) -> str | None:
     from datasets.utils._dill import Pickler
 
-    class Steady(Pickler):
-        """Takes sets in an order that does not change from process to process, constants of functions among them."""
+    class StablePickler(Pickler):
+        """Pickles sets, including those in the constants of functions, in the same order in every process."""
 
         dispatch = type(Pickler.dispatch)({**Pickler.dispatch, frozenset: _save_sorted, set: _save_sorted})
 
     stream = BytesIO()
     try:
-        Steady(stream, recurse=True).dump(implementation)
+        StablePickler(stream, recurse=True).dump(implementation)
     except Exception:  # pickling fails in as many ways as there are objects
         return None
     return blake2b(stream.getvalue(), digest_size=16).hexdigest()

@@ -1,4 +1,4 @@
-"""What a run says: events on disk, lines on a terminal, and a page."""
+"""How a run reports: events on disk, lines on a terminal, and an HTML page."""
 
 from smolora_core import public_names
 

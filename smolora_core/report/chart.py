@@ -1,4 +1,4 @@
-"""A line chart as plain coordinates, for a template to write as SVG."""
+"""Lay out a line chart as plain coordinates, for a template to render as SVG."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -7,18 +7,18 @@ from operator import itemgetter
 
 import attrs
 
-# Text in the SVG shrinks with it: on a narrow screen the page's style makes it larger, and the margins have room for that.
+# Generous margins: SVG text shrinks with the chart, so the page enlarges it on narrow screens.
 _LEFT, _RIGHT, _TOP, _BOTTOM = 72, 586, 36, 272
 _MARGIN = 54
 _TICKS = 6
-_MOST_POINTS = 500
+_MAX_POINTS = 500
 
 _Points = Sequence[tuple[int, float]]
 
 
 @attrs.frozen
 class Mark:
-    """A place in the chart, and what stands there."""
+    """A labelled point of the chart."""
 
     x: float
     y: float
@@ -27,14 +27,7 @@ class Mark:
 
 @attrs.frozen
 class Curve:
-    """One curve.
-
-    Attributes:
-        name: what it shows.
-        path: an SVG path, broken where a value is not finite; a point on its own is a stroke of no length.
-        points: finite values.
-        gaps: steps whose value is not finite, at the foot of the chart.
-    """
+    """One curve: an SVG path that breaks at non-finite values, which are `gaps` at the bottom of the chart."""
 
     name: str
     path: str
@@ -44,7 +37,7 @@ class Curve:
 
 @attrs.frozen
 class Chart:
-    """Curves in one frame, with the marks on its axes."""
+    """Curves in a frame with ticks on its axes."""
 
     curves: tuple[Curve, ...]
     x_ticks: tuple[Mark, ...]
@@ -58,14 +51,7 @@ class Chart:
 
 
 def draw(curves: Mapping[str, Mapping[int, float]]) -> Chart | None:
-    """Draw values over steps.
-
-    Args:
-        curves: values by step, by the name of the curve; one without values is left out.
-
-    Returns:
-        None if no value is finite.
-    """
+    """Lay out curves, each a mapping from step to value; None if no value is finite."""
     given = {name: _thinned(sorted(values.items())) for name, values in curves.items() if values}
     steps = [step for points in given.values() for step, _ in points]
     values = [value for points in given.values() for _, value in points if math.isfinite(value)]
@@ -94,8 +80,8 @@ def _curve(name: str, points: _Points, x: Callable[[float], float], y: Callable[
 
 
 def _thinned(points: _Points) -> _Points:
-    """Keep, of every stretch of a long curve, the lowest value, the highest, and one that is not finite."""
-    size = math.ceil(3 * len(points) / _MOST_POINTS)
+    """Downsample a long curve: of each stretch keep the lowest, the highest and one non-finite value."""
+    size = math.ceil(3 * len(points) / _MAX_POINTS)
     if size <= 3:
         return points
     kept: set[tuple[int, float]] = set()
@@ -111,9 +97,9 @@ def _is_finite(point: tuple[int, float]) -> bool:
 
 
 def _ticks(low: float, high: float, smallest: float = 0.0) -> list[float]:
-    """Find round values, evenly spaced, of which the outermost enclose a range."""
+    """Choose round, evenly spaced values that enclose a range."""
     span = high - low
-    # Values that hardly differ would have marks that read the same.
+    # Nearly equal values would get ticks with equal labels.
     if span <= 1e-4 * max(abs(low), abs(high), 1e-9):
         span = abs(low) or 1.0
     unit = 10.0 ** math.floor(math.log10(span / _TICKS))

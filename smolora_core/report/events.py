@@ -1,4 +1,4 @@
-"""Events: every figure that a person sees is also a line of events.jsonl."""
+"""The event log: everything a run shows is also a line of events.jsonl."""
 
 import json
 import logging
@@ -20,11 +20,11 @@ _BLOCK = 1 << 16
 
 @attrs.frozen
 class Event:
-    """One thing that happened in a run.
+    """Something that happened in a run.
 
     Attributes:
-        kind: `data`, `targets`, `log`, `eval`, `checkpoint`, `warning`, `note`, ...
-        values: plain values, JSON as they are.
+        kind: the kind of event: `data`, `targets`, `log`, `eval`, `checkpoint`, `warning`, `note`, ...
+        values: the event's plain values.
     """
 
     kind: str
@@ -32,43 +32,39 @@ class Event:
 
 
 class EventLog:
-    """Appends events to a file and passes them on to a listener."""
+    """Appends events to a file and forwards them to a listener."""
 
     def __init__(
         self, path: Path, listener: Callable[[Event], None], mask: Callable[[Any], Any] = lambda values: values
     ) -> None:
-        """Open a log; a last line that a crash tore is cut off before an event is written.
-
-        Args:
-            path: events.jsonl of the run.
-            listener: shows events to a person.
-            mask: takes secrets out of what is written and shown.
+        """Open a log; a line torn by a crash is cut off before the first write. `mask` removes secrets from values.
 
         Raises:
-            ConfigError: a link stands in its place.
+            ConfigError: the path is a symlink.
         """
         if path.is_symlink():
-            raise ConfigError("is a link, and would be written to", where=str(path), hint="remove it")
+            raise ConfigError("is a symlink and will not be written through", where=str(path), hint="remove it")
         self._path = path
         self._listener = listener
         self._mask = mask
-        self._torn, self._refused = True, False
+        self._torn, self._failed = True, False
 
     def emit(self, kind: str, **values: Any) -> None:
-        """Write an event and show it; numbers that JSON does not know are written as `"NaN"` and `"Infinity"`.
+        """Write an event and show it; non-finite numbers are written as `"NaN"`, `"Infinity"` and `"-Infinity"`.
 
-        What cannot be written is shown all the same, and that it is not written is said once.
+        An event that cannot be written is still shown; the first failure is shown as a warning.
         """
         values = self._mask(values)
-        line = json.dumps({"time": round(time.time(), 3), "event": kind, **_spelt(values)}, ensure_ascii=False, allow_nan=False)
-        # Half a surrogate, as in the name of a file that is not UTF-8, becomes the escape that JSON has for it.
+        line = json.dumps({"time": round(time.time(), 3), "event": kind, **_plain(values)}, ensure_ascii=False, allow_nan=False)
+        # A lone surrogate, as in a file name that is not UTF-8, is written as its JSON escape.
         try:
             self._append(f"{line}\n".encode(errors="backslashreplace"))
         except OSError as error:
             self._torn = True
-            if not self._refused:
-                self._refused = True
-                text = f"{self._path} is not written to ({error.strerror or error}): events are only shown until it can be"
+            if not self._failed:
+                self._failed = True
+                reason = error.strerror or error
+                text = f"cannot write to {self._path} ({reason}); events are shown but not recorded until it is writable"
                 self._listener(Event("warning", {"text": text}))
         self._listener(Event(kind, values))
 
@@ -81,10 +77,10 @@ class EventLog:
 
 
 def read_events(path: Path) -> list[Event]:
-    """Read events back; a last line that a crash tore is left out.
+    """Read events back, without a last line torn by a crash.
 
     Raises:
-        DatasetError: any other line is no event.
+        DatasetError: any other line is not an event.
     """
     lines = path.read_bytes().split(b"\n")[:-1]
     events = []
@@ -94,12 +90,12 @@ def read_events(path: Path) -> list[Event]:
             del values["time"]
             events.append(Event(values.pop("event"), values))
         except (ValueError, KeyError, TypeError) as error:
-            raise DatasetError("is no event", where=f"{path}:{number}", hint="remove the line") from error
+            raise DatasetError("is not an event", where=f"{path}:{number}", hint="remove the line") from error
     return events
 
 
 def without_repeats(events: Sequence[Event]) -> list[Event]:
-    """Leave out what a run had done behind the checkpoint it was continued from, and then did again."""
+    """Drop the steps that a run lost in a crash and repeated after resuming from a checkpoint."""
     kept: list[Event] = []
     for event in events:
         if event.kind == "resumed":
@@ -110,7 +106,7 @@ def without_repeats(events: Sequence[Event]) -> list[Event]:
 
 
 def _cut_torn_line(stream: BinaryIO) -> None:
-    """Cut off what stands behind the last line feed."""
+    """Truncate a file after its last line feed."""
     end = stream.seek(0, os.SEEK_END)
     while end:
         begin = max(0, end - _BLOCK)
@@ -122,20 +118,16 @@ def _cut_torn_line(stream: BinaryIO) -> None:
     stream.truncate(end)
 
 
-def _spelt(value: Any) -> Any:
+def _plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     if isinstance(value, Mapping):
-        return {key: _spelt(inner) for key, inner in value.items()}
-    return [_spelt(inner) for inner in value] if isinstance(value, list | tuple) else value
+        return {key: _plain(inner) for key, inner in value.items()}
+    return [_plain(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
 def logged(level: str) -> Callable[[Event], None]:
-    """Make a listener that logs events as `smolora`: warnings as such, all others as info.
-
-    Args:
-        level: the least that is logged; of `debug.log_level`.
-    """
+    """Make a listener that logs events to the `smolora` logger: warnings as warnings, all others as info."""
     logger = logging.getLogger("smolora")
     logger.setLevel(level)
 

@@ -1,4 +1,4 @@
-"""The page of a run: one HTML file without scripts or network, made of what the run left in its folder."""
+"""The page of a run: one HTML file without scripts or network access, rendered from the files in the run's folder."""
 
 import importlib.metadata
 import json
@@ -10,7 +10,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import attrs
 import jinja2
 import yaml
 
@@ -23,34 +22,16 @@ _EVENTS = "events.jsonl"
 _ENDS = ("finished", "failed", "interrupted")
 _STAGES = ("data", "base", "log")
 _PACKAGES = ("smolora", "torch", "transformers", "peft")
-# A line of run.yaml; one that opens a section has neither value nor source.
+# A line of run.yaml; a section header has neither value nor source.
 _SETTING = re.compile(r"( *)(\w+):(?: (.*)  # (.*))?")
 
 
-@attrs.frozen
-class _Setting:
-    key: str
-    value: str
-    source: str
-
-
-@attrs.frozen
-class _Compared:
-    metric: str
-    before: float | None
-    after: float
-    step: int
-
-
 def write_page(run: Path) -> Path:
-    """Write `report.html` into a run's folder, whatever became of the run.
-
-    Args:
-        run: a folder; of what a run leaves in it, only events.jsonl has to be there.
+    """Write `report.html` into a run's folder, however the run ended; only events.jsonl is required.
 
     Raises:
-        ConfigError: it is not the folder of a run.
-        DatasetError: a line of events.jsonl is no event.
+        ConfigError: the folder is not a run's folder.
+        DatasetError: a line of events.jsonl is not an event.
     """
     try:
         events = without_repeats(read_events(run / _EVENTS))
@@ -58,7 +39,7 @@ def write_page(run: Path) -> Path:
         hint = _nearby(run) if isinstance(error, FileNotFoundError) else ""
         raise ConfigError(f"no run in {str(run)!r} ({_EVENTS}: {error.strerror})", hint=hint) from error
     page = run / "report.html"
-    # Half a surrogate, as in the name of a file that is not UTF-8, is shown as the escape it has in events.jsonl.
+    # A lone surrogate, as in a file name that is not UTF-8, is shown as its escape, as in events.jsonl.
     replace_file(page, _render(run, events).encode("utf-8", errors="backslashreplace"))
     return page
 
@@ -85,7 +66,7 @@ def _render(run: Path, events: Sequence[Event]) -> str:
         chart=draw({"training": _losses(events, "log"), "held-out rows": _losses(events, "eval")}),
         ledger=_ledger(run / "ledger.json"),
         settings=settings,
-        named={each.key: yaml.safe_load(each.value) for each in settings if each.key in ("model.path", "task")},
+        named={key: yaml.safe_load(value) for key, value, _ in settings if key in ("model.path", "task")},
         environment={
             **{name: importlib.metadata.version(name) for name in _PACKAGES},
             "python": platform.python_version(),
@@ -95,13 +76,13 @@ def _render(run: Path, events: Sequence[Event]) -> str:
 
 
 def _status(events: Sequence[Event]) -> str:
-    """Say how a run ended: the latest of `_ENDS`, unless the run went on behind it."""
+    """Return how a run ended; `unfinished` if it was resumed since, or never ended."""
     latest = next((event.kind for event in reversed(events) if event.kind in (*_ENDS, *_STAGES)), "")
     return latest if latest in _ENDS else "unfinished"
 
 
 def _span(path: Path) -> tuple[datetime | None, timedelta]:
-    """Read when the first event was, and how much later the last."""
+    """Read the time of the first event, and the time from it to the last."""
     lines = path.read_bytes().split(b"\n")[:-1]
     if not lines:
         return None, timedelta()
@@ -109,14 +90,15 @@ def _span(path: Path) -> tuple[datetime | None, timedelta]:
     return datetime.fromtimestamp(first, UTC), timedelta(seconds=round(last - first))
 
 
-def _compared(events: Sequence[Event]) -> Iterator[_Compared]:
-    """Set the latest evaluation beside the one before the first step."""
+def _compared(events: Sequence[Event]) -> Iterator[tuple[str, float | None, float]]:
+    """Yield each metric's name, its value before the first step, if evaluated, and its latest value."""
     evaluated = [event.values for event in events if event.kind == "eval"]
     if evaluated:
         first, latest = evaluated[0], evaluated[-1]
         before = first if first["step"] == 0 and len(evaluated) > 1 else {}
-        for metric in filter("step".__ne__, latest):
-            yield _Compared(metric, before.get(metric), latest[metric], latest["step"])
+        for metric, after in latest.items():
+            if metric != "step":
+                yield metric, before.get(metric), after
 
 
 def _losses(events: Sequence[Event], kind: str) -> dict[int, float]:
@@ -124,7 +106,7 @@ def _losses(events: Sequence[Event], kind: str) -> dict[int, float]:
 
 
 def _ledger(path: Path) -> dict[str, Any]:
-    # A run that was ended while it wrote leaves half of it, and one that got no further than its model leaves none.
+    # Missing if the run never prepared rows, torn if it was killed while writing.
     with suppress(FileNotFoundError, ValueError):
         ledger = json.loads(path.read_bytes())
         if isinstance(ledger, dict):
@@ -132,26 +114,26 @@ def _ledger(path: Path) -> dict[str, Any]:
     return {}
 
 
-def _settings(path: Path) -> Iterator[_Setting]:
-    """Read run.yaml back as `smolora_core.config.dump` writes it: every value in one line, with its source."""
+def _settings(path: Path) -> Iterator[tuple[str, str, str]]:
+    """Yield key, value and source of each line of run.yaml, as `smolora_core.config.dump` writes it."""
     outer: list[str] = []
     text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
     for match in filter(None, map(_SETTING.fullmatch, text.split("\n"))):
         indent, key, value, source = match.groups()
         outer[len(indent) // 2 :] = [key]
         if value is not None:
-            yield _Setting(".".join(outer), value, source)
+            yield ".".join(outer), value, source
 
 
 def _figure(value: Any) -> Any:
-    """Spell a number for reading; what is none stays as it is."""
+    """Format a number for reading; return anything else unchanged."""
     if isinstance(value, int | float):
         return f"{value:,.0f}" if isinstance(value, int) or abs(value) >= 1000 else f"{value:.4g}"
     return value
 
 
 def _nearby(folder: Path) -> str:
-    """Point to a run that was probably meant: around or in a folder, or beside it under a similar name."""
+    """Suggest the run that was probably meant: around or in the folder, or next to it under a similar name."""
     close = [path.parent for path in (*folder.parent.glob(_EVENTS), *sorted(folder.glob(f"*/{_EVENTS}")))]
     if close:
         return f"did you mean {str(close[0])!r}?"

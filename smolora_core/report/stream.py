@@ -1,4 +1,4 @@
-"""A text stream that a broken pipe, a full disk or an old encoding cannot turn into an error."""
+"""A text stream that never raises: not on a broken pipe, a full disk or an encoding that lacks a character."""
 
 import os
 from contextlib import suppress
@@ -6,40 +6,40 @@ from typing import Any, TextIO
 
 
 class LastingStream:
-    """Writes to another stream as long as that works, and nowhere afterwards: no training ends because nobody reads on.
+    """Writes to another stream until that fails, then nowhere: training must not end because its reader did.
 
     Attributes:
-        lost: what the other stream raised when it was given up.
+        lost: the error of the other stream; None while it works.
     """
 
     def __init__(self, stream: TextIO) -> None:
-        """Stand in for a stream."""
+        """Wrap a stream."""
         self._stream = stream
         self.lost: OSError | ValueError | None = None
 
     def write(self, text: str) -> int:
-        """Write a text, with `?` for what the stream's encoding does not have."""
+        """Write a text, with `?` for characters the stream's encoding lacks."""
         encoding = self._stream.encoding or "utf-8"
         if self.lost is None:
             try:
                 self._stream.write(text.encode(encoding, "replace").decode(encoding))
             except (OSError, ValueError) as error:
-                self._give_up(error)
+                self.lost = error
         return len(text)
 
     def flush(self) -> None:
-        """Flush, if there is still something to flush to."""
+        """Flush, unless the stream is lost."""
         if self.lost is None:
             try:
                 self._stream.flush()
             except (OSError, ValueError) as error:
-                self._give_up(error)
+                self.lost = error
 
     def finish(self) -> str:
-        """Flush for the last time, and keep the interpreter from flushing a lost stream when it ends.
+        """Flush for the last time, and keep the interpreter from flushing a lost stream on exit.
 
         Returns:
-            What to tell a person: nothing where all was written, or where a reader like `head` merely had enough.
+            The problem to report; empty if everything was written, or if a reader such as `head` closed the pipe.
         """
         self.flush()
         if self.lost is None:
@@ -49,8 +49,5 @@ class LastingStream:
         return "" if isinstance(self.lost, BrokenPipeError) else f"the output was cut short ({self.lost})"
 
     def __getattr__(self, name: str) -> Any:
-        """Be like the other stream in everything else: a terminal or not, as wide, in its encoding."""
+        """Delegate everything else: `isatty`, `encoding`, `fileno`."""
         return getattr(self._stream, name)
-
-    def _give_up(self, error: OSError | ValueError) -> None:
-        self.lost = error

@@ -1,4 +1,4 @@
-"""Events for a person: rich on a terminal, one plain line per event elsewhere."""
+"""Print a run's events: rich output on a terminal, one plain line per event elsewhere."""
 
 import os
 import sys
@@ -20,18 +20,18 @@ _BLOCKS = "▁▂▃▄▅▆▇█"
 
 
 class Terminal:
-    """A listener that prints. As a context manager it keeps other libraries silent."""
+    """A listener that prints events. As a context manager it also silences other libraries."""
 
     def __init__(self, *, quiet: bool = False, level: str = "INFO") -> None:
-        """Choose what is printed.
+        """Choose how much to print.
 
         Args:
-            quiet: whether nothing is.
-            level: `DEBUG` prints every event and lets other libraries speak, `WARNING` prints warnings only, `ERROR` nothing.
+            quiet: print nothing.
+            level: `DEBUG` prints every event and does not silence libraries, `WARNING` prints warnings only, `ERROR` nothing.
         """
         quiet = quiet or level == "ERROR"
         self._level = level
-        # Without a stream, as under pythonw, rich prints nowhere.
+        # Under pythonw there is no stdout; rich then prints nowhere.
         stream = sys.stdout and cast("TextIO", LastingStream(sys.stdout))
         self._console = Console(file=stream, quiet=quiet, highlight=False, markup=False, emoji=False, soft_wrap=True)
         self._progress: Progress | None = None
@@ -39,17 +39,15 @@ class Terminal:
         self._losses: list[float] = []
 
     def __enter__(self) -> Self:
-        """Silence what is not ours to say."""
         if self._level != "DEBUG":
             silence_libraries()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        """Leave the progress bar as it stands."""
         self._stop()
 
     def __call__(self, event: Event) -> None:
-        """Show an event, if there is a way to."""
+        """Print an event of a known kind; at level `DEBUG`, of any kind."""
         show = getattr(self, f"_show_{event.kind}", None)
         if self._level == "WARNING" and event.kind != "warning":
             return
@@ -65,7 +63,7 @@ class Terminal:
         self._console.print(f"  {topic:<9}{text}")
 
     def _show_preparing(self, *, side: str, rows: int, rows_per_second: int) -> None:
-        text = f"{side}: {rows:,} rows so far, {rows_per_second:,} a second"
+        text = f"{side}: {rows:,} rows so far, {rows_per_second:,} rows/s"
         if not self._console.is_terminal:
             self.line("reading", text)
         elif self._status is None:
@@ -76,27 +74,27 @@ class Terminal:
 
     def _show_data(self, *, shape: str, columns: Sequence[str], cached: bool, train: dict[str, Any], **more: Any) -> None:
         self._stop()
-        how = f"{shape}: {', '.join(columns)}{' · prepared by an earlier run' * cached}"
+        origin = f"{shape}: {', '.join(columns)}{' · prepared by an earlier run' * cached}"
         for name, ledger in (("data", train), ("held out", more.get("eval"))):
             if ledger:
-                self._show_ledger(name, ledger, how)
+                self._show_ledger(name, ledger, origin)
 
-    def _show_ledger(self, name: str, ledger: dict[str, Any], how: str) -> None:
+    def _show_ledger(self, name: str, ledger: dict[str, Any], origin: str) -> None:
         dropped = sum(entry["rows"] for entry in ledger["dropped"])
         share = 100 * ledger["supervised"] / max(1, ledger["tokens"])
         added = f", {ledger['added']} added" if ledger["added"] else ""
-        cut = f" · {ledger['truncated']} cut short by {ledger['tokens_lost']} tokens" if ledger["truncated"] else ""
+        cut = f" · {ledger['truncated']} truncated by {ledger['tokens_lost']} tokens" if ledger["truncated"] else ""
         split = f" in {ledger['sequences']} sequences" if ledger["sequences"] != ledger["kept"] else ""
         kept = f"{ledger['kept']} rows kept{split}, {dropped} dropped{added}{cut}"
-        self.line(name, f"{kept} · {share:.0f} % of tokens trained · {how}")
+        self.line(name, f"{kept} · {share:.0f} % of tokens supervised · {origin}")
         for entry in ledger["dropped"]:
-            longest = f"; the longest: {entry['largest']}" if "largest" in entry else ""
+            longest = f"; longest: {entry['largest']}" if "largest" in entry else ""
             what = f"{entry['rows']} dropped by {entry['step']}: {entry['reason']}{longest}"
             self.line("", f"{what} ({', '.join(entry['samples'])})")
 
     def _show_labels(self, *, rows: int, tokens: int, supervised: int, ended_rows: int, **more: Any) -> None:
-        looked = f"{supervised:,} of {tokens:,} tokens supervised in {rows} sequences as they are batched"
-        self.line("labels", f"{looked} · {ended_rows} of them learn to stop")
+        share = f"{supervised:,} of {tokens:,} tokens supervised in the first {rows} sequences as batched"
+        self.line("labels", f"{share} · {ended_rows} sequences end with a supervised end token")
 
     def _show_base(self, *, model: str, device: str, threads: int, dtype: str, reason: str) -> None:
         self.line("device", f"{device} · {threads} threads · {dtype} ({reason})")
@@ -104,7 +102,7 @@ class Terminal:
 
     def _show_targets(self, *, patterns: list[str], modules: int, reason: str, trainable: int, total: int) -> None:
         self.line("targets", f"{' '.join(patterns)} in {modules} modules  {reason}")
-        self.line("adapter", f"{trainable:,} trained of {total:,} parameters, {100 * trainable / total:.1f} %")
+        self.line("adapter", f"{trainable:,} of {total:,} parameters trainable, {100 * trainable / total:.1f} %")
 
     def _show_log(self, *, step: int, steps: int, loss: float, tokens_per_second: float, **more: Any) -> None:
         self._losses.append(loss)
@@ -113,17 +111,11 @@ class Terminal:
             self.line("train", f"{step}/{steps}  loss {loss:.4f}  {rate}")
             return
         if self._progress is None:
-            columns = (
-                TextColumn("  train   "),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TimeElapsedColumn(),
-                TextColumn("{task.fields[note]}"),
-            )
-            self._progress = Progress(*columns, console=self._console)
+            bar = (TextColumn("  train   "), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+            self._progress = Progress(*bar, TextColumn("{task.fields[note]}"), console=self._console)
             self._progress.add_task("train", total=steps, note="")
             self._progress.start()
-        note = f"loss {sparkline(self._losses)}  {self._losses[0]:.2f} → {loss:.2f}   {rate}"
+        note = f"loss {_sparkline(self._losses)}  {self._losses[0]:.2f} → {loss:.2f}   {rate}"
         self._progress.update(self._progress.task_ids[0], completed=step, note=note)
 
     def _show_eval(self, *, step: int, loss: float, **metrics: float) -> None:
@@ -150,7 +142,7 @@ class Terminal:
 
     def _show_finished(self, *, steps: int, adapter: str, tensors_proved: int, **metrics: Any) -> None:
         self._stop()
-        self.line("saved", f"{adapter} · proof: {tensors_proved} tensors read back equal")
+        self.line("saved", f"{adapter} · verified: {tensors_proved} tensors read back identical")
 
     def _stop(self) -> None:
         for live in (self._progress, self._status):
@@ -160,7 +152,7 @@ class Terminal:
 
 
 def silence_libraries() -> None:
-    """Keep progress bars, warnings and telemetry of other libraries away from a person."""
+    """Turn off the progress bars, warnings and telemetry of other libraries."""
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     import transformers
     from datasets.utils.tqdm import disable_progress_bars
@@ -171,11 +163,9 @@ def silence_libraries() -> None:
     disable_progress_bars()
 
 
-def sparkline(values: list[float], width: int = 8) -> str:
-    """Draw values as blocks, averaged into at most `width` of them."""
-    if not values:
-        return ""
+def _sparkline(values: list[float], width: int = 8) -> str:
+    """Draw values as at most `width` blocks, each the mean of a stretch."""
     size = max(1, -(-len(values) // width))
     means = [sum(values[at : at + size]) / len(values[at : at + size]) for at in range(0, len(values), size)]
-    low, high = min(means), max(means)
+    low, high = min(means, default=0), max(means, default=0)
     return "".join(_BLOCKS[round((value - low) / ((high - low) or 1) * (len(_BLOCKS) - 1))] for value in means)

@@ -1,4 +1,4 @@
-"""A run, from a config to what it leaves."""
+"""A run, from a config to its outcome."""
 
 from smolora_core import public_names
 

@@ -1,4 +1,4 @@
-"""Assemble what a run trains with: the model with its adapter, what saves it, and the trainer."""
+"""Assemble the adapted model, the saver and the trainer of a run."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -26,24 +26,21 @@ from smolora_core.training.callbacks import LogEvents, StepCallback
 from smolora_core.training.guards import LearningGuard
 from smolora_core.training.memory import Strategies
 from smolora_core.training.objective import Measured, Objective, objective_of
-from smolora_core.training.oom import Recovery, out_of_memory
+from smolora_core.training.oom import Recovery
 from smolora_core.training.trainer import SmoLoRATrainer
 
 
 def load_and_adapt(job: Job, run: OpenRun, changes: Mapping[str, Any], strategies: Strategies) -> Adapted:
-    """Load the base model, choose its targets and attach the adapter.
-
-    Args:
-        job: what the run is made from.
-        run: whose device and events are used.
-        changes: to the model's config, from the task.
-        strategies: asked for arguments of loading, and shown the model.
+    """Load the base model with the task's changes to its config, choose its targets and attach the adapter.
 
     Raises:
-        SmoLoRAError: the weights cannot be loaded or adapted, or a plugin changed what is trained.
+        SmoLoRAError: the weights cannot be loaded or adapted, or a plugin changed which parameters are trainable.
     """
     config, task = job.config, job.choices.task.component
-    dtype: Any = run.identity.dtype or (run.ranks.share(_measured_dtype(job, run)) if run.ranks.size > 1 else None)
+    dtype: Any = run.identity.dtype
+    if dtype is None and run.ranks.size > 1:
+        # Processes that each measure might disagree.
+        dtype = run.ranks.share(str(precision_of(config.model, run.device, job.base_config).dtype).removeprefix("torch."))
     model = attrs.evolve(config.model, dtype=dtype) if dtype and config.model.dtype == "auto" else config.model
     base = load_base(model, task, run.device, job.base_config, strategies.load_kwargs(), changes, config.seed)
     run.emit(
@@ -52,7 +49,7 @@ def load_and_adapt(job: Job, run: OpenRun, changes: Mapping[str, Any], strategie
         device=str(run.device),
         threads=torch.get_num_threads(),
         dtype=str(base.precision.dtype).removeprefix("torch."),
-        reason=base.precision.reason if model.dtype == config.model.dtype else "as before, or as in the first process",
+        reason=base.precision.reason if model.dtype == config.model.dtype else "from the checkpoint or the first process",
     )
     path = source_of(config.model)
     adapted = adapt(base.model, job.base_config, config, task, job.plugins.registry, job.where, path, base.heads)
@@ -61,8 +58,8 @@ def load_and_adapt(job: Job, run: OpenRun, changes: Mapping[str, Any], strategie
     run.plugins.tell("smolora_adapter_attached", model=adapted.model, run=run)
     if changed := sorted(trainable_names(adapted.model) ^ trained):
         raise TrainingError(
-            f"a plugin changed what is trained: {len(changed)} tensors, {changed[0]!r} among them",
-            hint="the adapter would not hold them: leave requires_grad as it is",
+            f"a plugin changed which parameters are trainable: {len(changed)} tensors, including {changed[0]!r}",
+            hint="leave requires_grad as it is, because the adapter contains only the original ones",
         )
     targets = adapted.targets
     run.emit(
@@ -78,8 +75,8 @@ def load_and_adapt(job: Job, run: OpenRun, changes: Mapping[str, Any], strategie
 
 
 def make_saver(job: Job, run: OpenRun, dataset: Dataset, adapted: Adapted) -> Saver:
-    """Make what commits the checkpoints of a run."""
-    # An adapter is written whatever else is: runs resume from it, and the final folder is one.
+    """Build the saver that commits the run's checkpoints."""
+    # The adapter is always written: runs resume from it, and it is the final result.
     adapter_writer = build(job.plugins.registry.resolve(CheckpointWriter, "adapter"))
     chosen = {each.name: each.build() for each in job.choices.writers}
     values, facts = run.identity.values, run.identity.facts
@@ -96,19 +93,10 @@ def make_saver(job: Job, run: OpenRun, dataset: Dataset, adapted: Adapted) -> Sa
 def make_trainer(
     job: Job, run: OpenRun, dataset: Dataset, adapted: Adapted, strategies: Strategies, speed: Speed, save: Saver
 ) -> SmoLoRATrainer:
-    """Make the trainer of a run.
-
-    Args:
-        job: what the run is made from.
-        run: the run.
-        dataset: its rows.
-        adapted: the model with its adapter.
-        strategies: of memory.
-        speed: what was done to the model.
-        save: commits checkpoints.
+    """Build the trainer of a run.
 
     Raises:
-        SmoLoRAError: no micro-batch fits in memory, or a plugin's callbacks are none.
+        SmoLoRAError: no micro-batch fits in memory, or a plugin returned something else than callbacks.
     """
     training, collator = job.config.training, dataset.collator
     objective = objective_of(job.choices, adapted.model, collator.task, job.config.data.weight_field, speed.row_parallel.run)
@@ -125,7 +113,7 @@ def make_trainer(
         save=save,
         train_sampler=_budget_sampler(run, dataset, arguments, padded=speed.batching.collate is None),
         summarise=getattr(collator.task, "metrics", None),
-        # An evaluation counts its rows by the micro-batches' first dimension.
+        # Evaluation needs padded micro-batches: it counts rows by their first dimension.
         eval_collator=attrs.evolve(collator, epoch=None),
         warn=run.warn,
         recovery=Recovery(strategies.out_of_memory, run.emit, strategies.remedies(smaller_batch=run.ranks.size > 1)),
@@ -141,11 +129,6 @@ def make_trainer(
     return trainer
 
 
-def _measured_dtype(job: Job, run: OpenRun) -> str:
-    """Choose the base's number format once for all processes; each would measure, and they might not agree."""
-    return str(precision_of(job.config.model, run.device, job.base_config).dtype).removeprefix("torch.")
-
-
 def _micro_batches(
     run: OpenRun,
     dataset: Dataset,
@@ -155,7 +138,7 @@ def _micro_batches(
     collate: Collator,
     arguments: TrainingArguments,
 ) -> dict[str, int]:
-    """Find out how many rows fit, and let accumulation do the rest."""
+    """Measure how many rows fit, and make up the effective batch by accumulation."""
     ranks, rows, effective = run.ranks, dataset.train.dataset, run.config.training.effective_batch_size
     sizes = sizes_of(effective, ranks.size, len(rows))
 
@@ -166,14 +149,15 @@ def _micro_batches(
 
     def choose() -> tuple[int, str]:
         if run.identity.micro_batch in sizes:
-            return run.identity.micro_batch or 0, "as before"
+            return run.identity.micro_batch or 0, "from the checkpoint"
         try_out = try_micro_steps(adapted.model, measure, collate, longest_rows(rows, sizes[-1]), run.device)
         return choose_rows(sizes, try_out, room_for_steps(adapted.model, run.device, ranks.size))
 
-    # Processes that each measure may not agree.
+    # Processes that each measure might disagree.
     size, reason = ranks.share(choose() if ranks.leads else (0, ""))
     if not size:
-        raise out_of_memory("with one of the longest rows, before training", strategies.remedies(smaller_batch=False))
+        what = "out of memory with one of the longest rows, before training"
+        raise TrainingError(what, hint=strategies.remedies(smaller_batch=False))
     times = effective // (size * ranks.size)
     run.identity.note("micro_batch", size)
     run.emit("note", text=f"micro-batches of {size} rows on {run.device}, accumulated {times} times ({reason})")
@@ -197,7 +181,8 @@ def _callbacks(run: OpenRun) -> list[TrainerCallback]:
     for origin, offered in run.plugins.tell("smolora_callbacks", run=run):
         for callback in offered if isinstance(offered, Iterable) else [offered]:
             if not isinstance(callback, TrainerCallback):
-                what = f"smolora_callbacks gave {type(callback).__name__}"
-                raise PluginError(what, where=f"{origin.title}:", hint="it gives transformers.TrainerCallback objects")
+                what = f"smolora_callbacks returned {type(callback).__name__}"
+                hint = "it must return transformers.TrainerCallback objects"
+                raise PluginError(what, where=f"{origin.title}:", hint=hint)
             callbacks.append(callback)
     return callbacks

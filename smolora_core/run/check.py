@@ -1,4 +1,4 @@
-"""Everything about a run that can be known without torch: all problems at once, in an instant."""
+"""Check a run without torch: report every problem at once, within a second."""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -24,15 +24,15 @@ _LENGTH = "data.max_seq_length"
 
 @attrs.frozen(kw_only=True)
 class Checked:
-    """A config in which nothing is known to be wrong; the only thing that a run is made from.
+    """A config that passed every check; the only input of a run.
 
     Attributes:
-        resolved: the config and where its values stand.
+        resolved: the config and the source of each value.
         plugins: the loaded plugins.
         rows: a dataset in memory, in place of `data.train`.
         folder: the run's folder.
-        choices: the components; None where they depend on a model that is not in a folder.
-        found: what was found, by topic, for a person.
+        choices: the run's components; None if they depend on a model that is not in a local folder.
+        found: summary lines by topic.
     """
 
     resolved: Resolved
@@ -43,22 +43,22 @@ class Checked:
     found: dict[str, str]
 
 
-def check(resolved: Resolved, plugins: PluginManager, rows: Any = None) -> Checked:
-    """Look at a config, its model folder and its first rows, and ask plugins about it.
+def check_run(resolved: Resolved, plugins: PluginManager, rows: Any = None) -> Checked:
+    """Check a config, its model folder and its first rows, and let plugins check it.
 
     Args:
-        resolved: the config and where its values stand.
+        resolved: the config and the source of each value.
         plugins: the loaded plugins.
         rows: a dataset in memory, in place of `data.train`.
 
     Raises:
-        SmoLoRAError: with every problem there is; a ConfigError unless all of them are of another kind.
+        SmoLoRAError: every problem that was found; a ConfigError unless all of them share another class.
     """
     config, where, errors = resolved.config, resolved.where, list[SmoLoRAError]()
 
-    def attempt(step: Callable[..., Any], *arguments: Any) -> Any:
+    def attempt(step: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
         try:
-            return step(*arguments)
+            return step(*arguments, **named)
         except SmoLoRAError as error:
             errors.append(error)
             return None
@@ -67,19 +67,22 @@ def check(resolved: Resolved, plugins: PluginManager, rows: Any = None) -> Check
     header = attempt(read_header, config.model.path, where("model.path")) if is_folder(config.model.path) else None
     architectures = header.config.get("architectures") or () if header is not None else None
     choices = attempt(choose_components, resolved, plugins.registry, architectures, partial(look_at_labels, config.data, rows))
-    targets = attempt(_targets, resolved, header, plugins) if header is not None and header.modules else None
+    targets = None
+    if header is not None and header.modules:
+        model_type, modules = header.model_type, header.modules
+        targets = attempt(targets_of, config.lora, model_type, modules, plugins.registry, where, tied=header.tied)
     if header is not None:
         attempt(within_positions, resolved, header.positions)
-    looked_at = {"data": attempt(_look_at_rows, resolved, choices, "train", rows)}
+    inspected = {"data": attempt(_inspect_rows, resolved, choices, "train", rows)}
     if isinstance(config.data.eval, str):
-        looked_at["eval"] = attempt(_look_at_rows, resolved, choices, "eval", None)
+        inspected["eval"] = attempt(_inspect_rows, resolved, choices, "eval", None)
     problems = [
         *_missing_parts(header, config.model.path, where("model.path")),
         *unknown_arguments(config.training.extra, where("training.extra")),
         *unknown_options(config.lora.extra, where("lora.extra")),
         *streaming_conflicts(config, where("data.streaming")),
         *conflicting_batch_sizes(config, where("training.per_device_train_batch_size")),
-        *_found_by_plugins(resolved, plugins),
+        *_plugin_problems(resolved, plugins),
     ]
     if problems:
         errors.append(ConfigError.of(problems))
@@ -88,30 +91,24 @@ def check(resolved: Resolved, plugins: PluginManager, rows: Any = None) -> Check
     if errors:
         kinds = {type(error) for error in errors}
         raise (kinds.pop() if len(kinds) == 1 else ConfigError).of(each for error in errors for each in error.problems)
-    found = {"model": f"{config.model.path}" + (f"  {header.model_type}" if header else "  (hub id, not looked at)")}
+    found = {"model": f"{config.model.path}" + (f"  {header.model_type}" if header else "  (hub id, not inspected)")}
     if targets is not None:
         found["targets"] = f"{' '.join(targets.shown)} in {len(targets.modules)} modules  {targets.reason}"
     if choices is not None:
         found["task"], found["loss"] = str(choices.task), str(choices.loss)
     notes: list[str] = []
-    for name, (what, said) in looked_at.items():
-        found[name] = f"{config.data.train if name == 'data' else config.data.eval}  {what}"
-        notes += said
+    for name, (shape, guesses) in inspected.items():
+        found[name] = f"{config.data.train if name == 'data' else config.data.eval}  {shape}"
+        notes += guesses
     if notes:
         found["notes"] = "; ".join(dict.fromkeys(notes))
     return Checked(resolved=resolved, plugins=plugins, rows=rows, folder=folder, choices=choices, found=found)
 
 
 def look_at_labels(config: DataConfig, rows: Any = None) -> tuple[str, str]:
-    """Look at the labels of the first rows, for the choice of a task.
+    """Return the kind of labels in the first rows and the reason, as `label_kind` does, for choosing a task.
 
-    Args:
-        config: names the source and its fields.
-        rows: a dataset in memory, in place of `config.train`.
-
-    Returns:
-        What rows are labelled with, and why, as `label_kind`. A source that cannot be read shows nothing here; it is an error
-        where it is read for training.
+    A source that cannot be read counts as having no rows here; it is an error where its rows are checked.
     """
     found: list[dict[str, Any]] = []
     with suppress(SmoLoRAError):
@@ -122,21 +119,17 @@ def look_at_labels(config: DataConfig, rows: Any = None) -> tuple[str, str]:
 
 
 def within_positions(resolved: Resolved, positions: Any) -> Resolved:
-    """Limit the sequence length to the positions that a model has.
-
-    Args:
-        resolved: the config; a default length is lowered to what the model has.
-        positions: the number of positions, or None where the model's config does not say.
+    """Lower a default sequence length to the number of positions that the model has, if that is an integer.
 
     Raises:
-        ConfigError: the user asked for longer sequences.
+        ConfigError: the user set a greater length.
     """
     data = resolved.config.data
     if not isinstance(positions, int) or data.max_seq_length <= positions:
         return resolved
     if _LENGTH in resolved.sources:
         raise ConfigError(
-            f"{_LENGTH} {data.max_seq_length} is more than the {positions} positions of the model",
+            f"{_LENGTH} {data.max_seq_length} exceeds the model's {positions} positions",
             where=resolved.where(_LENGTH),
             hint=f"set it to {positions} or less",
         )
@@ -146,39 +139,34 @@ def within_positions(resolved: Resolved, positions: Any) -> Resolved:
 
 def _missing_parts(header: ModelHeader | None, path: str, where: str) -> Iterator[Problem]:
     if header is not None and not header.has_weights:
-        yield Problem(f"the model in {path!r} has no weights", where=where, hint="it needs model.safetensors")
+        yield Problem(f"the model in {path!r} has no weights", where=where, hint="add model.safetensors")
     if header is not None and not header.has_tokenizer:
-        yield Problem(f"the model in {path!r} has no tokenizer", where=where, hint="save one beside it")
+        yield Problem(f"the model in {path!r} has no tokenizer", where=where, hint="save it in the same folder")
 
 
-def _found_by_plugins(resolved: Resolved, plugins: PluginManager) -> Iterator[Problem]:
+def _plugin_problems(resolved: Resolved, plugins: PluginManager) -> Iterator[Problem]:
     for origin, offered in plugins.tell("smolora_check_config", config=resolved.config):
         where = f"{origin.title}:"
         for problem in offered if isinstance(offered, Iterable) else [offered]:
             if isinstance(problem, Problem):
                 yield problem if problem.where else attrs.evolve(problem, where=where)
             else:
-                what = f"smolora_check_config gave {type(problem).__name__}"
-                yield Problem(what, where=where, hint="it gives Problem records")
+                what = f"smolora_check_config returned {type(problem).__name__}"
+                yield Problem(what, where=where, hint="it must return Problem records")
 
 
-def _targets(resolved: Resolved, header: ModelHeader, plugins: PluginManager) -> Any:
-    lora, registry = resolved.config.lora, plugins.registry
-    return targets_of(lora, header.model_type, header.modules, registry, resolved.where, tied=header.tied)
-
-
-def _look_at_rows(resolved: Resolved, choices: Choices | None, key: str, rows: Any) -> tuple[str, tuple[str, ...]]:
-    """Read the first rows as they will be read; say what they are, unless preprocessors decide it, and what was guessed."""
+def _inspect_rows(resolved: Resolved, choices: Choices | None, key: str, rows: Any) -> tuple[str, tuple[str, ...]]:
+    """Read the first rows as training will, and return their shape, if preprocessors do not change it, and what was guessed."""
     config = resolved.config.data
-    given = getattr(config, key) if rows is None else rows
-    source = open_source(given, resolved.where(f"data.{key}"), Reading.of(config), held_out=key == "eval")
+    spec = getattr(config, key) if rows is None else rows
+    source = open_source(spec, resolved.where(f"data.{key}"), Reading.of(config), held_out=key == "eval")
     if source.kind == "hub":
-        return "hub id, not looked at", ()
+        return "hub id, not inspected", ()
     first = peek(source, on_bad=(lambda problem: None) if config.on_bad_row == "drop" else None)
     if config.preprocessors:
         return "columns come from preprocessors", source.notes()
     extra = choices.numbers(config.weight_field) if choices else tuple(filter(None, [config.weight_field]))
-    # Where no task could be chosen, any shape may be the right one.
+    # If no task could be chosen, any shape may be right.
     formats = choices.task.component.formats if choices else (*FORMATS, "labelled", "tokens")
     shape = peek_shape(config, first, extra, formats)
     if config.on_bad_row == "error":
@@ -186,5 +174,5 @@ def _look_at_rows(resolved: Resolved, choices: Choices | None, key: str, rows: A
         if problems:
             raise DatasetError.of(problems)
     unread = shape.unread(first[0].row)
-    left = f"; not read: {', '.join(unread)}" if unread else ""
-    return f"{shape.name}: {', '.join(shape.columns)}{left}", source.notes()
+    ignored = f"; ignored columns: {', '.join(unread)}" if unread else ""
+    return f"{shape.name}: {', '.join(shape.columns)}{ignored}", source.notes()

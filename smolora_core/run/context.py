@@ -1,4 +1,4 @@
-"""Open a run: hold its folder, find what it resumes from, and close it however it ends."""
+"""Open a run: lock its folder, find the checkpoint to resume from, and close it however it ends."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -27,14 +27,14 @@ from smolora_core.training.ranks import Ranks
 
 @attrs.frozen(kw_only=True)
 class OpenRun(RunContext):
-    """A run whose folder nobody else writes to.
+    """A run that has locked its folder.
 
     Attributes:
-        job: what the run is made from.
-        ranks: its processes.
-        store: its checkpoints.
-        checkpoint: the checkpoint it resumes from; None where it starts from scratch.
-        identity: what its checkpoints say it was made from.
+        job: the run's job.
+        ranks: the run's processes.
+        store: the run's checkpoints.
+        checkpoint: the checkpoint to resume from; None if the run starts from scratch.
+        identity: the facts that the run's checkpoints record.
     """
 
     job: Job
@@ -44,10 +44,10 @@ class OpenRun(RunContext):
     identity: Identity
 
     def allow_resume(self, digests: Mapping[str, str | None]) -> None:
-        """Compare what config keys point to with what they pointed to; only then may the run write.
+        """Compare the content behind config keys with the checkpoint's, before a resumed run writes anything.
 
         Raises:
-            ConfigError: something else lies there now. The folder is as it was.
+            ConfigError: the content changed; the folder is untouched.
         """
         for key, digest in digests.items():
             self.identity.content(key, digest)
@@ -55,7 +55,7 @@ class OpenRun(RunContext):
             self.describe()
 
     def describe(self) -> None:
-        """Write down what the run is made from."""
+        """Write `run.yaml`, and remove the error of an earlier attempt."""
         if self.leads:
             replace_file(self.folder / "run.yaml", dump(self.job.resolved, self.mask).encode())
             (self.folder / ERROR_FILE).unlink(missing_ok=True)
@@ -63,17 +63,13 @@ class OpenRun(RunContext):
 
 @contextmanager
 def open_run(job: Job, listener: Callable[[Event], None], resume: str, overrides: Collection[str]) -> Iterator[OpenRun]:
-    """Open a run for a block; an error in it is told to plugins, kept in the folder, and raised.
+    """Open a run for a block; an error in the block is reported to plugins, recorded in the folder, and raised.
 
-    Args:
-        job: what the run is made from.
-        listener: receives every event.
-        resume: `never`, `auto`, or the checkpoint to resume from.
-        overrides: keys that may differ from the checkpoint's run.
+    The arguments are those of `execute`.
 
     Raises:
-        ConfigError: another run holds the folder, there is no such checkpoint, or a key may not change.
-        CheckpointError: the checkpoint is damaged, or the file system refused.
+        ConfigError: another run locks the folder, the checkpoint does not exist, or a key may not change.
+        CheckpointError: the checkpoint is damaged, or the file system failed.
     """
     device = pick_device(job.config.model.device, job.where("model.device"))
     check_overrides(overrides)
@@ -97,7 +93,7 @@ def open_run(job: Job, listener: Callable[[Event], None], resume: str, overrides
             identity=identity,
         )
         held.store.warn = run.warn
-        # A run that may not resume leaves everything as it is.
+        # A resumed run writes nothing until `allow_resume` has passed.
         if not run.resumes:
             run.describe()
         for text in held.notes:
@@ -113,7 +109,7 @@ def open_run(job: Job, listener: Callable[[Event], None], resume: str, overrides
 
 @contextmanager
 def _hold(folder: Path, resume: str, keep: int, ranks: Ranks) -> Iterator[OpenFolder]:
-    """Open the run's folder in the first process, and let the others follow."""
+    """Lock the run's folder in the first process, and let the others follow."""
     if not ranks.leads:
         yield follow_run(folder, *ranks.share(("", None)))
         return
@@ -123,4 +119,4 @@ def _hold(folder: Path, resume: str, keep: int, ranks: Ranks) -> Iterator[OpenFo
 
 
 def _ignore(kind: str, **values: object) -> None:
-    """Leave events to the first process."""
+    """Drop events in all processes but the first."""

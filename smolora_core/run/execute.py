@@ -30,21 +30,21 @@ def execute(
     resume: str = "never",
     overrides: Collection[str] = (),
 ) -> Outcome:
-    """Run a config that was checked.
+    """Run a checked config.
 
     Args:
-        checked: the config, as `check` gives it.
+        checked: the result of `check_run`.
         listener: receives every event.
         resume: `never`, `auto`, or the checkpoint to resume from.
         overrides: keys that may differ from the checkpoint's run.
 
     Raises:
-        SmoLoRAError: something the user gave cannot be used, or the run failed; plugins are told of the outcome first.
-        Interrupted: a signal stopped the run, and its state is committed.
+        SmoLoRAError: an input cannot be used, or the run failed; plugins learn of it first.
+        Interrupted: a signal stopped the run after a committed step.
     """
     job = resolve_job(checked)
     with open_run(job, listener, resume, overrides) as run:
-        # What transformers or a strategy refuses is refused before any row is read.
+        # Fail before any row is read if transformers or a strategy rejects its options.
         make_arguments(job.config, run.folder, run.device, evaluates=job.config.data.eval is not None)
         strategies = build_strategies(job.choices.memory, run, job.where)
         dataset = prepare_rows(job, run)
@@ -63,7 +63,7 @@ def train(job: Job, run: OpenRun, dataset: Dataset, adapted: Adapted, strategies
 
     Raises:
         TrainingError: there is nothing to train on, or training failed.
-        Interrupted: a signal stopped the run, and its state is committed.
+        Interrupted: a signal stopped the run after a committed step.
     """
     for text in speed.describe():
         run.emit("note", text=text)
@@ -72,7 +72,7 @@ def train(job: Job, run: OpenRun, dataset: Dataset, adapted: Adapted, strategies
     run.identity.note("speed", list(speed.describe()))
     streaming, evaluates = job.config.data.streaming, dataset.held_out is not None
     if not streaming and len(trainer.get_train_dataloader()) == 0:
-        raise TrainingError(f"{len(dataset.train.dataset)} sequences make no batch", hint="make batches smaller")
+        raise TrainingError(f"{len(dataset.train.dataset)} sequences do not fill a batch", hint="lower the batch size")
     if run.checkpoint is not None:
         run.emit("resumed", step=run.checkpoint.manifest.step, checkpoint=str(run.checkpoint.place))
         for text in run.identity.news():
@@ -82,7 +82,7 @@ def train(job: Job, run: OpenRun, dataset: Dataset, adapted: Adapted, strategies
     train_loss = _train_to_the_end(run, trainer)
     step, after = trainer.state.global_step, trainer.evaluate_now() if evaluates else {}
     if streaming:
-        # Only now is it known what became of each row.
+        # A streamed row's fate is only known once it has been read.
         account(run, dataset.splits)
     before = {f"{name}_before": value for name, value in trainer.metrics_before.items()}
     metrics, adapter = {"train_loss": train_loss, **after, **before}, run.folder / "adapter"

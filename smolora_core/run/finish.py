@@ -1,4 +1,4 @@
-"""Close a run: tell plugins, write the page, and keep what went wrong with the command that resumes."""
+"""Close a run: notify plugins, write the page, and record an error with the command that resumes the run."""
 
 import json
 import os
@@ -22,7 +22,7 @@ ERROR_FILE = "last_error.json"
 
 
 def close_finished(run: RunContext, outcome: Outcome) -> Outcome:
-    """Tell plugins of a run that reached its end, and write its page."""
+    """Notify plugins that a run finished, and write its page."""
     clean_up(lambda: run.plugins.tell("smolora_run_finished", run=run, outcome=outcome), None, run.warn)
     if run.leads:
         clean_up(lambda: write_page(run.folder), None, run.warn)
@@ -30,20 +30,20 @@ def close_finished(run: RunContext, outcome: Outcome) -> Outcome:
 
 
 def close_failed(run: RunContext, error: BaseException, store: Store) -> None:
-    """Tell plugins of a run that did not, write its page, keep what ended it, and add a note on how to resume."""
+    """Notify plugins that a run failed or was interrupted, write its page, record the error, and note how to resume."""
     outcome = Outcome(status="interrupted" if isinstance(error, KeyboardInterrupt) else "failed", error=error)
-    tell: Callable[[], object] = lambda: run.plugins.tell("smolora_run_finished", run=run, outcome=outcome)  # noqa: E731
+    notify: Callable[[], object] = lambda: run.plugins.tell("smolora_run_finished", run=run, outcome=outcome)  # noqa: E731
     if not run.leads:
-        clean_up(tell, error, run.warn)
+        clean_up(notify, error, run.warn)
         return
     text = describe_whole(error)
     committed = []
     with suppress(OSError):
         committed = store.found()
-    # What was refused would be refused again, and has left the folder as it was.
-    refused = isinstance(error, ConfigError) and run.resumes
+    # A rejected resume left the folder untouched, and the same command would be rejected again.
+    rejected = isinstance(error, ConfigError) and run.resumes
     command = shlex.join([*_program(), "train", str(run.folder / "run.yaml"), "--resume", "auto"]) if committed else None
-    kept = {
+    record = {
         "created_utc": datetime.now(UTC).isoformat(timespec="seconds"),
         "status": outcome.status,
         "type": type(error).__name__,
@@ -51,14 +51,14 @@ def close_failed(run: RunContext, error: BaseException, store: Store) -> None:
         "step": committed[-1].manifest.step if committed else None,
         "resume": command,
     }
-    content = json.dumps(run.mask(kept), indent=1).encode()
-    if not refused:
+    content = json.dumps(run.mask(record), indent=1).encode()
+    if not rejected:
         clean_up(lambda: replace_file(run.folder / ERROR_FILE, content), error, run.warn)
     clean_up(lambda: run.emit(outcome.status, text=text), error, run.warn)
-    clean_up(tell, error, run.warn)
+    clean_up(notify, error, run.warn)
     clean_up(lambda: write_page(run.folder), error, run.warn)
-    if command and not refused:
-        error.add_note(f"go on with: {command}")
+    if command and not rejected:
+        error.add_note(f"resume with: {command}")
 
 
 def masked(error: SmoLoRAError, mask: Callable[[Any], Any]) -> None:
@@ -68,6 +68,6 @@ def masked(error: SmoLoRAError, mask: Callable[[Any], Any]) -> None:
 
 
 def _program() -> list[str]:
-    """Spell the program as it was started."""
+    """Return the command that starts the program as this process was started."""
     processes = os.environ.get("LOCAL_WORLD_SIZE", "1")
     return ["smolora"] if processes == "1" else ["torchrun", "--nproc_per_node", processes, "-m", "smolora_core"]

@@ -1,4 +1,4 @@
-"""The folder of a run: whether it can be written, what an earlier run left in it, and whether that is continued."""
+"""The run's folder: check that it can be written, and resume or move aside an earlier run in it."""
 
 import os
 import shlex
@@ -35,12 +35,12 @@ _CLAIMING = ".claiming-"
 
 @attrs.frozen
 class OpenFolder:
-    """A run's folder that nobody else writes to.
+    """A run's locked folder.
 
     Attributes:
-        store: its checkpoints.
-        checkpoint: the checkpoint to resume from; None where the run starts from scratch.
-        notes: what was found, and what was done about it.
+        store: the run's checkpoints.
+        checkpoint: the checkpoint to resume from; None if the run starts from scratch.
+        notes: messages about what was found and changed.
     """
 
     store: Store
@@ -50,37 +50,37 @@ class OpenFolder:
 
 @contextmanager
 def open_folder(folder: Path, resume: str = "never", *, keep: int = 2, where: str = "--resume") -> Iterator[OpenFolder]:
-    """Hold a run's folder, and choose what the run goes on from.
+    """Create and lock a run's folder, and choose the checkpoint to resume from.
 
     Args:
-        folder: of the run; it is made.
-        resume: `never` begins anew, and what an earlier run left is moved aside; `auto` goes on from the newest checkpoint
-            that is valid, and begins anew where there is none; else a checkpoint, or the folder of the run.
-        keep: how many of the latest checkpoints stay.
-        where: it was asked for.
+        folder: the run's folder.
+        resume: `never` moves an earlier run aside and starts from scratch; `auto` resumes from the newest valid checkpoint,
+            or starts from scratch if there is none; anything else is a checkpoint, or the run's folder for its newest one.
+        keep: how many of the latest checkpoints to keep.
+        where: the flag or key that `resume` comes from.
 
     Raises:
-        ConfigError: another run holds the folder, or there is no such checkpoint in it.
-        CheckpointError: that checkpoint is not what was written, or the file system refused.
+        ConfigError: another run locks the folder, or it does not contain the checkpoint.
+        CheckpointError: the checkpoint is damaged, or the file system failed.
     """
-    named = _named(folder, resume, where)
+    wanted = _requested(folder, resume, where)
     notes: list[str] = []
     with hold(folder, notes.append) as lock:
         if _half_claimed(folder, DISK) and (aside := claim(folder)):
-            # What else that run has left in the folder is not to be adopted without the rest of it.
+            # An earlier run was only partly moved: its remaining files must not be mistaken for this run's.
             lock.begin_anew()
             notes.append(_moved(aside))
         store = Store(folder=folder, run_id=lock.run_id)
         notes += store.sweep()
         chosen: Committed | None = None
-        if named is not None:
-            chosen = _found(store, named, resume, where)
+        if wanted is not None:
+            chosen = _verified(store, wanted, resume, where)
         elif resume != "never":
             newest = store.newest_valid()
             chosen = newest.committed
             notes += [f"skipped: {problem}" for problem in newest.skipped]
             if chosen is None:
-                notes.append(f"nothing to go on from in {str(folder)!r}: the run begins anew")
+                notes.append(f"no checkpoint to resume in {str(folder)!r}; starting from scratch")
         if chosen is None:
             if aside := claim(folder):
                 notes.append(_moved(aside))
@@ -91,19 +91,13 @@ def open_folder(folder: Path, resume: str = "never", *, keep: int = 2, where: st
 
 
 def follow_run(folder: Path, run_id: str, resumed_from: Path | None) -> OpenFolder:
-    """Take part in a run whose folder another process holds.
-
-    Args:
-        folder: of the run.
-        run_id: of the run.
-        resumed_from: the checkpoint that the other process has chosen.
-    """
+    """Join a run whose folder another process has locked, and whose checkpoint that process has chosen."""
     chosen = Committed(resumed_from, read(resumed_from)) if resumed_from else None
     return OpenFolder(Store(folder=folder, run_id=run_id), chosen, ())
 
 
-def _named(folder: Path, resume: str, where: str) -> Path | None:
-    """Find the place of the checkpoint that was asked for; None where none was, but `never`, `auto` or the run's folder."""
+def _requested(folder: Path, resume: str, where: str) -> Path | None:
+    """Return the path of the requested checkpoint; None for `never`, `auto` and the run's own folder."""
     if resume in ("never", "auto"):
         return None
     try:
@@ -116,64 +110,59 @@ def _named(folder: Path, resume: str, where: str) -> Path | None:
     if wanted == own:
         return None
     if is_file:
-        hint = "give 'auto', a checkpoint or the folder of the run"
-        raise ConfigError(f"{resume!r} is a file and no checkpoint", where=where, hint=hint)
+        hint = "pass 'auto', a checkpoint or the run's folder"
+        raise ConfigError(f"{resume!r} is a file, not a checkpoint", where=where, hint=hint)
     elsewhere = given.parent if is_checkpoint and wanted.parent != own else given if is_run else None
     if elsewhere is not None:
-        hint = f"to go on there add --output_dir {shlex.quote(str(elsewhere))}"
+        hint = f"to resume there, add --output_dir {shlex.quote(str(elsewhere))}"
         raise ConfigError(f"{resume!r} is not in output_dir {str(folder)!r}", where=where, hint=hint)
     return wanted
 
 
-def _found(store: Store, wanted: Path, resume: str, where: str) -> Committed:
+def _verified(store: Store, wanted: Path, resume: str, where: str) -> Committed:
     found = {each.place.resolve(): each for each in store.found()}
     if wanted not in found:
         names = ", ".join(place.name for place in found) or "none"
-        what = f"{resume!r} is no checkpoint of the run in {str(store.folder)!r}"
-        raise ConfigError(what, where=where, hint=f"it has {names}")
+        what = f"{resume!r} is not a checkpoint of the run in {str(store.folder)!r}"
+        raise ConfigError(what, where=where, hint=f"known: {names}")
     verify(found[wanted].place)
     return found[wanted]
 
 
 def locate(resolved: Resolved) -> Path:
-    """Find the folder that a config means, and make sure that it can be written; nothing is made yet.
+    """Return the run's folder after checking that it can be written; nothing is created yet.
 
     Raises:
-        ConfigError: a file stands there, or the folder cannot be made or written; or training would read it as data.
+        ConfigError: the path is a file, the folder cannot be written, or it is inside a data folder.
     """
-    where = resolved.where("output_dir")
-    given = resolved.config.output_dir
+    where, given = resolved.where("output_dir"), resolved.config.output_dir
     try:
         folder = Path(given).expanduser()
-        standing = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
-        if not standing.is_dir():
-            raise ConfigError(f"output_dir {given!r} cannot be a folder: {str(standing)!r} is a file", where=where)
-        if not os.access(standing, os.W_OK | os.X_OK):
-            raise ConfigError(f"output_dir {given!r} cannot be written: no permission in {str(standing)!r}", where=where)
+        existing = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
+        if not existing.is_dir():
+            raise ConfigError(f"output_dir {given!r} cannot be a folder: {str(existing)!r} is a file", where=where)
+        if not os.access(existing, os.W_OK | os.X_OK):
+            raise ConfigError(f"output_dir {given!r} cannot be written: no permission in {str(existing)!r}", where=where)
         with suppress(FileNotFoundError):
-            folder.lstat()  # a name that the file system does not take raises here
-        sources = [resolved.config.data.train] if isinstance(resolved.config.data.train, str) else resolved.config.data.train
-        for source in sources:
+            folder.lstat()  # raises for a name that the file system does not support
+        train = resolved.config.data.train
+        for source in [train] if isinstance(train, str) else train:
             data = Path(source).expanduser()
             if data.is_dir() and folder.resolve().is_relative_to(data.resolve()):
-                raise ConfigError(
-                    f"output_dir {given!r} lies in the data folder {source!r}", where=where, hint="choose another"
-                )
+                what = f"output_dir {given!r} is inside the data folder {source!r}"
+                raise ConfigError(what, where=where, hint="choose another folder")
     except (OSError, RuntimeError, ValueError) as error:
         raise ConfigError(f"output_dir {given!r} cannot be used ({error})", where=where) from error
     return folder
 
 
 def claim(folder: Path, disk: Disk = DISK) -> Path | None:
-    """Move what an earlier run left into `previous-N`, its `run.json` too, so that the folder describes one run only.
+    """Move an earlier run, `run.json` included, to `previous-N`, and return that folder, or None if there was no run.
 
-    It gets there whole, by one rename; what an interrupted claim has begun, this one finishes.
-
-    Returns:
-        Where the earlier run is now, or None if there was none.
+    The run appears there by one rename, so it is complete. An interrupted claim is finished by the next one.
 
     Raises:
-        CheckpointError: the file system refused.
+        CheckpointError: the file system failed.
     """
     half = _half_claimed(folder, disk)
     left = sorted(path for pattern in _OURS for path in folder.glob(pattern))
@@ -186,7 +175,7 @@ def claim(folder: Path, disk: Disk = DISK) -> Path | None:
             disk.make_folder(claiming)
         for path in left:
             disk.rename(path, claiming / path.name)
-        # If it is there already, the one in the folder is of a later start.
+        # If it was moved already, the one in the folder belongs to a later run.
         if disk.kind(claiming / RUN) is None and disk.kind(folder / RUN) is not None:
             disk.rename(folder / RUN, claiming / RUN)
         disk.sync_folder(claiming)
@@ -195,7 +184,7 @@ def claim(folder: Path, disk: Disk = DISK) -> Path | None:
         disk.rename(claiming, aside)
         disk.sync_folder(folder)
     except OSError as error:
-        raise CheckpointError(f"what an earlier run left cannot be moved ({error})", where=str(folder)) from error
+        raise CheckpointError(f"cannot move the files of an earlier run ({error})", where=str(folder)) from error
     return aside
 
 
@@ -205,7 +194,7 @@ def _half_claimed(folder: Path, disk: Disk) -> Path | None:
 
 
 def _moved(aside: Path) -> str:
-    """Say where an earlier run is, and how to go on with it if it can be."""
-    there = Store(folder=aside, run_id=run_id_of(aside)).found()
-    go_on = f"; go on with it there: --output_dir {shlex.quote(str(aside))} --resume auto" if there else ""
-    return f"an earlier run was moved to {aside}{go_on}"
+    """Report where an earlier run is now, and how to resume it if it has a checkpoint."""
+    resumable = Store(folder=aside, run_id=run_id_of(aside)).found()
+    how = f"; resume it with --output_dir {shlex.quote(str(aside))} --resume auto" if resumable else ""
+    return f"an earlier run was moved to {aside}{how}"

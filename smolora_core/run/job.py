@@ -1,4 +1,4 @@
-"""A job: a config with nothing left to infer, the components it names, and the base model's own config."""
+"""A job: a fully resolved config, the components that it names, and the base model's own config."""
 
 from functools import cached_property, partial
 from pathlib import Path
@@ -15,10 +15,10 @@ from smolora_core.run.check import Checked, look_at_labels, within_positions
 
 @attrs.frozen(kw_only=True)
 class Job:
-    """What a run is made from.
+    """Everything a run needs to know before it reads rows or weights.
 
     Attributes:
-        resolved: the config with nothing left to infer, and where its values stand.
+        resolved: the config with nothing left to infer, and the source of each value.
         plugins: the loaded plugins.
         rows: a dataset in memory, in place of `data.train`.
         folder: the run's folder.
@@ -38,17 +38,17 @@ class Job:
         return self.resolved.config
 
     def where(self, key: str) -> str:
-        """Say where the user wrote a key."""
+        """Return where the user set a key."""
         return self.resolved.where(key)
 
     @property
     def vocab_size(self) -> int | None:
-        """The base model's vocabulary; None where its config does not say."""
+        """The size of the base model's vocabulary; None if unknown."""
         return getattr(self.base_config.get_text_config(), "vocab_size", None)
 
     @cached_property
     def digests(self) -> dict[str, str | None]:
-        """Digest what the config points to, by key: the base model, and code that no version speaks for."""
+        """Digests of the base model, and of task and loss code that has no version, by config key."""
         digests = {"model.path": model_digest(self.config.model.path, self.base_config)}
         for chosen in (self.choices.task, self.choices.loss):
             if not chosen.origin.distribution:
@@ -58,9 +58,6 @@ class Job:
 
 def resolve_job(checked: Checked) -> Job:
     """Read the base model's config and infer what the run's config leaves open.
-
-    Args:
-        checked: the config, as `check` gives it.
 
     Raises:
         SmoLoRAError: the model cannot be read, or a component that depends on it cannot be chosen.
@@ -72,7 +69,7 @@ def resolve_job(checked: Checked) -> Job:
     if choices is None:
         look = partial(look_at_labels, resolved.config.data, checked.rows)
         choices = choose_components(resolved, plugins.registry, base_config.architectures or (), look)
-    assert choices is not None, "a model that is known decides the task"
+    assert choices is not None, "with known architectures a task is always chosen"
     return Job(
         resolved=spell_out(resolved, choices),
         plugins=plugins,

@@ -1,4 +1,4 @@
-"""The rows of a run: prepared, accounted for, and looked at as they will be batched."""
+"""Prepare a run's rows, account for each of them, and audit their labels as they will be batched."""
 
 import json
 from collections.abc import Mapping
@@ -27,8 +27,8 @@ class Dataset:
     Attributes:
         tokenizer: the base model's tokenizer.
         splits: the rows to train on and those held out.
-        collator: makes micro-batches of them.
-        digests: of the rows and of the chat template, by config key.
+        collator: collates them into micro-batches.
+        digests: digests of the rows and the chat template, by config key.
     """
 
     tokenizer: Any
@@ -47,10 +47,10 @@ class Dataset:
 
 
 def prepare_rows(job: Job, run: OpenRun) -> Dataset:
-    """Turn rows into token sequences, or find them in the cache; in a run of several processes the first one works.
+    """Tokenize the rows or load them from the cache; of several processes, the first one tokenizes.
 
     Raises:
-        DatasetError: a row cannot be used, or nothing is left to train on.
+        DatasetError: a row cannot be used, or no row is left to train on.
         ModelLoadError: the tokenizer cannot be loaded.
     """
     tokenizer = load_tokenizer(job.config.model, job.where("model.path"))
@@ -63,17 +63,17 @@ def prepare_rows(job: Job, run: OpenRun) -> Dataset:
 
 
 def look_at_rows(job: Job, run: OpenRun, dataset: Dataset) -> dict[str, Any]:
-    """Account for each row, let the task look at them, and audit the labels as they will be batched.
+    """Account for each row, let the task inspect them, and audit their labels.
 
     Returns:
-        What the model's config must hold for these rows.
+        Changes to the model's config that the task needs for these rows.
 
     Raises:
         SmoLoRAError: the task cannot use the rows, or every label is masked.
     """
     train = dataset.train
     if job.config.data.streaming:
-        run.emit("note", text=f"rows are prepared while training · {train.shape}: {', '.join(train.columns)}")
+        run.emit("note", text=f"rows are prepared during training · {train.shape}: {', '.join(train.columns)}")
     else:
         account(run, dataset.splits)
     changes = dataset.collator.configure(train.dataset, dataset.held_out, dataset.tokenizer, job.base_config, job.config.data)
@@ -83,7 +83,7 @@ def look_at_rows(job: Job, run: OpenRun, dataset: Dataset) -> dict[str, Any]:
 
 
 def account(run: OpenRun, splits: PreparedSplits) -> None:
-    """Write down and show what became of each row."""
+    """Record and report what became of each row."""
     if not run.leads:
         return
     ledgers, train = splits.ledgers(), splits.train
@@ -97,7 +97,7 @@ def account(run: OpenRun, splits: PreparedSplits) -> None:
 def _audit(run: OpenRun, dataset: Dataset) -> None:
     training, train = run.config.training, dataset.train
     size = training.per_device_train_batch_size
-    # How many rows fit is not known before there is a model.
+    # The micro-batch size is not measured before the model is loaded.
     size = training.effective_batch_size if size == "auto" else size
     found = audit_labels(train.some(_AUDITED), dataset.collator, dataset.tokenizer, size, train.prompts)
     run.emit("labels", **attrs.asdict(found))

@@ -1,1 +1,1 @@
-"""The training engine: one Trainer for every task, and the objective that normalises any loss."""
+"""Training: one trainer for every task, and an objective that normalises any loss."""

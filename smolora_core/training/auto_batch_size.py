@@ -1,4 +1,4 @@
-"""How many rows a micro-batch has: tried out on the longest rows, so that training does not run out of memory later on."""
+"""Find the micro-batch size by trying the longest rows first, so that training does not run out of memory later."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from smolora_core.errors import ConfigError
 from smolora_core.model.device import forget_peak, free_memory, peak_memory, resident_memory
 from smolora_core.training.objective import Measured
-from smolora_core.training.oom import draws, is_out_of_memory, redraw
+from smolora_core.training.oom import is_out_of_memory, rng_states, set_rng_states
 
-_MARGIN = 0.8
+_USABLE = 0.8
 _FASTER = 1.05
-# Of each trained number: Adam's two means, which the first step makes.
+# Per trainable parameter: Adam's two moments, which the first step allocates.
 _OPTIMIZER_BYTES = 8
 
 
@@ -27,9 +27,9 @@ class Tried:
     """A micro-batch that fits.
 
     Attributes:
-        rows: in it.
-        need: bytes at most beyond what was in use before; None where nobody says.
-        rate: tokens a second.
+        rows: the number of its rows.
+        need: peak bytes above what was in use before; None where the device does not report it.
+        rate: tokens per second.
     """
 
     rows: int
@@ -38,19 +38,14 @@ class Tried:
 
 
 def sizes_of(effective: int, ranks: int, rows: int) -> list[int]:
-    """List the sizes of micro-batches that an effective batch can be made of, smallest first.
-
-    Args:
-        effective: rows in a step on all ranks.
-        ranks: that share them.
-        rows: there are.
+    """List the micro-batch sizes that divide an effective batch evenly, smallest first, of at most `rows` over all ranks.
 
     Raises:
-        ConfigError: the ranks cannot share them evenly.
+        ConfigError: the effective batch cannot be split evenly across the ranks.
     """
     if effective % ranks:
-        what = f"{effective} rows cannot be shared evenly by {ranks} processes"
-        raise ConfigError(what, where="training.effective_batch_size:", hint=f"take a multiple of {ranks}")
+        what = f"{effective} rows cannot be split evenly across {ranks} processes"
+        raise ConfigError(what, where="training.effective_batch_size:", hint=f"use a multiple of {ranks}")
     share = effective // ranks
     most = max(1, rows // ranks)
     return [size for size in range(1, share + 1) if share % size == 0 and size <= most]
@@ -60,30 +55,31 @@ def choose_rows(sizes: Sequence[int], try_out: Callable[[int], Tried | None], fr
     """Try larger and larger micro-batches while they fit and are faster.
 
     Args:
-        sizes: smallest first.
-        try_out: takes micro-steps of so many rows; None where memory ran out.
-        free: bytes, of which a part is left as a margin; None where nobody says.
+        sizes: candidate sizes, smallest first.
+        try_out: runs micro-steps of the given size; returns None when memory runs out.
+        free: free bytes, part of which is kept as a margin; None if unknown.
 
     Returns:
-        The size and why it is no larger; 0 where not even the smallest fits.
+        The size, 0 where not even the smallest fits, and why it is no larger.
     """
     tried: list[Tried] = []
     for size in sizes:
-        if tried and free is not None and (need := _expected(tried, size)) is not None and need > _MARGIN * free:
-            part = f"{_MARGIN:.0%} of {free / 1e9:.1f} GB free"
+        if tried and free is not None and (need := _extrapolate(tried, size)) is not None and need > _USABLE * free:
+            part = f"{_USABLE:.0%} of {free / 1e9:.1f} GB free"
             return tried[-1].rows, f"{size} rows would need {need / 1e9:.1f} GB, more than {part}"
         found = try_out(size)
         if found is None:
-            return (tried[-1].rows if tried else 0), f"{_rows(size)} ran out of memory"
+            count = "one row" if size == 1 else f"{size} rows"
+            return (tried[-1].rows if tried else 0), f"{count} ran out of memory"
         if tried and found.rate < _FASTER * tried[-1].rate:
-            rates = f"{found.rate:,.0f} tokens a second, {tried[-1].rate:,.0f} with {tried[-1].rows}"
+            rates = f"{found.rate:,.0f} tokens/s against {tried[-1].rate:,.0f} with {tried[-1].rows}"
             return tried[-1].rows, f"{size} rows are no faster: {rates}"
         tried.append(found)
-    return sizes[-1], "no more are asked for, or there"
+    return sizes[-1], "the largest size that the effective batch and the dataset allow"
 
 
-def _expected(tried: Sequence[Tried], size: int) -> int | None:
-    """Draw the line through the last two needs; through one, and nothing, where there is one."""
+def _extrapolate(tried: Sequence[Tried], size: int) -> int | None:
+    """Extend the line through the last two measurements, or through the origin and the only one."""
     last = tried[-1]
     if last.need is None:
         return None
@@ -91,12 +87,8 @@ def _expected(tried: Sequence[Tried], size: int) -> int | None:
     return last.need + (size - last.rows) * (last.need - (before.need or 0)) // (last.rows - before.rows)
 
 
-def _rows(count: int) -> str:
-    return "one row" if count == 1 else f"{count} rows"
-
-
 def longest_rows(dataset: Any, count: int) -> list[Mapping[str, Any]]:
-    """Look up so many rows, those with most tokens and labels first."""
+    """Return the rows with the most tokens and labels, longest first."""
     lists = dataset.select_columns([name for name in ("input_ids", "labels") if name in dataset.column_names])
     lengths = [0] * len(dataset)
     start = 0
@@ -109,12 +101,9 @@ def longest_rows(dataset: Any, count: int) -> list[Mapping[str, Any]]:
 
 
 def room_for_steps(model: nn.Module, device: torch.device, ranks: int) -> int | None:
-    """Count the bytes that are free for micro-steps, once the optimizer has what it needs; None where nobody says.
+    """Return the bytes free for micro-steps once the optimizer has its state; None if unknown.
 
-    Args:
-        model: with its adapter attached.
-        device: that it is on.
-        ranks: that share the memory of a processor.
+    On a CPU, all ranks are taken to share the memory.
     """
     free = free_memory(device)
     if free is None:
@@ -133,21 +122,22 @@ def try_micro_steps(
     rows: Sequence[Mapping[str, Any]],
     device: torch.device,
 ) -> Callable[[int], Tried | None]:
-    """Make what tries micro-batches of the first so many rows, and leaves the model and the random numbers as they were."""
+    """Return a function that tries a micro-batch of the first `size` rows and restores the model and the RNG."""
     baseline = _in_use(device)
 
     def try_out(size: int) -> Tried | None:
         batch = {name: each.to(device) if isinstance(each, Tensor) else each for name, each in collate(rows[:size]).items()}
-        before, training = draws(device), model.training
-        measured = _begin_peak(device)
+        rng, training = rng_states(device), model.training
+        measured = _reset_peak(device)
         seconds = 0.0
         try:
             model.train()
-            # The first step finds its kernels and asks for memory, which takes time only once.
+            # The first step also selects kernels and allocates memory; only the second one is representative.
             for _ in range(2):
                 start = time.perf_counter()
                 measure(batch).sum.backward()
-                _wait(device)
+                if device.type != "cpu":
+                    torch.get_device_module(device).synchronize()
                 seconds = time.perf_counter() - start
         except Exception as error:
             if not is_out_of_memory(error):
@@ -156,37 +146,28 @@ def try_micro_steps(
         finally:
             model.zero_grad()
             model.train(training)
-            redraw(before)
+            set_rng_states(rng)
         need = max(0, _peak(device) - baseline) if measured else None
         return Tried(size, need, sum(len(row["input_ids"]) for row in rows[:size]) / seconds)
 
     return try_out
 
 
-def _begin_peak(device: torch.device) -> bool:
-    """Forget the most memory that was in use until now, where that can be done."""
+def _reset_peak(device: torch.device) -> bool:
+    """Reset the peak of memory in use; return whether `_peak` can be trusted afterwards."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    elif device.type == "cpu":
-        return forget_peak()
-    return True
+    return forget_peak() if device.type == "cpu" else True
 
 
 def _peak(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    if device.type == "cpu":
-        return peak_memory()
-    return _in_use(device)
+    return peak_memory() if device.type == "cpu" else _in_use(device)
 
 
 def _in_use(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.memory_allocated(device)
-    # What MPS has taken from the system it keeps, so that it is the peak too.
+    # MPS keeps what it has taken from the system, so this is its peak too.
     return torch.mps.driver_allocated_memory() if device.type == "mps" else resident_memory()
-
-
-def _wait(device: torch.device) -> None:
-    if device.type != "cpu":
-        torch.get_device_module(device).synchronize()

@@ -1,4 +1,4 @@
-"""Callbacks of our own: the Trainer's log becomes events, memory strategies hear of finished steps."""
+"""Our trainer callbacks: log lines become events, and memory strategies learn of finished steps."""
 
 import time
 from collections.abc import Callable
@@ -10,28 +10,21 @@ from smolora_core.training.memory import Strategies
 
 
 class LogEvents(transformers.TrainerCallback):
-    """Turns what the Trainer logs into `log` and `eval` events."""
+    """Emits what the trainer logs as `log` and `eval` events."""
 
     def __init__(self, emit: Callable[..., None], tokens_seen: Callable[[], int]) -> None:
-        """Keep where events go, and the count of tokens that the rate is made of."""
         self._emit = emit
         self._tokens_seen = tokens_seen
         self._mark = (0.0, 0)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **more: Any) -> None:
-        """Start the clock."""
         self._mark = (time.perf_counter(), self._tokens_seen())
 
-    def on_evaluate(self, args: Any, state: Any, control: Any, **more: Any) -> None:
-        """Start the clock again: an evaluation takes none of training's time."""
-        self._mark = (time.perf_counter(), self._tokens_seen())
-
-    def on_save(self, args: Any, state: Any, control: Any, **more: Any) -> None:
-        """Start the clock again, as after an evaluation."""
-        self._mark = (time.perf_counter(), self._tokens_seen())
+    # Evaluating and saving must not count as training time.
+    on_evaluate = on_save = on_train_begin
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **more: Any) -> None:
-        """Emit a line of the log; the summary at the end of training is not one."""
+        """Emit a log line; the summary at the end of training is not one."""
         logs = logs or {}
         if "eval_loss" in logs:
             metrics = {name.removeprefix("eval_"): value for name, value in logs.items() if name.startswith("eval_")}
@@ -52,12 +45,10 @@ class LogEvents(transformers.TrainerCallback):
 
 
 class StepCallback(transformers.TrainerCallback):
-    """Joins memory strategies to the Trainer's loop."""
+    """Tells memory strategies of every finished optimizer step."""
 
     def __init__(self, strategies: Strategies) -> None:
-        """Keep the strategies."""
         self._strategies = strategies
 
     def on_step_end(self, args: Any, state: Any, control: Any, **more: Any) -> None:
-        """Pass a finished optimizer step on."""
         self._strategies.step_finished(state.global_step)

@@ -1,4 +1,4 @@
-"""Sum a loss over chunks of hidden states, so that the logits of one chunk exist at a time."""
+"""Sum a loss over chunks of hidden states, so that only one chunk of logits exists at a time."""
 
 from collections.abc import Callable
 from typing import Any, cast
@@ -8,17 +8,14 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 LossSum = Callable[[Tensor, int], Tensor]
+"""Maps a chunk of rows and the index of its first row to a 0-dimensional loss."""
 
 
 def chunked_sum(hidden: Tensor, rows: int, loss_sum: LossSum, *, frozen_head: bool) -> Tensor:
-    """Add up a loss over rows, chunk by chunk.
+    """Sum a loss over `hidden` `[n, H]` in chunks of `rows`.
 
-    Args:
-        hidden: `[n, H]`.
-        rows: of a chunk.
-        loss_sum: of a chunk of rows and the index of its first: a 0-dimensional tensor.
-        frozen_head: whether `hidden` alone needs a gradient; it is then formed on the way forward, with each chunk's
-            logits at hand. A trained head's chunks are computed a second time on the way back.
+    With a frozen head only `hidden` needs a gradient, which the forward pass computes while a chunk's logits exist. With a
+    trained head each chunk is recomputed in the backward pass.
     """
     if torch.is_grad_enabled() and frozen_head:
         return cast("Tensor", _FrozenHeadSum.apply(hidden, rows, loss_sum))  # type: ignore[no-untyped-call]
@@ -31,7 +28,7 @@ def chunked_sum(hidden: Tensor, rows: int, loss_sum: LossSum, *, frozen_head: bo
 
 
 class _FrozenHeadSum(torch.autograd.Function):
-    """Keeps d(hidden) instead of a graph through the head."""
+    """Saves the gradient of `hidden` instead of a graph through the head."""
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, rows: int, loss_sum: LossSum) -> Tensor:
@@ -55,22 +52,14 @@ class _FrozenHeadSum(torch.autograd.Function):
 def linear_head_sum(
     hidden: Tensor, weight: Tensor, bias: Tensor | None, loss_sum: LossSum, rows: int, cached_rows: int
 ) -> Tensor:
-    """Add up a loss of the logits that a frozen linear head computes, with two products of matrices for each chunk.
+    """Sum a loss of the logits of a frozen linear head: `hidden` `[n, H]`, `weight` `[V, H]`, `bias` `[V]`.
 
-    The products are of many rows, or the weight would be read from memory again and again. The loss is of float32 logits,
-    which autograd passes through a dozen times, so it takes as few rows at a time as a processor's cache holds. The
-    logits' gradient takes the logits' place.
-
-    Args:
-        hidden: `[n, H]`.
-        weight: `[V, H]`.
-        bias: `[V]`.
-        loss_sum: of some rows' float32 logits and the index of the first.
-        rows: of a chunk of logits.
-        cached_rows: of a chunk of float32 logits.
+    Two matrix products per chunk of `rows`, of many rows so that the weight is read from memory less often. Autograd passes
+    over the float32 logits about a dozen times, so `loss_sum` gets only `cached_rows` at a time, which fit in the cache. The
+    gradient overwrites the logits.
     """
-    given = (hidden, weight, bias, loss_sum, rows, cached_rows)
-    return cast("Tensor", _LinearHeadSum.apply(*given))  # type: ignore[no-untyped-call]
+    arguments = (hidden, weight, bias, loss_sum, rows, cached_rows)
+    return cast("Tensor", _LinearHeadSum.apply(*arguments))  # type: ignore[no-untyped-call]
 
 
 class _LinearHeadSum(torch.autograd.Function):
@@ -80,11 +69,11 @@ class _LinearHeadSum(torch.autograd.Function):
     ) -> Tensor:
         gradient = torch.empty_like(hidden)
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
-        # One for all chunks: memory that is new to the process costs a processor time.
-        held = hidden.new_empty(min(rows, len(hidden)), len(weight))
+        # One buffer for all chunks: page-faulting fresh memory costs CPU time.
+        buffer = hidden.new_empty(min(rows, len(hidden)), len(weight))
         for start in range(0, len(hidden), rows):
             part = hidden[start : start + rows].detach()
-            logits = held[: len(part)]
+            logits = buffer[: len(part)]
             if bias is None:
                 torch.mm(part, weight.t(), out=logits)
             else:

@@ -1,4 +1,8 @@
-"""Stop a run whose numbers have gone wrong, before they reach the adapter; name what does not learn."""
+"""Watch training for what can go wrong, and report it by step and row.
+
+Steps whose numbers are not finite are skipped or end the run, parameters that do not learn are named, and errors raised
+inside torch get the step at which they happened.
+"""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,120 +19,97 @@ from smolora_core.errors import TrainingError
 from smolora_core.plugins.loading import describe
 from smolora_core.training.oom import is_out_of_memory
 
-_NAMED = 3
-_SKIPPED = 3
-_ROWS = 16
+_MAX_NAMES = 3
+_MAX_SKIPPED = 3
+_MAX_ROWS = 16
 
 
 def skip_or_stop(what: str, value: float, step: int, skipped: int, rows: Callable[[], list[int] | None], saved_at: int) -> str:
-    """Say that a step is skipped, or stop the run.
+    """Return a warning that a step is skipped because a value is not finite, or stop the run.
 
-    Args:
-        what: is not finite.
-        value: of it.
-        step: that would be taken.
-        skipped: steps in a row just before it.
-        rows: looks up which rows it is made of; None if they are streamed.
-        saved_at: the step of the last checkpoint; below 1 if there is none.
+    `skipped` is the number of steps in a row skipped just before, `saved_at` the step of the last checkpoint, below 1 if there
+    is none. `rows` looks up the step's training rows, and returns None if they are streamed.
 
     Raises:
-        TrainingError: it is the first step of all, or there were three in a row before it.
+        TrainingError: it is the first step, or three steps in a row were skipped before it.
     """
     if step == 1:
-        raise TrainingError(f"{what} is {value} at step 1", hint="set model.dtype to float32; this step updated nothing")
-    if skipped < _SKIPPED:
-        return f"{what} is {value} at step {step}: this step is skipped and updates nothing"
+        raise TrainingError(f"{what} is {value} at step 1", hint="set model.dtype to float32; no weights were updated")
+    if skipped < _MAX_SKIPPED:
+        return f"{what} is {value} at step {step}; skipping this step"
     numbers = rows()
-    named = "" if numbers is None else f", with training rows {_listed(numbers)}"
     kept = f"the checkpoint of step {saved_at} is kept" if saved_at > 0 else "there is no checkpoint yet"
-    raise TrainingError(
-        f"{what} is {value} at step {step}, after {skipped} skipped steps in a row{named}",
-        hint=f"lower training.learning_rate, set model.dtype to float32, or look at these rows; {kept}"
-        if named
-        else f"lower training.learning_rate, or set model.dtype to float32; {kept}",
-    )
+    after = f"{what} is {value} at step {step}, after skipping {skipped} steps in a row"
+    if numbers is None:
+        raise TrainingError(after, hint=f"lower training.learning_rate, or set model.dtype to float32; {kept}")
+    listed = ", ".join(map(str, numbers[:_MAX_ROWS])) + _and_more(numbers, _MAX_ROWS)
+    hint = f"lower training.learning_rate, set model.dtype to float32, or inspect these rows; {kept}"
+    raise TrainingError(f"{after}, on training rows {listed}", hint=hint)
 
 
-def _listed(numbers: list[int]) -> str:
-    more = f" and {len(numbers) - _ROWS} more" if len(numbers) > _ROWS else ""
-    return ", ".join(map(str, numbers[:_ROWS])) + more
+def _and_more(found: list[Any], shown: int) -> str:
+    return f" and {len(found) - shown} more" if len(found) > shown else ""
 
 
 def strange_start(loss: float, weight: float) -> str | None:
-    """Say what is strange about the first step's loss."""
+    """Return a warning if the first step's loss is suspicious."""
     if weight == 0:
-        return "nothing in the first step is trained: no label is left, or every row weighs 0"
+        return "the first step has nothing to learn from: every label is masked, or every row has weight 0"
     if loss == 0:
-        return "the loss is 0 at step 1: the rows have nothing to teach, or the loss does not look at them"
+        return "the loss is 0 at step 1: the rows carry no training signal, or the loss ignores them"
     return None
 
 
 class LearningGuard(TrainerCallback):
-    """After a few steps, names the trained tensors that had no gradient, or have not moved.
+    """After a few steps, names the trainable tensors that had no gradient or have not changed.
 
-    The first step alone says little: an adapter's second factor begins at 0, so its first one has no gradient yet.
+    One step is not enough: LoRA's B starts at 0, so A has no gradient in the first step.
     """
 
     def __init__(self, warn: Callable[[str], object], steps: int = 3) -> None:
-        """Choose after how many optimizer steps to look.
-
-        Args:
-            warn: told what does not learn.
-            steps: of a shorter run, all but the first decide.
-        """
+        """Check after `steps` optimizer steps, or at the end of a shorter run if it took more than one."""
         self._warn, self._steps = warn, steps
         self._before: dict[str, Tensor] = {}
         self._with_gradient: set[str] = set()
         self._taken = 0
 
     def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **more: Any) -> None:
-        """Keep the tensors as they begin, here or after a resume; a run that was looked at before is not looked at again."""
+        """Copy the tensors, unless an earlier part of a resumed run was already checked."""
         if state.global_step < self._steps:
-            self._before = {name: each.detach().clone() for name, each in _trained(model)}
+            self._before = {name: each.detach().clone() for name, each in _trainable(model)}
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, model: Any = None, **more: Any) -> None:
-        """Note which tensors have a gradient; a step without any is one that is skipped."""
+        """Record which tensors have a gradient; in a skipped step none has."""
         if not self._before:
             return
-        self._taken += any(each.grad is not None for _, each in _trained(model))
-        for name, each in _trained(model):
+        self._taken += any(each.grad is not None for _, each in _trainable(model))
+        for name, each in _trainable(model):
             if name not in self._with_gradient and each.grad is not None and bool(each.grad.any()):
                 self._with_gradient.add(name)
 
     def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **more: Any) -> None:
-        """Look once."""
         if self._before and self._taken > 1 and (self._taken >= self._steps or state.global_step >= state.max_steps):
-            still = [name for name, each in _trained(model) if torch.equal(each.detach(), self._before[name])]
+            same = [name for name, each in _trainable(model) if torch.equal(each.detach(), self._before[name])]
             without = [name for name in self._before if name not in self._with_gradient]
-            for names, what in ((without, "no gradient"), ([name for name in still if name not in without], "not moved")):
-                if names:
-                    more_of_them = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-                    verb = "have had" if what == "no gradient" else "have"
-                    self._warn(
-                        f"{len(names)} of {len(self._before)} trained tensors {verb} {what} in {self._taken} steps: "
-                        f"{', '.join(names[:_NAMED])}{more_of_them}"
-                    )
+            self._report(without, "had no gradient")
+            self._report([name for name in same if name not in without], "have not changed")
             self._before = {}
 
+    def _report(self, names: list[str], what: str) -> None:
+        if names:
+            listed = ", ".join(names[:_MAX_NAMES]) + _and_more(names, _MAX_NAMES)
+            self._warn(f"{len(names)} of {len(self._before)} trainable tensors {what} in {self._taken} steps: {listed}")
 
-def _trained(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+
+def _trainable(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
     return ((name, each) for name, each in model.named_parameters() if each.requires_grad)
 
 
 def rows_of_batches(loader: Any, epoch: int, rng: Mapping[str, Tensor], first: int, count: int) -> list[int] | None:
-    """Draw an epoch's order again, and look up the numbers of the rows of some micro-batches.
+    """Return the row numbers of `count` micro-batches from `first` on in an epoch; None for streamed rows.
 
-    The random numbers' state is another one afterwards.
-
-    Args:
-        loader: of training rows, as accelerate has prepared it.
-        epoch: that the order is of.
-        rng: as that epoch began.
-        first: of the micro-batches.
-        count: of them.
-
-    Returns:
-        None for rows that are streamed, which have no numbers.
+    The order is drawn again from `rng`, the state at the start of the epoch, which changes the RNG. `loader` is the training
+    DataLoader as prepared by accelerate.
     """
     if isinstance(loader.dataset, torch.utils.data.IterableDataset):
         return None
@@ -144,10 +125,10 @@ def rows_of_batches(loader: Any, epoch: int, rng: Mapping[str, Tensor], first: i
 
 @contextmanager
 def failing_at(step: Callable[[], int]) -> Iterator[None]:
-    """Name the step that torch fails in; what a plugin has raised stays as it is, and so does running out of memory.
+    """Name the step at which torch fails; errors of plugins and out-of-memory errors pass unchanged.
 
     Raises:
-        TrainingError: in place of a RuntimeError, or of what breaks off when a process that loads batches dies.
+        TrainingError: in place of a RuntimeError, or of the error that a dying DataLoader worker causes.
     """
     try:
         yield

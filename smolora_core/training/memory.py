@@ -1,4 +1,4 @@
-"""Ask the chosen memory strategies; the engine knows no device trick itself."""
+"""Call the chosen memory strategies; the core itself knows no device-specific trick."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -7,22 +7,22 @@ from typing import Any
 import attrs
 
 from smolora_core.components import MemoryStrategy, RunContext
-from smolora_core.errors import ConfigError, Problem, SmoLoRAError
+from smolora_core.errors import ConfigError, Problem, SmoLoRAError, TrainingError
 from smolora_core.plugins import Origin
 from smolora_core.plugins.loading import clean_up, noting
 from smolora_core.plugins.selection import Chosen, default_strategies
-from smolora_core.training.oom import is_out_of_memory, out_of_memory
+from smolora_core.training.oom import is_out_of_memory
 
 
 @attrs.frozen
 class Strategies:
-    """The strategies of a run, each with the methods it happens to have.
+    """A run's memory strategies; each implements any of the methods of `Strategy`.
 
     Attributes:
-        chosen: with where each is from.
-        run: that they are of.
-        lossy: those that change what is learned, and their options.
-        unused: others that would help on the run's device.
+        chosen: the strategies and their origins.
+        run: the run they work for.
+        lossy: the strategies that change the result of training, with their options.
+        unused: other strategies for the run's device.
     """
 
     chosen: tuple[tuple[Origin, Any], ...]
@@ -31,96 +31,85 @@ class Strategies:
     unused: tuple[MemoryStrategy, ...] = ()
 
     def load_kwargs(self) -> dict[str, Any]:
-        """Collect further arguments for loading the base model."""
-        return {name: value for each in self._ask("load_kwargs", self.run) for name, value in (each or {}).items()}
+        """Collect extra arguments for loading the base model."""
+        return {name: value for each in self._call("load_kwargs", self.run) for name, value in (each or {}).items()}
 
     def model_ready(self, model: Any) -> None:
-        """Tell that the adapter is attached and the model on its device."""
-        self._ask("model_ready", model, self.run)
+        """Announce that the adapter is attached and the model is on its device."""
+        self._call("model_ready", model, self.run)
 
     def step_finished(self, step: int) -> None:
-        """Tell that an optimizer step is done."""
-        self._ask("step_finished", step, self.run)
+        self._call("step_finished", step, self.run)
 
     def out_of_memory(self, error: BaseException) -> bool:
-        """Let them make room; whether any of them has something done that is worth another try."""
-        return any(self._ask("out_of_memory", error, self.run))
+        """Let strategies free memory; return whether trying again is worthwhile."""
+        return any(self._call("out_of_memory", error, self.run))
 
     @contextmanager
     def released(self) -> Iterator[None]:
-        """Tell the strategies when a block is over, however it ended, and say what to do where it ran out of memory.
+        """Announce the end of the run when the block exits, and add remedies if it ran out of memory.
 
         Raises:
-            TrainingError: in place of an error that says that memory ran out.
+            TrainingError: in place of an out-of-memory error.
         """
         try:
             yield
         except BaseException as error:
-            clean_up(lambda: self._ask("run_finished", self.run), error, self.run.warn)
+            clean_up(lambda: self._call("run_finished", self.run), error, self.run.warn)
             if is_out_of_memory(error) and not isinstance(error, SmoLoRAError):
-                raise out_of_memory("outside of a micro-batch", self.remedies(smaller_batch=False)) from error
+                raise TrainingError("out of memory outside a micro-batch", hint=self.remedies(smaller_batch=False)) from error
             raise
-        clean_up(lambda: self._ask("run_finished", self.run), None, self.run.warn)
+        clean_up(lambda: self._call("run_finished", self.run), None, self.run.warn)
 
     def remedies(self, *, smaller_batch: bool) -> str:
-        """Say what to do against running out of memory, what changes nothing that is learned first.
-
-        Args:
-            smaller_batch: whether micro-batches can be smaller, and are not made so by themselves.
-        """
+        """List what the user can do about running out of memory, lossless remedies first."""
         steps = ["lower training.per_device_train_batch_size"] * smaller_batch
         steps += [f"add {each.name} to memory" for each in self.unused if not each.lossy]
         steps += [f"lower data.max_seq_length from {self.run.config.data.max_seq_length}"]
         steps += [f"add {each.name} to memory" for each in self.unused if each.lossy]
-        return f"in this order: {', '.join(steps)}" if len(steps) > 1 else steps[0]
+        return f"try in this order: {', '.join(steps)}" if len(steps) > 1 else steps[0]
 
-    def _ask(self, method: str, *arguments: Any) -> list[Any]:
-        answers = []
+    def _call(self, method: str, *arguments: Any) -> list[Any]:
+        results = []
         for origin, strategy in self.chosen:
             if hasattr(strategy, method):
                 with noting(origin, f"running {method}"):
-                    answers.append(getattr(strategy, method)(*arguments))
-        return answers
+                    results.append(getattr(strategy, method)(*arguments))
+        return results
 
 
 def build_strategies(
     chosen: Sequence[Chosen[MemoryStrategy]] | None, run: RunContext, where: Callable[[str], str]
 ) -> Strategies:
-    """Make the strategies of a run.
-
-    Args:
-        chosen: those that the config names; None for those that help on the run's device.
-        run: that they are of.
-        where: says where the user wrote a key.
+    """Build the strategies that the config names, or, for None, the defaults of the run's device.
 
     Raises:
-        ConfigError: a strategy that was asked for does nothing on the device.
+        ConfigError: a named strategy does not support the device.
     """
     device = run.device.type
     used = default_strategies(run.plugins.registry, device) if chosen is None else chosen
-    problems, lossy = [], []
+    problems = []
     for index, each in enumerate(used):
-        strategy = each.component
-        lossy += [spelt(each)] * strategy.lossy
-        if device not in strategy.devices:
-            what = f"the memory strategy {each.title} is for {' and '.join(strategy.devices)}, and the run computes on {device}"
-            problems.append(Problem(what, where=where(f"memory.{index}"), hint="leave it out"))
+        if device not in each.component.devices:
+            supported = " and ".join(each.component.devices)
+            what = f"the memory strategy {each.title} supports {supported}, but the run uses {device}"
+            problems.append(Problem(what, where=where(f"memory.{index}"), hint="remove it"))
     if problems:
         raise ConfigError.of(problems)
     if used:
         run.emit("memory", strategies=[spelt(each) for each in used])
     names = {each.name for each in used}
-    helpful = (found.component for found in run.plugins.registry.in_force(MemoryStrategy) if device in found.component.devices)
+    found = [each.component for each in run.plugins.registry.in_force(MemoryStrategy)]
     return Strategies(
         tuple((each.origin, each.build()) for each in used),
         run,
-        ", ".join(sorted(lossy)),
-        tuple(each for each in helpful if each.name not in names),
+        ", ".join(sorted(spelt(each) for each in used if each.component.lossy)),
+        tuple(each for each in found if device in each.devices and each.name not in names),
     )
 
 
 def spelt(chosen: Chosen[MemoryStrategy]) -> str:
-    """Write a strategy with its options."""
+    """Format a strategy with its options: `quantised format=nf4`."""
     kind = chosen.component.options
     options = attrs.asdict(chosen.options or kind()) if kind else {}
     return " ".join([chosen.name, *(f"{name}={value}" for name, value in options.items())])

@@ -1,11 +1,11 @@
-"""From a micro-batch to a sum and a weight, whatever the task and the loss.
+"""Reduce a micro-batch to a loss sum and a weight, for any task and any loss.
 
-Every objective computes `(sum, weight)`: the sum of weighted elementwise losses and the total weight. The trainer divides
-the gradient of an optimizer step by the weight of that whole step, over accumulation and ranks, so any split of the same
-rows gives the same update.
+The sum is that of the weighted elementwise losses, the weight their total weight. The trainer divides the gradient of an
+optimizer step by the weight of the whole step, over accumulation and ranks, so any split of the same rows gives the same
+update.
 
-A token loss never meets the full logits of a language model. The model runs up to its head, only supervised positions go on,
-and the head and the loss are computed chunk by chunk. Classes are few, and their logits are computed at once.
+A token loss never needs a language model's full logits: the model runs up to its head, and the head and the loss are
+computed on supervised positions only, chunk by chunk. A classifier's logits are few and computed at once.
 """
 
 import warnings
@@ -27,23 +27,23 @@ from smolora_core.plugins.selection import Choices
 from smolora_core.training.chunks import chunked_sum, linear_head_sum
 
 _CHUNK_BYTES = 64 * 2**20
-# Of float32 logits that autograd passes through again and again: what the cache of a core holds.
+# Float32 logits that fit in a core's cache while autograd passes over them.
 _CACHED_BYTES = 2 * 2**20
-# Of logits on a processor: from fewer rows on, the head is read from memory too often, and more leave the last cache.
-_ROWS = 256
+# Rows per product on a CPU: with fewer, the head is read from memory too often; with more, logits leave the last-level cache.
+_CPU_ROWS = 256
 
 Observe = Callable[[Tensor, Tensor], Tensor]
 
 
 @attrs.frozen
 class Measured:
-    """What a micro-batch contributes: differentiable sum and constant weight, both 0-dimensional.
+    """A micro-batch's contribution to a step.
 
     Attributes:
-        sum: of weighted elementwise losses.
-        weight: of all elements.
-        observed: `[n, k]`, what metrics are made of, where they were asked for and no gradient was.
-        rows: `[n]`, the row of the micro-batch that each of these is of.
+        sum: the differentiable sum of the weighted elementwise losses, `[]`.
+        weight: their total weight, a constant, `[]`.
+        observed: inputs of the metrics, `[n, k]`; None if there are no metrics or a gradient is computed.
+        rows: the row of the micro-batch each of them belongs to, `[n]`.
     """
 
     sum: Tensor
@@ -53,7 +53,7 @@ class Measured:
 
 
 class Objective(Protocol):
-    """Computes what a micro-batch contributes."""
+    """Computes a micro-batch's contribution to a step."""
 
     def __call__(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Measured: ...
 
@@ -69,16 +69,16 @@ def make_objective(
     observe: Observe | None = None,
     run_model: RunModel = on_all_rows,
 ) -> Objective:
-    """Wrap a loss implementation by its kind, for a model with its adapter attached.
+    """Wrap a loss implementation according to its kind.
 
     Args:
         chosen: the loss and its origin.
         loss: its implementation.
-        model: what it will be computed with, wrapped or not.
-        chunk_bytes: of the logits that exist at a time.
-        predicts: what the logits stand beside, as the task's record says.
-        weight_field: the column that says how much a row counts.
-        observe: keeps what metrics are made of, as a task's implementation does.
+        model: the model with its adapter attached, wrapped or not.
+        chunk_bytes: the size of the logits that exist at a time.
+        predicts: what the logits predict, as in the task's record.
+        weight_field: the column of row weights.
+        observe: extracts the inputs of the metrics from logits and targets.
         run_model: runs the model on a micro-batch; a loss of kind `model` runs it itself.
     """
     component = chosen.component
@@ -92,21 +92,13 @@ def make_objective(
     head = find_head(model)
     base = getattr(model, "get_base_model", lambda: model)()
     if head is None and getattr(base, "get_output_embeddings", lambda: None)() is not None:
-        message = f"it is not known what {type(base).__name__} does to its logits, so all of them are computed"
-        warnings.warn(f"{message}, which takes memory", stacklevel=2)
+        what = f"{type(base).__name__} post-processes its logits in an unknown way"
+        warnings.warn(f"{what}; computing all of them, which takes memory", stacklevel=2)
     return _TokenObjective(elementwise, predicts, head, chunk_bytes, run_model)
 
 
 def objective_of(choices: Choices, model: nn.Module, task: Any, weight_field: str | None, run_model: RunModel) -> Objective:
-    """Make the objective that a run's components stand for.
-
-    Args:
-        choices: the run's components.
-        model: with its adapter attached.
-        task: the task's implementation.
-        weight_field: as for `make_objective`.
-        run_model: likewise.
-    """
+    """Build the objective of a run's components; `task` is the task's implementation."""
     return make_objective(
         choices.loss.registered,
         choices.loss.build(),
@@ -139,30 +131,30 @@ class _ModelObjective:
 
 @attrs.define
 class _Elementwise:
-    """A loss of an element each, held to its contract, and what goes with it: columns, weights, what metrics need."""
+    """An elementwise loss that is checked against its contract, with its columns, row weights and metrics."""
 
     chosen: Registered[Loss]
     loss: Callable[..., Any]
     columns: tuple[str, ...]
     weight_field: str | None
     observe: Observe | None
-    _looked_at_values: bool = False
+    _checked_values: bool = False
 
     def inputs(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Leave out what is not for the model."""
+        """Select the model's inputs."""
         return {name: each for name, each in batch.items() if name not in ("labels", self.weight_field, *self.columns)}
 
     def per_row(self, batch: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Tensor | None]:
-        """Take the columns of the loss, and the weights, each a value a row `[B]`."""
+        """Select the loss's columns and the weights, one value per row each, `[B]`."""
         columns = {name: batch[name] for name in self.columns}
         weights = batch[self.weight_field].float() if self.weight_field else None
         for name, column in columns.items():
             if column.dim() != 1:
-                raise _wrong(self.chosen, f"needs one value a row in column {name!r}, got shape {list(column.shape)}")
+                raise _wrong(self.chosen, f"needs one value per row in column {name!r}, got shape {list(column.shape)}")
         return columns, weights
 
     def compute(self, outputs: Tensor, targets: Tensor, columns: Mapping[str, Tensor]) -> Tensor:
-        """Call the loss; what it returns is of the targets' shape and has a gradient."""
+        """Call the loss and check that it returns differentiable values in the targets' shape."""
         with noting(self.chosen.origin, "computing the loss"):
             losses = self.loss(outputs, targets, **columns)
         expected = list(targets.shape)
@@ -170,26 +162,22 @@ class _Elementwise:
             raise _wrong(self.chosen, f"returned {type(losses).__name__}, not a tensor of shape {expected}")
         if losses.shape != targets.shape:
             what = f"returned {_described(losses)} for targets {expected}"
-            raise _wrong(self.chosen, what, "return a value for each, unreduced")
+            raise _wrong(self.chosen, what, "return one unreduced value per target")
         if torch.is_grad_enabled() and not losses.requires_grad:
             hint = f"compute it from the {'logits' if targets.dim() < outputs.dim() else 'predictions'}, without detach or item"
             raise _wrong(self.chosen, f"returned {_described(losses)} without a gradient", hint)
-        if not self._looked_at_values:
-            # Once, because looking makes a device wait.
-            self._looked_at_values = True
-            self._require_numbers(losses, outputs)
+        if not self._checked_values:
+            # Checked once: it forces a device sync.
+            self._checked_values = True
+            self._require_finite(losses, outputs)
         return losses
 
-    def _require_numbers(self, losses: Tensor, outputs: Tensor) -> None:
+    def _require_finite(self, losses: Tensor, outputs: Tensor) -> None:
         bad = losses.detach()[~torch.isfinite(losses.detach())]
         if len(bad) and bool(torch.isfinite(outputs.detach()).all()):
             which = "logits" if outputs.dim() > losses.dim() else "predictions"
-            what = f"returned {_described(losses)} with {len(bad)} values that are not finite, {bad[0].item()} first"
-            raise _wrong(self.chosen, f"{what}, for finite {which}")
-
-    @property
-    def observing(self) -> Observe | None:
-        return None if torch.is_grad_enabled() else self.observe
+            what = f"returned {_described(losses)} with {len(bad)} non-finite values for finite {which}"
+            raise _wrong(self.chosen, f"{what}, the first is {bad[0].item()}")
 
 
 @attrs.frozen
@@ -204,7 +192,7 @@ class _TokenObjective:
         elementwise, head = self.elementwise, self.head
         labels = batch["labels"]
         if labels.is_floating_point() or labels.dim() > 2:
-            what = f"takes classes, and the labels are {_described(labels)}"
+            what = f"takes class labels, but the labels are {_described(labels)}"
             raise _wrong(elementwise.chosen, what, "choose a loss of kind prediction")
         targets = _next_tokens(labels) if self.predicts == "next-token" else labels
         supervised = targets != IGNORED
@@ -216,10 +204,10 @@ class _TokenObjective:
         with head.waiting() if head else nullcontext(logits_of) as compute:
             states = self.run_model(compute, model, inputs)
         if states.shape[:-1] != targets.shape:
-            what = f"{'hidden states' if head else 'logits'} {list(states.shape)} do not fit labels {list(targets.shape)}"
-            raise PluginError(what, hint=f"the task says that it predicts {self.predicts!r}")
+            what = f"{'hidden states' if head else 'logits'} {list(states.shape)} do not match labels {list(targets.shape)}"
+            raise PluginError(what, hint=f"the task declares predicts={self.predicts!r}")
         targets, states = targets[supervised], states[supervised]
-        observe, observed = elementwise.observing, []
+        observe, observed = None if torch.is_grad_enabled() else elementwise.observe, []
 
         def loss_of(logits: Tensor, start: int) -> Tensor:
             chunk = slice(start, start + len(logits))
@@ -229,7 +217,7 @@ class _TokenObjective:
             return (losses if weights is None else losses * weights[chunk]).sum()
 
         if len(targets) == 0:
-            # Nothing to learn, but every rank and every parameter takes part in the backward pass.
+            # Nothing is supervised, but every rank and parameter must take part in the backward pass.
             return Measured(self._project(states).sum(), states.new_zeros((), dtype=torch.float32))
         total = self._sum(states, loss_of)
         weight = total.new_full((), len(targets), dtype=torch.float32) if weights is None else weights.sum()
@@ -239,14 +227,13 @@ class _TokenObjective:
         return self.head.logits(states) if self.head else states.float()
 
     def _sum(self, states: Tensor, loss_of: Callable[[Tensor, int], Tensor]) -> Tensor:
-        """Add up the loss of the logits of all states, chunk by chunk."""
         head, width = self.head, self.head.width if self.head else states.shape[-1]
         autocast = torch.is_autocast_enabled(states.device.type)
         if head and head.linear and torch.is_grad_enabled() and states.dtype == head.module.weight.dtype and not autocast:
             rows = max(1, self.chunk_bytes // (states.element_size() * width))
             cached = rows
             if states.device.type == "cpu":
-                rows, cached = min(rows, _ROWS), max(1, _CACHED_BYTES // (4 * width))
+                rows, cached = min(rows, _CPU_ROWS), max(1, _CACHED_BYTES // (4 * width))
             loss_sum = lambda logits, start: loss_of(head.after(logits), start)  # noqa: E731
             return linear_head_sum(states, head.module.weight, head.module.bias, loss_sum, rows, cached)
         return chunked_sum(
@@ -266,24 +253,24 @@ class _PredictionObjective:
         elementwise, targets = self.elementwise, batch["labels"].float()
         outputs = self.run_model(logits_of, model, elementwise.inputs(batch)).float()
         if outputs.numel() != targets.numel() or outputs.shape[0] != targets.shape[0]:
-            what = f"gets predictions {list(outputs.shape)} for labels {_described(batch['labels'])}"
-            raise _wrong(elementwise.chosen, what, "choose a loss of kind token for classes")
+            what = f"got predictions {list(outputs.shape)} for labels {_described(batch['labels'])}"
+            raise _wrong(elementwise.chosen, what, "for classes, choose a loss of kind token")
         outputs = outputs.reshape(targets.shape)
         per_row, weights = elementwise.per_row(batch)
-        # Beside `[B, K]` a value a row is `[B, 1]`, or it would meet the wrong dimension.
-        beside = (-1, *[1] * (targets.dim() - 1))
-        losses = elementwise.compute(outputs, targets, {name: each.reshape(beside) for name, each in per_row.items()})
-        observe, observed, rows = elementwise.observing, None, None
-        if observe is not None:
-            observed, rows = observe(outputs, targets), torch.arange(len(targets), device=targets.device)
+        # Row values must broadcast along the first dimension: `[B, 1]` for targets `[B, K]`.
+        per_row_shape = (-1, *[1] * (targets.dim() - 1))
+        losses = elementwise.compute(outputs, targets, {name: each.reshape(per_row_shape) for name, each in per_row.items()})
+        observed, rows = None, None
+        if elementwise.observe is not None and not torch.is_grad_enabled():
+            observed, rows = elementwise.observe(outputs, targets), torch.arange(len(targets), device=targets.device)
         if weights is None:
             return Measured(losses.sum(), losses.new_full((), losses.numel()), observed, rows)
-        weighted = weights.reshape(beside).expand_as(losses)
+        weighted = weights.reshape(per_row_shape).expand_as(losses)
         return Measured((losses * weighted).sum(), weighted.sum(), observed, rows)
 
 
 def _next_tokens(labels: Tensor) -> Tensor:
-    """Position t predicts token t + 1; the last one predicts nothing."""
+    """Shift the labels: position t predicts token t + 1, the last position nothing."""
     targets = torch.full_like(labels, IGNORED)
     targets[:, :-1] = labels[:, 1:]
     return targets

@@ -1,4 +1,4 @@
-"""How far a run is: what a checkpoint says beside its tensors, in the file that transformers keeps its own state in."""
+"""The position of a run in training, which a checkpoint keeps in the state file of transformers."""
 
 import dataclasses
 import json
@@ -18,25 +18,25 @@ _OURS = "SmoLoRATrainer"
 
 @attrs.frozen(kw_only=True)
 class Progress:
-    """What continues, beyond `transformers.TrainerState`.
+    """The state of training that `transformers.TrainerState` does not cover.
 
     Attributes:
-        epoch: that the next micro-batch is of, or the pass over streamed rows.
-        batches: of that epoch that have been trained.
-        unit: optimizer steps of an epoch and micro-batches of a step, which `epoch` and `batches` are counted in.
-        tokens: that each rank has computed, without padding.
-        skipped: optimizer steps in a row that were not taken, up to now.
-        metrics: of the last evaluation.
-        metrics_before: of the evaluation before the first step.
+        epoch: the epoch of the next micro-batch, or the pass over streamed rows.
+        batches: micro-batches of that epoch trained so far.
+        unit: optimizer steps per epoch and micro-batches per step; `epoch` and `batches` count in these.
+        tokens: tokens each rank has trained on, without padding.
+        skipped: optimizer steps in a row skipped just before.
+        metrics: metrics of the last evaluation.
+        metrics_before: metrics of the evaluation before the first step.
         evaluated_at: the step of the last evaluation.
-        evaluation_due: whether this step's evaluation was cut short and comes first after a resume.
-        loss_since_log: sum over the steps since the last line of the log.
-        loss_before: sum over the steps before that.
-        logged_at: the step of that line, moved on by each skipped step since, as these have no loss.
-        steps_without_loss: skipped so far.
-        seconds: spent training.
-        scheduler: its `state_dict()`.
-        scaler: that of fp16's gradient scaler.
+        evaluation_due: whether this step's evaluation was interrupted and must run first on resume.
+        loss_since_log: the sum of losses since the last log line.
+        loss_before: the sum of losses before it.
+        logged_at: the step of that line, plus the steps skipped since, which have no loss.
+        steps_without_loss: steps skipped so far.
+        seconds: seconds spent training.
+        scheduler: the scheduler's `state_dict()`.
+        scaler: the `state_dict()` of fp16's gradient scaler.
     """
 
     epoch: int
@@ -58,32 +58,31 @@ class Progress:
 
 
 def write_progress(folder: Path, progress: Progress, state: transformers.TrainerState, callbacks: list[Any]) -> None:
-    """Write a file that `TrainerState.load_from_json` reads too."""
+    """Write a file that `TrainerState.load_from_json` can read, too."""
     kept: dict[str, Any] = {}
     for callback in callbacks:
         if isinstance(callback, ExportableState):
             kept.setdefault(type(callback).__name__, []).append(callback.state())
     values = {**dataclasses.asdict(state), "stateful_callbacks": {**kept, _OURS: attrs.asdict(progress)}}
-    # NaN is written as such, so that it is NaN again.
     (folder / STATE_FILE).write_text(json.dumps(values, indent=1, default=float), encoding="utf-8")
 
 
 def read_progress(folder: Path) -> tuple[Progress, Mapping[str, Any]]:
-    """Read how far a run was, and the states of its callbacks.
+    """Read a run's progress and the states of its callbacks.
 
     Raises:
-        CheckpointError: it cannot be read.
+        CheckpointError: the file cannot be read.
     """
     file = folder / STATE_FILE
     try:
         kept = dict(json.loads(file.read_text(encoding="utf-8"))["stateful_callbacks"])
         return Progress(**kept.pop(_OURS)), kept
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise CheckpointError(f"the run's progress cannot be read ({error!r})", where=str(file)) from error
+        raise CheckpointError(f"cannot read the run's progress ({error!r})", where=str(file)) from error
 
 
 def continue_callbacks(kept: Mapping[str, Any], callbacks: list[Any]) -> None:
-    """Give callbacks that export a state the one they had; of several of a class, in their order."""
+    """Restore the states of exportable callbacks; several of one class are matched by their order."""
     left = {name: list(states) for name, states in kept.items()}
     for callback in callbacks:
         if isinstance(callback, ExportableState) and left.get(type(callback).__name__):

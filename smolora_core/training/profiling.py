@@ -1,4 +1,4 @@
-"""Where the time goes."""
+"""Profile a block of code or a run, and find the functions that cost the most time."""
 
 import cProfile
 import pstats
@@ -14,13 +14,13 @@ from smolora_core.errors import ConfigError
 
 @attrs.frozen
 class Cost:
-    """What a function has cost by itself, without what it has called.
+    """A function's own time, without the functions it calls.
 
     Attributes:
-        what: `file:line name`, or the name of what is not Python.
-        calls: of it.
-        seconds: in all of them.
-        share: of all the time.
+        what: `file:line name`, or the name of a built-in.
+        calls: the number of calls.
+        seconds: the time of all calls.
+        share: the share of the total time.
     """
 
     what: str
@@ -31,11 +31,14 @@ class Cost:
 
 @contextmanager
 def profile_code(output_file: str | Path) -> Iterator[None]:
-    """Profile a block of code and write what was found, also when the block raises.
+    """Profile a block of code, and write the result even if the block raises.
 
     Args:
-        output_file: a name that ends in `.json` gets a trace of torch's operations, for `chrome://tracing` and Perfetto, which
-            grows with every operation; any other what `python -m pstats` reads.
+        output_file: a `.json` file gets a trace of every torch operation, for `chrome://tracing` and Perfetto; any other file
+            gets statistics for `python -m pstats`.
+
+    Raises:
+        ConfigError: the folder of the file does not exist.
 
     Example:
         with profile_code("profile.pstats"):
@@ -44,38 +47,27 @@ def profile_code(output_file: str | Path) -> Iterator[None]:
     file = Path(output_file)
     if not file.absolute().parent.is_dir():
         raise ConfigError(f"the folder of {str(file)!r} does not exist", where="profile_code():")
-    with _traced(file) if file.suffix == ".json" else _profiled(file):
-        yield
+    write: Callable[[str], object]
+    if file.suffix == ".json":
+        from torch.profiler import profile
 
-
-@contextmanager
-def _profiled(file: Path) -> Iterator[None]:
-    profile = cProfile.Profile()
-    profile.enable()
+        tracer = profile()
+        start, stop, write = tracer.start, tracer.stop, tracer.export_chrome_trace
+    else:
+        profiler = cProfile.Profile()
+        start, stop, write = profiler.enable, profiler.disable, profiler.dump_stats
+    start()
     try:
         yield
     finally:
-        profile.disable()
-        profile.dump_stats(str(file))
-
-
-@contextmanager
-def _traced(file: Path) -> Iterator[None]:
-    from torch.profiler import profile
-
-    tracer = profile()
-    tracer.start()
-    try:
-        yield
-    finally:
-        tracer.stop()
-        tracer.export_chrome_trace(str(file))
+        stop()
+        write(str(file))
 
 
 @contextmanager
 def profile_run(file: Path, emit: Callable[..., None]) -> Iterator[None]:
-    """Profile a run's training, and say what cost most."""
-    # A link would be followed.
+    """Profile a run's training, and emit the most expensive functions."""
+    # Do not write through a symbolic link.
     file.unlink(missing_ok=True)
     with profile_code(file):
         yield
@@ -83,12 +75,12 @@ def profile_run(file: Path, emit: Callable[..., None]) -> Iterator[None]:
 
 
 def costs(file: Path, most: int = 10) -> list[Cost]:
-    """Read what cost most from a profile, the dearest first."""
+    """Read a profile's most expensive functions, the most expensive first."""
     stats: Any = pstats.Stats(str(file))
-    dearest = sorted(stats.stats.items(), key=lambda entry: -entry[1][2])[:most]
+    found = sorted(stats.stats.items(), key=lambda entry: -entry[1][2])[:most]
     return [
         Cost(_name(*function), calls, round(own, 4), round(own / (stats.total_tt or 1), 4))
-        for function, (_, calls, own, *_) in dearest
+        for function, (_, calls, own, *_) in found
     ]
 
 

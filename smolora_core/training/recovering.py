@@ -1,4 +1,4 @@
-"""Outlive that memory runs out in a micro-batch; where nothing helps, save the last step that was finished."""
+"""Survive running out of memory in a micro-batch; if nothing helps, save the last finished step."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -10,28 +10,22 @@ from smolora_core.checkpoints.rng import restore
 from smolora_core.errors import TrainingError
 from smolora_core.plugins.loading import describe_whole
 from smolora_core.training.objective import Measured
-from smolora_core.training.oom import Recovery, draws, gradients_apart, redraw
+from smolora_core.training.oom import Recovery, isolated_gradients, rng_states, set_rng_states
 from smolora_core.training.resuming import ResumableTrainer
 
 
 class RecoveringTrainer(ResumableTrainer):
-    """A trainer that computes a micro-batch in parts where memory does not allow it whole.
+    """A trainer that computes a micro-batch in parts if it does not fit in memory.
 
-    A part draws other random numbers than it would have drawn in the whole, so what dropout drops is another thing then.
-    Several ranks send their gradients in the last backward pass of a step, once, so there nothing is computed again.
+    Parts draw different random numbers than the whole micro-batch, so dropout differs. With several ranks nothing is
+    recomputed: they exchange gradients once, in the last backward pass of a step.
     """
 
     def __init__(self, *, recovery: Recovery | None = None, **arguments: Any) -> None:
-        """Make a trainer.
-
-        Args:
-            recovery: from running out of memory.
-            arguments: of `ResumableTrainer`.
-        """
         super().__init__(**arguments)
         self._recovery = recovery or Recovery()
         self._first_of_step, self._step_ended = 0, True
-        self._tokens_before, self._draws_before = self._tokens, draws(self.args.device)
+        self._tokens_before, self._rng_before = self._tokens, rng_states(self.args.device)
 
     def _measure(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Measured:
         raise NotImplementedError
@@ -40,7 +34,7 @@ class RecoveringTrainer(ResumableTrainer):
         """Add the gradient of a micro-batch to that of its step."""
         if self._step_ended:
             self._first_of_step, self._step_ended = self._batches, False
-            self._tokens_before, self._draws_before = self._tokens.clone(), draws(self.args.device)
+            self._tokens_before, self._rng_before = self._tokens.clone(), rng_states(self.args.device)
         alone = self.args.world_size == 1
         work = partial(self._add_at_once if alone else self._add, model)
         return self._in_memory(work, batch, "at", self.state.global_step + 1, splits=alone)
@@ -56,7 +50,7 @@ class RecoveringTrainer(ResumableTrainer):
 
     def _add_at_once(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Measured:
         assert self.optimizer is not None
-        with gradients_apart(each for group in self.optimizer.param_groups for each in group["params"]):
+        with isolated_gradients(each for group in self.optimizer.param_groups for each in group["params"]):
             return self._add(model, batch)
 
     def _in_memory(self, work: Any, batch: Mapping[str, Any], when: str, step: int, *, splits: bool = True) -> Measured:
@@ -67,7 +61,7 @@ class RecoveringTrainer(ResumableTrainer):
             raise
 
     def _save_last_step(self, error: TrainingError) -> None:
-        """Commit what the last step has left; nothing has touched parameters or optimizer since."""
+        """Commit the last finished step; parameters and optimizer have not changed since."""
         step = self.state.global_step
         if not self.is_in_train or step == 0 or step == self._saved_at or self.args.world_size > 1:
             return
@@ -75,11 +69,11 @@ class RecoveringTrainer(ResumableTrainer):
         if not self._step_ended:
             self._batches, self._tokens = self._first_of_step, self._tokens_before
         if self._batches:
-            redraw(self._draws_before)
+            set_rng_states(self._rng_before)
         else:
-            # As it was before the order of the epoch was drawn.
+            # The state before the order of the epoch was drawn.
             restore(self._epoch_rng)
         try:
             self._save_checkpoint(self.model_wrapped, None)
         except Exception as late:
-            error.add_note(f"after that came {describe_whole(late)}")
+            error.add_note(f"then saving the last step raised {describe_whole(late)}")

@@ -1,4 +1,4 @@
-"""Save everything that a run goes on from, resume exactly, and stop at signals."""
+"""Save the full training state, resume from it exactly, and stop on signals."""
 
 import functools
 import signal
@@ -29,7 +29,7 @@ from smolora_core.training.position import Progress, continue_callbacks, read_pr
 from smolora_core.training.signals import STOPPING, Caught, catch_signals, without_signals
 
 Save = Callable[[int, dict[str, float], Callable[[Path], None]], object]
-"""Commits a checkpoint of a step, with the latest metrics, and with what writes the trainer's state into a folder."""
+"""Commits a checkpoint from its step, its metrics, and a function that writes the trainer's state into a folder."""
 
 
 @attrs.frozen
@@ -41,29 +41,20 @@ class _Resumed:
 
 
 class ResumableTrainer(transformers.Trainer):
-    """A `transformers.Trainer` that goes on, from any optimizer step, as if it had never stopped.
+    """A `transformers.Trainer` that resumes from any optimizer step as if it had never stopped.
 
-    What stock Trainer forgets or takes from elsewhere is kept too: the order of an epoch whose sampler draws from the
-    global generator, the losses since the last line of the log, how much of an epoch or stream was read, an evaluation
-    that was cut short. Nothing is pickled.
+    It also saves what stock Trainer does not: the order of an epoch whose sampler uses the global RNG, the losses since the
+    last log line, how much of an epoch or stream was read, an interrupted evaluation. Nothing is pickled.
 
-    A schedule may have changed. The learning rate, the number of epochs or steps, the warm-up and the kind of schedule
-    come from this run's arguments; the scheduler is made for them and put where the run is, so the next step has the rate
-    that a run with these arguments has at that step. A run that is already as long as it shall be trains nothing. A
-    scheduler that is no function of the step alone goes on from its own state.
+    The schedule may change: learning rate, epochs or steps, warm-up and kind come from this run's arguments, and the next
+    step has the rate that a run with these arguments has at that step. A run that already has enough steps trains nothing.
+    A scheduler that is not a function of the step alone continues from its own state.
 
-    Collators that draw must do so by an epoch's number, which they get by `set_epoch`: batches that were read ahead are
-    read again after a resume, with the generators in another state.
+    Collators that use random numbers must derive them from the epoch, which they get by `set_epoch`: prefetched batches
+    are read again after a resume, with the RNG in another state.
     """
 
     def __init__(self, *, save: Save, train_sampler: BudgetSampler | None = None, **arguments: Any) -> None:
-        """Make a trainer.
-
-        Args:
-            save: commits a checkpoint.
-            train_sampler: makes the micro-batches, in place of what the arguments say.
-            arguments: of `transformers.Trainer`.
-        """
         super().__init__(**arguments)
         self.train_sampler, self._commit = train_sampler, save
         self._tokens = torch.zeros((), dtype=torch.int64, device=self.args.device)
@@ -82,43 +73,36 @@ class ResumableTrainer(transformers.Trainer):
 
     @property
     def tokens_seen(self) -> int:
-        """Tokens that training has computed so far, without padding."""
+        """Tokens trained on so far, without padding."""
         return int(self._tokens)
 
     @property
     def metrics_before(self) -> dict[str, float]:
-        """What the evaluation before the first step gave, also in a run that was resumed."""
+        """Metrics of the evaluation before the first step, also in a resumed run."""
         return self._before
 
     @property
     def stopped_by(self) -> signal.Signals | None:
-        """The signal that has ended training, after a step that was saved; None where training ran to its end."""
+        """The signal that stopped training after a saved step; None if training was not stopped."""
         return self._caught.first if self.args.world_size == 1 else self._agreed
 
     def train(self, *arguments: Any, resume_from: Path | None = None, **named: Any) -> Any:
-        """Train to the end, or until a signal.
-
-        Args:
-            arguments: of `transformers.Trainer.train`.
-            resume_from: the folder of a checkpoint to go on from.
-            named: likewise.
+        """Train to the end or until a signal, resuming from a checkpoint's folder if one is given.
 
         Raises:
-            CheckpointError: the checkpoint cannot be read, or is of other parameters or of another number of processes; nothing
-                was loaded.
+            CheckpointError: the checkpoint cannot be read, or was written for other parameters or another number of processes;
+                nothing was loaded.
         """
         if resume_from is not None:
             assert self.model is not None
             progress, callbacks = read_progress(resume_from)
             if (ranks := len(progress.tokens)) != self.args.world_size:
-                raise CheckpointError(
-                    f"was trained by {ranks} processes, and this run has {self.args.world_size}",
-                    where=str(resume_from),
-                    hint=f"resume with {ranks}: torchrun --nproc_per_node {ranks}" if ranks > 1 else "resume without torchrun",
-                )
+                what = f"was written by a run of {ranks} processes, but this run has {self.args.world_size}"
+                hint = f"resume with torchrun --nproc_per_node {ranks}" if ranks > 1 else "resume without torchrun"
+                raise CheckpointError(what, where=str(resume_from), hint=hint)
             rng = read_rng(resume_from, self.args.process_index)
             self._resumed = _Resumed(read_tensors(resume_from, self.model), progress, callbacks, rng)
-            # A sampler takes its seed from torch's generator.
+            # Samplers take their seed from torch's RNG.
             restore(rng["epoch"])
             named["resume_from_checkpoint"] = str(resume_from)
         self._agreed = None
@@ -135,10 +119,10 @@ class ResumableTrainer(transformers.Trainer):
         if self._resumed is None:
             return first
         if tuple(self._resumed.progress.unit) != self._unit:
-            # Other batches were allowed: so many steps are so much of an epoch of these.
+            # The batch size was overridden: recount the steps in epochs of the new size.
             counted = attrs.evolve(self._resumed.progress, epoch=first[0], batches=first[1])
             self._resumed = attrs.evolve(self._resumed, progress=counted)
-        # How often to log, evaluate and save says this run's config.
+        # The cadence of logging, evaluating and saving comes from this run's config.
         self.state.compute_steps(self.args, max_steps)
         progress = self._resumed.progress
         self._tokens.fill_(progress.tokens[self.args.process_index])
@@ -197,7 +181,7 @@ class ResumableTrainer(transformers.Trainer):
         self._initial_global_step = progress.steps_without_loss
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
-        """Continue with the random numbers of the step, once everything that an epoch starts with has drawn its own."""
+        """Restore the step's RNG state, after everything that starts an epoch has used the epoch's state."""
         if self._resumed is None:
             return
         resumed, self._resumed = self._resumed, None
@@ -209,7 +193,7 @@ class ResumableTrainer(transformers.Trainer):
         try:
             metrics: dict[str, float] = super()._evaluate(trial, ignore_keys_for_eval, skip_scheduler)
         except KeyError:
-            # A scheduler looks for a loss, and a signal has cut the evaluation short; it is made again when the run goes on.
+            # A scheduler needs a loss, but a signal interrupted the evaluation, which runs again on resume.
             if self._evaluation_due:
                 return {}
             raise
@@ -229,7 +213,7 @@ class ResumableTrainer(transformers.Trainer):
         return [float(each == self._caught.first) for each in STOPPING]
 
     def _agree(self, flags: list[float]) -> None:
-        """Take over what any rank has caught, so that all of them stop at the same step."""
+        """Adopt a signal that any rank caught, so that all of them stop at the same step."""
         self._agreed = self._agreed or next((each for each, flag in zip(STOPPING, flags, strict=True) if flag), None)
 
     def _maybe_log_save_evaluate(self, *arguments: Any, **named: Any) -> None:
@@ -244,7 +228,7 @@ class ResumableTrainer(transformers.Trainer):
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         assert self.model is not None
-        # Every rank holds the same numbers, and decides the same.
+        # Every rank has the same numbers, and decides the same.
         refuse_non_finite(self.model, self.optimizer, step=self.state.global_step)
         mine = ({"now": capture(), "epoch": self._epoch_rng}, self.tokens_seen)
         ranks = [mine] * self.args.world_size
@@ -254,7 +238,7 @@ class ResumableTrainer(transformers.Trainer):
             evaluated = self._latest if self._evaluated_at == self.state.global_step else {}
             metrics = {**self._last_logged(), **evaluated}
             self._commit(self.state.global_step, metrics, functools.partial(self._write_state, ranks))
-        # What a writer has drawn must not make the run another one than it is when it goes on from here.
+        # A writer may use the RNG, but the run must continue just as it would resume from here.
         restore(mine[0]["now"])
         self._saved_at = self.state.global_step
         self.accelerator.wait_for_everyone()

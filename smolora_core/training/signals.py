@@ -1,4 +1,8 @@
-"""Signals that end a run: the first one after its optimizer step is committed, the second one at once."""
+"""Stop a run on a signal without losing work.
+
+The first signal stops it once the current optimizer step is committed, the second one at once. DataLoader workers ignore
+signals, so that the main process can still finish its step.
+"""
 
 import functools
 import os
@@ -17,17 +21,12 @@ from smolora_core.data.workers import exit_after
 STOPPING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name))
 """The signals that stop a run; Windows has no SIGHUP."""
 
-# What runs a process for somebody, as `timeout` does, often signals it and its group.
-_ECHO = 0.5
+# Wrappers such as `timeout` often signal both the process and its group, so it arrives twice.
+_ECHO_SECONDS = 0.5
 
 
 class Interrupted(KeyboardInterrupt):
-    """A signal has stopped a run whose state is committed.
-
-    Attributes:
-        by: the signal.
-        step: of the checkpoint.
-    """
+    """A signal stopped the run after the given step, which is committed."""
 
     def __init__(self, by: signal.Signals, step: int) -> None:
         self.by, self.step = by, step
@@ -35,18 +34,13 @@ class Interrupted(KeyboardInterrupt):
 
     @property
     def exit_code(self) -> int:
-        """What shells give a process that a signal has ended: 143, 130 or 129."""
+        """The exit code that shells report for the signal: 143, 130 or 129."""
         return 128 + self.by
 
 
 @attrs.define
 class Caught:
-    """What has been caught.
-
-    Attributes:
-        first: the signal that came first.
-        when: it came, on the monotonic clock.
-    """
+    """The first signal that was caught, and when, on the monotonic clock."""
 
     first: signal.Signals | None = None
     when: float = 0.0
@@ -54,41 +48,40 @@ class Caught:
 
 @contextmanager
 def catch_signals() -> Iterator[Caught]:
-    """Note the first signal instead of dying of it; the second one ends the process as it would have without us.
+    """Record the first signal instead of dying from it; the second one ends the process as usual.
 
-    The same signal again within half a second is taken for an echo of the first.
-
-    Handlers that others have set are called as well, and what they raise is raised at the end. A signal that is ignored,
-    as SIGHUP is under nohup, stays ignored. Only the main thread can set handlers; in another one nothing is caught.
+    A repeat of the first signal within half a second is ignored. Existing handlers are called, too, and an exception of
+    theirs is raised when the block ends. Ignored signals, such as SIGHUP under nohup, stay ignored. Outside the main thread,
+    where handlers cannot be set, nothing is caught.
     """
     caught, raised = Caught(), list[BaseException]()
-    earlier: dict[int, Any] = {}
+    handlers: dict[int, Any] = {}
 
     def restore() -> None:
-        for number, handler in earlier.items():
+        for number, handler in handlers.items():
             signal.signal(number, handler)
 
     def handle(number: int, frame: FrameType | None) -> None:
-        theirs = earlier[number]
-        if caught.first == number and time.monotonic() - caught.when < _ECHO:
+        existing = handlers[number]
+        if caught.first == number and time.monotonic() - caught.when < _ECHO_SECONDS:
             return
         if caught.first is not None:
             restore()
-            if callable(theirs):
-                theirs(number, frame)
+            if callable(existing):
+                existing(number, frame)
             os._exit(128 + number)
         caught.first, caught.when = signal.Signals(number), time.monotonic()
-        if callable(theirs) and theirs is not signal.default_int_handler:
+        if callable(existing) and existing is not signal.default_int_handler:
             try:
-                theirs(number, frame)
+                existing(number, frame)
             except BaseException as error:
                 raised.append(error)
 
     if threading.current_thread() is threading.main_thread():
-        # A handler that was not set from Python is None: it could not be put back.
         before = {number: signal.getsignal(number) for number in STOPPING}
-        earlier |= {number: handler for number, handler in before.items() if handler not in (signal.SIG_IGN, None)}
-        for number in earlier:
+        # None stands for a handler that was not set from Python, and could not be restored.
+        handlers |= {number: handler for number, handler in before.items() if handler not in (signal.SIG_IGN, None)}
+        for number in handlers:
             signal.signal(number, handle)
     try:
         yield caught
@@ -99,7 +92,7 @@ def catch_signals() -> Iterator[Caught]:
 
 
 def without_signals(start: Callable[[int], object] | None) -> Callable[[int], None]:
-    """Make what starts a worker of a DataLoader: it leaves signals to the process that it works for."""
+    """Make a DataLoader's `worker_init_fn` leave signals to the main process."""
     return functools.partial(_start_worker, start)
 
 
@@ -114,6 +107,6 @@ def _start_worker(start: Callable[[int], object] | None, number: int) -> None:
 
 
 def _wait_for_parents_signal() -> None:
-    """Wait until the process that is worked for says so: one that fails does when it exits, and waits until it has happened."""
+    """Wait for the SIGTERM that a failing main process sends before it waits for this worker to exit."""
     while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
         pass

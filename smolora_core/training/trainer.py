@@ -1,4 +1,4 @@
-"""The one Trainer: micro-batches to sums, sums to a normalised step."""
+"""The trainer: sums over micro-batches, normalised once per optimizer step."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -10,11 +10,12 @@ from torch import Tensor, nn
 from smolora_core.checkpoints.rng import capture, restore
 from smolora_core.training.guards import rows_of_batches, skip_or_stop, strange_start
 from smolora_core.training.objective import Measured, Objective
-from smolora_core.training.oom import draws
+from smolora_core.training.oom import rng_states
 from smolora_core.training.recovering import RecoveringTrainer
 from smolora_core.training.resuming import Save
 
 Summarise = Callable[[Tensor, Tensor], Mapping[str, float]]
+"""Computes metrics from what the objective observed in an evaluation, `[n, k]`, and the row numbers, `[n]`."""
 
 
 class SmoLoRATrainer(RecoveringTrainer):
@@ -24,10 +25,9 @@ class SmoLoRATrainer(RecoveringTrainer):
     (huggingface/transformers#47688). Here each micro-batch adds its plain sum to the gradient, and the gradient is
     divided once, by the weight of the whole optimizer step.
 
-    A step whose loss or gradient is not finite is skipped: parameters and optimizer stay as they are. It counts as a step,
-    its rows are not trained again in this epoch and the schedule moves on, but it has no share in the losses that are
-    logged. All ranks see the same sums and skip together. fp16's gradient scaler skips what overflows by itself, and moves
-    no schedule.
+    A step whose loss or gradient is not finite is skipped: parameters and optimizer do not change. It counts as a step, its
+    rows are not trained again in this epoch and the schedule advances, but it is left out of the logged losses. All ranks
+    see the same sums and skip together. fp16's gradient scaler skips overflows itself, without advancing the schedule.
     """
 
     def __init__(
@@ -40,22 +40,12 @@ class SmoLoRATrainer(RecoveringTrainer):
         warn: Callable[[str], object] = lambda text: None,
         **arguments: Any,
     ) -> None:
-        """Make a trainer.
-
-        Args:
-            objective: computes a micro-batch's sum and weight.
-            save: commits a checkpoint of a step, with the latest metrics and what writes the trainer's state.
-            summarise: computes metrics of what the objective observed in an evaluation, and of the rows' numbers.
-            eval_collator: makes micro-batches of an evaluation, where that is done otherwise than in training.
-            warn: told of a first step that is strange, and of steps that are skipped.
-            arguments: of `RecoveringTrainer` and `transformers.Trainer`.
-        """
         uses_cache = getattr(arguments["model"].config, "use_cache", None)
         super().__init__(save=save, **arguments)
         if uses_cache is not None:
-            # Trainer switches the cache off for good, which a merged model would keep; the objective does without it.
+            # Trainer disables the cache for good, and a merged model would keep that; the objective never uses it.
             arguments["model"].config.use_cache = uses_cache
-        # The objective counts what it sums up; Trainer need not count labels for a loss that the model would compute.
+        # The objective computes the weight, so Trainer need not count labels.
         self.model_accepts_loss_kwargs = False
         self.objective: Objective = objective
         self._summarise, self._warn = summarise, warn
@@ -65,10 +55,10 @@ class SmoLoRATrainer(RecoveringTrainer):
         self._losses_before = torch.zeros((), device=self.args.device)
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None) -> Tensor:
-        """Add a micro-batch to the gradient; with the last one of an optimizer step, normalise it.
+        """Add a micro-batch to the gradient, and normalise it after the last one of an optimizer step.
 
         Returns:
-            The step's loss with its last micro-batch, 0 before: the sum of both is what Trainer logs.
+            The step's loss for its last micro-batch and 0 for the others: Trainer logs their sum.
         """
         model.train()
         batch = self._prepare_inputs(inputs)
@@ -88,7 +78,7 @@ class SmoLoRATrainer(RecoveringTrainer):
             return torch.zeros((), device=self.args.device)
         if self.state.global_step == 0 and self.is_world_process_zero() and (text := strange_start(loss, weight)):
             self._warn(text)
-        # Data parallelism has averaged the ranks' gradients; their sum over the weight of all ranks is what is due.
+        # Data parallelism averages the ranks' gradients; the step needs their sum over the weight of all ranks.
         gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
         torch._foreach_mul_(gradients, self.args.world_size / weight if weight else 0.0)
         return torch.tensor(loss, device=self.args.device)
@@ -97,7 +87,7 @@ class SmoLoRATrainer(RecoveringTrainer):
         if self._skipping:
             return None
         norm = super()._get_grad_norm(model, grad_norm)  # type: ignore[no-untyped-call]
-        # A gradient scaler looks for infinities itself, and skips the step.
+        # A gradient scaler detects infinities and skips the step itself.
         if self.accelerator.scaler is None and not math.isfinite(float(norm)):
             self._tr_loss.copy_(self._losses_before)
             self._skip("the gradient's norm", float(norm), model)
@@ -110,18 +100,18 @@ class SmoLoRATrainer(RecoveringTrainer):
         if self.is_world_process_zero():
             self._warn(text)
         self._skipping, self._skipped = True, self._skipped + 1
-        # Means over steps are over those that have a loss.
+        # Mean losses are over the steps that have one.
         self._globalstep_last_logged += 1
         self._initial_global_step += 1
         for parameter in model.parameters():
             if parameter.grad is not None and self.accelerator.scaler is None:
                 parameter.grad = None
             elif parameter.grad is not None:
-                # A scaler wants to find out by itself.
+                # Let the scaler detect and skip the step.
                 parameter.grad.fill_(torch.nan)
 
     def _rows_of_step(self) -> list[int] | None:
-        """Look up the rows that all ranks have put into this step."""
+        """Look up the rows that all ranks trained on in this step."""
         loader, first = self.callback_handler.train_dataloader, self._first_of_step
         mine = rows_of_batches(loader, self._epoch, self._epoch_rng, first, self._batches - first)
         ranks = [mine] * self.args.world_size
@@ -132,17 +122,17 @@ class SmoLoRATrainer(RecoveringTrainer):
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
-        """Average the loss over all that is supervised in all rows, which no batch size changes, and compute the metrics."""
+        """Compute the metrics and the mean loss over everything supervised, which does not depend on the batch size."""
         model: Any = self.model
         training = model.training
-        # One that a signal has cut short before is not cut short again.
-        may_be_cut = self.is_in_train and not self._evaluation_due
-        rng, self._draws_before = capture(), draws(self.args.device)
+        # An evaluation that a signal already interrupted once is not interrupted again.
+        interruptible = self.is_in_train and not self._evaluation_due
+        rng, self._rng_before = capture(), rng_states(self.args.device)
         model.eval()
         total, seen, count = self._nothing(), [], 0
         with torch.no_grad():
             for inputs in self.get_eval_dataloader(eval_dataset):
-                if may_be_cut and self._caught.first:
+                if interruptible and self._caught.first:
                     break
                 measured = self._watch(model, self._prepare_inputs(inputs))
                 total = _added(total, measured)
@@ -151,7 +141,7 @@ class SmoLoRATrainer(RecoveringTrainer):
                 count += len(inputs["input_ids"])
         model.train(training)
         metrics = {f"{metric_key_prefix}_loss": self._mean_over_ranks(total)[0]}
-        if may_be_cut and self.stopped_by:
+        if interruptible and self.stopped_by:
             restore(rng)
             self._evaluation_due, self.control.should_evaluate = True, False
             return {}
@@ -159,12 +149,12 @@ class SmoLoRATrainer(RecoveringTrainer):
         self._latest, self._evaluated_at, self._evaluation_due = metrics, self.state.global_step, False
         if self.state.global_step == 0:
             self._before = metrics
-        self.log(dict(metrics))  # which adds the epoch to what it is given
+        self.log(dict(metrics))  # a copy, because log adds the epoch
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
     def _metrics(self, seen: list[tuple[Tensor, Tensor]], count: int) -> Mapping[str, float]:
-        """Compute metrics of what all ranks have seen, on each of them, so that they agree."""
+        """Compute the metrics over all ranks' rows, on every rank, so that they agree."""
         ranks = [(seen, count)]
         if self.args.world_size > 1:
             ranks = [(seen, count)] * self.args.world_size
@@ -177,11 +167,11 @@ class SmoLoRATrainer(RecoveringTrainer):
         return self._summarise(torch.cat(observed), torch.cat(rows)) if self._summarise and observed else {}
 
     def evaluate_now(self) -> dict[str, float]:
-        """Evaluate the model as it is, unless this step has been evaluated."""
+        """Evaluate the model unless this step already was."""
         return self._latest if self._evaluated_at == self.state.global_step else self.evaluate()
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
-        """Give every rank its share of the rows; made even by repeating some, as for training, these would count twice."""
+        """Split the rows among ranks without repeating some to even them out, as for training: these would count twice."""
         self.accelerator.even_batches, even = False, self.accelerator.even_batches
         self.args.dataloader_drop_last, drop = False, self.args.dataloader_drop_last
         self.data_collator, collator = self._eval_collator, self.data_collator
@@ -192,11 +182,11 @@ class SmoLoRATrainer(RecoveringTrainer):
             self.accelerator.even_batches, self.args.dataloader_drop_last = even, drop
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
-        """Count nothing: Trainer would walk through all parameters in every micro-batch, for a figure that nobody reads."""
+        """Skip the count: Trainer would walk through all parameters for every micro-batch."""
         return 0
 
     def _measure(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Measured:
-        # The head and the loss stand outside the model's forward, which is all that Trainer puts under autocast.
+        # The head and the loss run outside the model's forward pass, which is all that Trainer autocasts.
         with self.accelerator.autocast():
             return self.objective(model, batch)
 
@@ -204,9 +194,9 @@ class SmoLoRATrainer(RecoveringTrainer):
         return Measured(torch.zeros((), device=self.args.device), torch.zeros((), device=self.args.device))
 
     def _mean_over_ranks(self, measured: Measured) -> tuple[float, float]:
-        """Divide the sum of all ranks by their weight, which is returned too; the only wait for the device in a step.
+        """Return all ranks' sum over their weight, and the weight; the only device sync in a step.
 
-        What signals the ranks have caught travels with it.
+        The signals that ranks have caught are exchanged along with it.
         """
         pair = torch.stack([measured.sum, measured.weight])
         if self.args.world_size > 1:

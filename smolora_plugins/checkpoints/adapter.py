@@ -1,4 +1,4 @@
-"""The adapter as PEFT writes it, so that transformers and PEFT load it without us."""
+"""The adapter as PEFT saves it, so that PEFT and transformers load it without SmoLoRA."""
 
 from pathlib import Path
 
@@ -8,9 +8,9 @@ from smolora_core.checkpoints import Checkpoint
 def write_adapter(checkpoint: Checkpoint, directory: Path) -> None:
     """Write `adapter_model.safetensors`, `adapter_config.json` and the tokenizer's files.
 
-    Beside a head of its own stands the model's `config.json`, which says how many labels the head has and what they mean.
+    An adapter with a trained head also gets the model's `config.json`, which names the head's labels.
     """
-    # Deciding about embedding layers by itself, PEFT would ask the hub on every save.
+    # Left to decide for itself whether to save embeddings, PEFT queries the hub on every save.
     checkpoint.model.save_pretrained(directory, save_embedding_layers=False)
     if checkpoint.model.peft_config["default"].modules_to_save:
         checkpoint.model.get_base_model().config.save_pretrained(directory)

@@ -1,4 +1,4 @@
-"""The base model with the adapter folded in, for tools that know nothing of adapters."""
+"""The base model with the adapter merged in, for tools that do not support adapters."""
 
 from pathlib import Path
 
@@ -7,5 +7,5 @@ from smolora_core.lora import merge_and_save
 
 
 def write_merged(checkpoint: Checkpoint, directory: Path) -> None:
-    """Write a plain transformers folder `merged`, in the dtype of the base; while it is made, the model is in memory twice."""
+    """Write a plain transformers folder, `merged`, in the base model's dtype; this needs memory for a second model."""
     merge_and_save(checkpoint.model, checkpoint.tokenizer, directory / "merged")

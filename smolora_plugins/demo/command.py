@@ -1,4 +1,4 @@
-"""`smolora demo`: a whole fine-tuning in about a minute, on the bundled base model, without a network."""
+"""`smolora demo`: fine-tune the bundled base model in about a minute, offline."""
 
 import json
 import shlex
@@ -16,11 +16,11 @@ _SHOWN = 2
 
 def demo(
     *,
-    rows: Annotated[bool, Parameter(negative="", help="Print some of the data and stop.")] = False,
-    output_dir: Annotated[Path, Parameter(help="Folder to write to.")] = Path("smolora-demo"),
-    seed: Annotated[int, Parameter(help="Seed of everything random.")] = 42,
+    rows: Annotated[bool, Parameter(negative="", help="Print sample rows and exit.")] = False,
+    output_dir: Annotated[Path, Parameter(help="The output folder.")] = Path("smolora-demo"),
+    seed: Annotated[int, Parameter(help="The random seed.")] = 42,
 ) -> None:
-    """Fine-tune the bundled model and see what changes: offline, on any machine, in about a minute."""
+    """Fine-tune the bundled model and compare its answers: offline, on any machine, in about a minute."""
     if rows:
         _print_rows()
         return
@@ -31,15 +31,16 @@ def demo(
     prompts = [row["prompt"] for row in held_out]
 
     with Terminal() as terminal:
-        terminal.line("demo", "a bundled model that answers in prose learns to answer in JSON; nothing is downloaded")
+        terminal.line("demo", "fine-tunes a bundled model to answer in JSON instead of prose; nothing is downloaded")
         before = load(_BASE).generate_all(prompts, max_new_tokens=_LONGEST_ANSWER)
         outcome = train(_config(output_dir, seed), listener=terminal)
         assert outcome.adapter is not None
         after = load(outcome.adapter).generate_all(prompts, max_new_tokens=_LONGEST_ANSWER)
-        right = [sum(text == row["completion"] for text, row in zip(texts, held_out, strict=True)) for texts in (before, after)]
-        terminal.line(
-            "answers", f"held-out exact match  {right[0]} / {len(held_out)} before  →  {right[1]} / {len(held_out)} after"
-        )
+        correct = [
+            sum(text == row["completion"] for text, row in zip(texts, held_out, strict=True)) for texts in (before, after)
+        ]
+        counts = f"{correct[0]} / {len(held_out)} before  →  {correct[1]} / {len(held_out)} after"
+        terminal.line("answers", f"held-out exact match  {counts}")
         for prompt, was, now in list(zip(prompts, before, after, strict=True))[:_SHOWN]:
             terminal.line("", "")
             terminal.line("prompt", prompt.strip())
@@ -53,7 +54,7 @@ def demo(
 
 
 def _config(output_dir: Path, seed: int) -> dict[str, Any]:
-    """Write the rows where a person can look at them, and say what to train on them."""
+    """Write the rows to files that the user can inspect, and return a config that trains on them."""
     output_dir.mkdir(parents=True, exist_ok=True)
     files = {split: output_dir / f"{split}.jsonl" for split in ("train", "eval")}
     for split, file in files.items():
@@ -78,6 +79,6 @@ def _config(output_dir: Path, seed: int) -> dict[str, Any]:
 def _print_rows() -> None:
     for split in ("train", "eval"):
         found = task.rows("train" if split == "train" else "eval")
-        print(f"{split}: {len(found)} rows, of which the first {_SHOWN}")
+        print(f"{split}: {len(found)} rows; the first {_SHOWN}:")
         for row in found[:_SHOWN]:
             print(f"  prompt      {row['prompt'].strip()}\n  completion  {row['completion'].strip()}")

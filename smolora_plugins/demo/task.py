@@ -1,7 +1,7 @@
 """The fine-tuning task of the demo: turn a note about an animal into one line of JSON.
 
-The base answers these prompts in prose, because its pretraining text never holds an answer in JSON. No name of a
-held-out row occurs in any training row, so a right answer was read from the prompt and not remembered.
+The base model answers these prompts in prose, because its pretraining text contains no JSON answers. Held-out names never
+occur in training rows, so a correct answer was read from the prompt, not memorised.
 """
 
 import json
@@ -15,10 +15,9 @@ _ROWS_PER_TRAINING_NAME = 4
 
 
 def rows(split: Literal["train", "eval"]) -> list[dict[str, str]]:
-    """Return the rows of a split, 512 to train on or 64 held out, each a `prompt` and its `completion`.
+    """Return the 512 training rows or the 64 held-out rows, each with a `prompt` and a `completion`.
 
-    The two splits draw from disjoint sets of names, so they share no row and no complete set of facts. A completion
-    ends without the end-of-sequence token.
+    The splits use disjoint sets of names, so they share no rows. Completions do not contain the end-of-sequence token.
 
     Raises:
         ValueError: `split` is neither "train" nor "eval".
@@ -29,13 +28,13 @@ def rows(split: Literal["train", "eval"]) -> list[dict[str, str]]:
     elif split == "eval":
         names = held_out
     else:
-        raise ValueError(f"the demo has the splits 'train' and 'eval', not {split!r}")
+        raise ValueError(f"unknown split {split!r}: use 'train' or 'eval'")
     rng = random.Random(f"{_SEED} {split}")  # noqa: S311
     return [_row(rng, name) for name in names]
 
 
 def _names() -> tuple[list[str], list[str]]:
-    """Split the names into 128 to train on and 64 to hold out."""
+    """Split the names into 128 for training and 64 for evaluation."""
     names = sorted({*words.HER_NAMES, *words.HIS_NAMES})
     random.Random(_SEED).shuffle(names)  # noqa: S311
     return names[64:192], names[:64]
@@ -46,6 +45,6 @@ def _row(rng: random.Random, name: str) -> dict[str, str]:
     facts = {"name": subject.name, "animal": subject.animal, "age": subject.age, "home": subject.home}
     return {
         "prompt": f"{grammar.introduction(rng, subject)} {grammar.inquiry(rng, subject)}",
-        # The line break that the answer begins with is learned too, so that a prompt can be typed on a command line.
+        # The answer starts with the line break, so that a prompt can be typed on a command line.
         "completion": f"\n{json.dumps(facts)}",
     }

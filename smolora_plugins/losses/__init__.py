@@ -1,4 +1,4 @@
-"""Losses that come with SmoLoRA."""
+"""Built-in losses."""
 
 from collections.abc import Iterable
 
@@ -8,33 +8,33 @@ from smolora_plugins.losses import options
 
 @hookimpl
 def smolora_losses() -> Iterable[Loss]:
-    """Offer the built-in losses."""
+    """Register the built-in losses."""
     yield Loss(
         name="cross-entropy",
-        summary="negative log-likelihood of the right token or class",
+        summary="negative log-likelihood of the target token or class",
         implementation="smolora_plugins.losses.cross_entropy:cross_entropy",
     )
     yield Loss(
         name="label-smoothing",
-        summary="cross-entropy with a share of the target spread over all classes",
+        summary="cross-entropy with targets smoothed over all classes",
         options=options.LabelSmoothing,
         implementation="smolora_plugins.losses.label_smoothing:label_smoothing",
     )
     yield Loss(
         name="focal",
-        summary="cross-entropy that looks at what is predicted badly",
+        summary="cross-entropy that down-weights well-predicted targets",
         options=options.Focal,
         implementation="smolora_plugins.losses.focal:focal",
     )
     yield Loss(
         name="z-loss",
-        summary="cross-entropy that keeps the logits' normaliser near 1",
+        summary="cross-entropy with a penalty that keeps the softmax normaliser near 1",
         options=options.ZLoss,
         implementation="smolora_plugins.losses.z_loss:z_loss",
     )
     yield Loss(
         name="dft",
-        summary="cross-entropy times the probability of the target: dynamic fine-tuning",
+        summary="cross-entropy scaled by the target's probability (dynamic fine-tuning)",
         implementation="smolora_plugins.losses.dft:dft",
     )
     yield Loss(
@@ -45,21 +45,21 @@ def smolora_losses() -> Iterable[Loss]:
     )
     yield Loss(
         name="weighted-mse",
-        summary="squared error with a weight for each output",
+        summary="squared error with a weight per output",
         kind="prediction",
         options=options.WeightedMSE,
         implementation="smolora_plugins.losses.weighted_mse:weighted_mse",
     )
     yield Loss(
         name="huber",
-        summary="squared error up to a limit, absolute error beyond",
+        summary="squared error up to a threshold, absolute error beyond it",
         kind="prediction",
         options=options.Huber,
         implementation="smolora_plugins.losses.huber:huber",
     )
     yield Loss(
         name="bce",
-        summary="binary cross-entropy of labels that may hold together",
+        summary="binary cross-entropy per label, for rows with several labels",
         kind="prediction",
         options=options.BCE,
         implementation="smolora_plugins.losses.bce:bce",

@@ -1,4 +1,4 @@
-"""Cross-entropy of next tokens."""
+"""Cross-entropy."""
 
 import torch.nn.functional as F
 from torch import Tensor

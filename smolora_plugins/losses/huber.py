@@ -1,4 +1,4 @@
-"""Squared error that outliers do not rule."""
+"""Squared error that is robust to outliers."""
 
 import torch.nn.functional as F
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""Cross-entropy with softened targets."""
+"""Cross-entropy with smoothed targets."""
 
 import torch.nn.functional as F
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""Options of the built-in losses, checked when the config is."""
+"""Options of the built-in losses, validated with the config."""
 
 import attrs
 
@@ -10,7 +10,7 @@ class LabelSmoothing:
     """Options of `label-smoothing`."""
 
     smoothing: float = attrs.field(default=0.1, validator=probability)
-    """Share of a target's probability that is spread over all classes alike."""
+    """The share of the target's probability spread evenly over all classes."""
 
 
 @attrs.frozen(kw_only=True)
@@ -18,9 +18,9 @@ class Focal:
     """Options of `focal`."""
 
     gamma: float = attrs.field(default=2.0, validator=at_least(0))
-    """How much less a target counts that is predicted well; 0 is cross-entropy."""
+    """The strength with which well-predicted targets are down-weighted; 0 is plain cross-entropy."""
     alpha: tuple[float, ...] | None = attrs.field(default=None, validator=each_above(0))
-    """Weight of each class; left out, all count alike."""
+    """The weight of each class; equal by default."""
 
 
 @attrs.frozen(kw_only=True)
@@ -28,7 +28,7 @@ class ZLoss:
     """Options of `z-loss`."""
 
     weight: float = attrs.field(default=1e-4, validator=above(0))
-    """Weight of the squared log-normaliser beside the cross-entropy."""
+    """The weight of the squared log-normaliser in the loss."""
 
 
 @attrs.frozen(kw_only=True)
@@ -36,7 +36,7 @@ class WeightedMSE:
     """Options of `weighted-mse`."""
 
     weights: tuple[float, ...] = attrs.field(validator=each_above(0))
-    """Weight of each output, in the order of data.label_field."""
+    """The weight of each output, in the order of data.label_field."""
 
 
 @attrs.frozen(kw_only=True)
@@ -44,7 +44,7 @@ class Huber:
     """Options of `huber`."""
 
     delta: float = attrs.field(default=1.0, validator=above(0))
-    """Error from which on the loss grows linearly."""
+    """The error beyond which the loss grows linearly."""
 
 
 @attrs.frozen(kw_only=True)
@@ -52,4 +52,4 @@ class BCE:
     """Options of `bce`."""
 
     pos_weight: tuple[float, ...] | None = attrs.field(default=None, validator=each_above(0))
-    """Weight of a label where it holds, for each label; left out, 1."""
+    """The weight of each label's positive rows; 1 by default."""

@@ -1,4 +1,4 @@
-"""Options that hold one value for each output or class."""
+"""Options with one value per output or class."""
 
 from collections.abc import Sequence
 
@@ -8,21 +8,12 @@ from smolora_core import ConfigError
 
 
 def per_class(name: str, values: Sequence[float], predictions: Tensor, noun: str) -> Tensor:
-    """Put an option beside the predictions it belongs to.
-
-    Args:
-        name: of the option.
-        values: of the option.
-        predictions: `[n, C]`, or `[n]` where there is one output.
-        noun: what one of the `C` is.
-
-    Returns:
-        `[C]`, of the predictions' type and device.
+    """Turn the values of option `name` into a tensor `[C]` like `predictions`, which are `[n, C]`, or `[n]` for one output.
 
     Raises:
-        ConfigError: there are more or fewer values than the model has outputs.
+        ConfigError: the number of values is not the model's number of outputs.
     """
     width = predictions.shape[-1] if predictions.dim() > 1 else 1
     if len(values) != width:
-        raise ConfigError(f"loss.{name} must hold one value per {noun} ({width}), holds {len(values)}")
+        raise ConfigError(f"loss.{name} needs one value per {noun} ({width}), has {len(values)}")
     return predictions.new_tensor(values)

@@ -1,11 +1,11 @@
-"""Cross-entropy that keeps the logits' normaliser near 1."""
+"""Cross-entropy with a penalty that keeps the softmax normaliser near 1."""
 
 import torch.nn.functional as F
 from torch import Tensor
 
 
 def z_loss(logits: Tensor, targets: Tensor, *, weight: float) -> Tensor:
-    """`-log p[t] + weight * log(Z) ** 2`, where `Z` sums the exponentials: `logits [n, C]`, `targets [n]` -> `[n]`.
+    """`-log p[t] + weight * log(Z) ** 2`, `Z` being the sum of exponentials: `logits [n, C]`, `targets [n]` -> `[n]`.
 
     Chowdhery et al. 2022, "PaLM: Scaling Language Modeling with Pathways", section 5.
     """

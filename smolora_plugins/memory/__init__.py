@@ -1,4 +1,4 @@
-"""Memory strategies that come with SmoLoRA."""
+"""Built-in memory strategies."""
 
 from collections.abc import Iterable
 from typing import Literal
@@ -14,7 +14,7 @@ class ClearCache:
     """Options of `clear-cache`."""
 
     interval: int = attrs.field(default=50, validator=above(0))
-    """Optimizer steps between two clearings."""
+    """The number of optimizer steps between two clearings."""
 
 
 @attrs.frozen(kw_only=True)
@@ -22,7 +22,7 @@ class Checkpointing:
     """Options of `activation-checkpointing` and `offload-activations`."""
 
     every_n_layers: int = attrs.field(default=1, validator=above(0))
-    """1 computes every layer again; 2 every other one, which takes less time and saves less memory."""
+    """The interval between checkpointed layers; 2 checkpoints every other layer, which saves time and costs memory."""
 
 
 @attrs.frozen(kw_only=True)
@@ -30,19 +30,19 @@ class Quantised:
     """Options of `quantised`."""
 
     format: Literal["nf4", "int8", "torchao-int8"] = "nf4"
-    """Number format of the frozen weights: nf4 and int8 of bitsandbytes, or torchao's int8."""
+    """The number format of frozen weights: nf4 or int8 from bitsandbytes, or int8 from torchao."""
     double_quant: bool = True
-    """Whether the scales of nf4 are quantised too."""
+    """Whether to quantise the scales of nf4 as well."""
     embeddings: bool = False
-    """Whether embeddings and the head are kept in 8 bits too, which are much of a small model."""
+    """Whether to store embeddings and the head, a large part of a small model, in 8 bits."""
 
 
 @hookimpl
 def smolora_memory_strategies() -> Iterable[MemoryStrategy]:
-    """Offer the built-in strategies."""
+    """Register the built-in strategies."""
     yield MemoryStrategy(
         name="clear-cache",
-        summary="collect garbage and give the device's cached memory back now and then",
+        summary="periodic garbage collection and release of the device's cached memory",
         devices=("cuda", "mps"),
         default=True,
         options=ClearCache,
@@ -50,7 +50,7 @@ def smolora_memory_strategies() -> Iterable[MemoryStrategy]:
     )
     yield MemoryStrategy(
         name="activation-checkpointing",
-        summary="forget the activations of layers and compute them again on the way back",
+        summary="recomputation of layer activations in the backward pass, instead of storing them",
         devices=("cpu", "cuda", "mps"),
         options=Checkpointing,
         variants=({"every_n_layers": 2},),
@@ -58,21 +58,21 @@ def smolora_memory_strategies() -> Iterable[MemoryStrategy]:
     )
     yield MemoryStrategy(
         name="offload-activations",
-        summary="activation checkpointing that keeps the layers' inputs in the memory of the processor",
+        summary="activation checkpointing with layer inputs offloaded to CPU memory",
         devices=("cuda",),
         options=Checkpointing,
         implementation="smolora_plugins.memory.activation_checkpointing:OffloadLayers",
     )
     yield MemoryStrategy(
         name="low-precision",
-        summary="frozen weights in 16 bits, also where 32 are faster or model.dtype names them",
+        summary="frozen weights in 16 bits, overriding model.dtype",
         devices=("cpu", "cuda", "mps"),
         lossy=True,
         implementation="smolora_plugins.memory.low_precision:LowPrecisionBase",
     )
     yield MemoryStrategy(
         name="quantised",
-        summary="frozen weights in 4 or 8 bits (QLoRA); what is trained stays float32",
+        summary="frozen weights in 4 or 8 bits (QLoRA); trainable weights stay in float32",
         devices=("cpu", "cuda"),
         lossy=True,
         options=Quantised,

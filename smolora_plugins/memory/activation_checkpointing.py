@@ -1,4 +1,4 @@
-"""Trade time for memory: layers keep their inputs only, and are computed again on the way back."""
+"""Activation checkpointing: layers keep only their inputs, and are recomputed in the backward pass."""
 
 from typing import Any
 
@@ -6,29 +6,28 @@ from smolora_core import ConfigError, RunContext
 
 
 class CheckpointLayers:
-    """Checkpoints every layer, or every n-th."""
+    """Checkpoint every n-th layer."""
 
     offload = False
 
     def __init__(self, *, every_n_layers: int) -> None:
-        """Say which layers."""
         self._every_n_layers = every_n_layers
 
     def model_ready(self, model: Any, run: RunContext) -> None:
-        """Switch checkpointing on; random numbers are drawn as before, so that gradients are the same."""
+        """Enable checkpointing; recomputation restores the random state, so gradients are unchanged."""
         base = model.get_base_model()
         if base.is_activation_checkpointing:
-            hint = "choose one of activation-checkpointing and offload-activations"
-            raise ConfigError("the layers are checkpointed already", where="memory:", hint=hint)
+            hint = "use either activation-checkpointing or offload-activations"
+            raise ConfigError("activation checkpointing is already on", where="memory:", hint=hint)
         try:
             base.activation_checkpointing_enable(
                 {"use_reentrant": False}, every_n_layers=self._every_n_layers, offload=self.offload
             )
         except ValueError as error:
-            raise ConfigError(f"{type(base).__name__} cannot be checkpointed", where="memory:") from error
+            raise ConfigError(f"{type(base).__name__} does not support activation checkpointing", where="memory:") from error
 
 
 class OffloadLayers(CheckpointLayers):
-    """Checkpoints layers, and keeps their inputs in the memory of the processor."""
+    """Checkpoint layers, and keep their inputs in CPU memory."""
 
     offload = True

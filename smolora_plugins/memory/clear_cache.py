@@ -1,4 +1,4 @@
-"""Give cached device memory back."""
+"""Release cached device memory."""
 
 import gc
 
@@ -8,28 +8,26 @@ from smolora_core import RunContext
 
 
 class ClearDeviceCache:
-    """Collects garbage and clears the allocator's cache every so many optimizer steps, when memory ran out, and at the end."""
+    """Collect garbage and empty the allocator's cache every `interval` optimizer steps, on out-of-memory, and after the run."""
 
     def __init__(self, *, interval: int) -> None:
-        """Set the number of optimizer steps between two clearings."""
         self._interval = interval
 
     def step_finished(self, step: int, run: RunContext) -> None:
-        """Clear when the interval is over."""
         if step % self._interval == 0:
             self.run_finished(run)
 
     def out_of_memory(self, error: BaseException, run: RunContext) -> bool:
-        """Clear, because memory that is cached in small pieces is of no use to a large tensor."""
+        """Empty the cache: memory cached in small blocks cannot serve a large tensor."""
         self.run_finished(run)
         return True
 
     def run_finished(self, run: RunContext) -> None:
-        """Clear the cache of the device that the run computes on; garbage first, because it may hold tensors."""
+        """Empty the cache of the run's device; garbage goes first, because it may contain tensors."""
         gc.collect()
         if run.device.type == "cuda":
             torch.cuda.empty_cache()
         elif run.device.type == "mps":
-            # The compiled graphs of all shapes that have been computed; not every torch has this.
+            # Compiled graphs of every shape seen; not every torch version has this.
             getattr(torch.mps, "clear_graph_cache", lambda: None)()
             torch.mps.empty_cache()

@@ -1,4 +1,4 @@
-"""A frozen base in 16 bits, whatever is fastest."""
+"""A frozen base model in 16 bits, whichever precision is fastest."""
 
 from typing import Any
 
@@ -8,10 +8,10 @@ from smolora_core import RunContext
 
 
 class LowPrecisionBase:
-    """Lets the weights be loaded in half of float32's memory; what is trained stays float32."""
+    """Load the base model in half the memory of float32; trainable weights stay in float32."""
 
     def load_kwargs(self, run: RunContext) -> dict[str, Any]:
-        """Name bfloat16, whose range is float32's, or float16 where the device computes no bfloat16."""
+        """Choose bfloat16, which has float32's range, or float16 if the device does not support it."""
         try:
             some = torch.ones(1, 1, dtype=torch.bfloat16, device=run.device)
             known = run.device.type != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)

@@ -1,4 +1,4 @@
-"""Put several texts into one."""
+"""Join several texts into one."""
 
 from typing import Any
 
@@ -8,10 +8,10 @@ from smolora_plugins.preprocessors.columns import column, text
 def combine_fields(
     row: dict[str, Any], context: Any, *, fields: tuple[str, ...], into: str | None, separator: str
 ) -> dict[str, Any]:
-    """Join the texts of some columns; those that are blank or null leave no separator behind.
+    """Join the texts of `fields`; blank and null ones are skipped, with their separators.
 
     Raises:
-        DatasetError: a column is not there, or holds neither text nor null.
+        DatasetError: a column is missing, or is neither text nor null.
     """
     texts = [text(row, field) for field in fields if column(row, field) is not None]
     return {**row, into or context.text_field: separator.join(each for each in texts if each.strip())}

@@ -1,4 +1,4 @@
-"""Leave repeated rows out."""
+"""Drop repeated rows."""
 
 from hashlib import blake2b
 from typing import Any
@@ -8,17 +8,17 @@ from smolora_plugins.preprocessors.columns import canonical, column
 
 
 class Dedup:
-    """Remembers 16 bytes of each row, and drops the rows that come again."""
+    """Remember a 16-byte hash of each row, and drop rows seen before."""
 
     def __init__(self, fields: tuple[str, ...]) -> None:
         self._fields = fields
         self._seen: set[bytes] = set()
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any] | Drop:
-        """Let the first of equal rows through.
+        """Keep the first of equal rows.
 
         Raises:
-            DatasetError: a column is not there.
+            DatasetError: a column is missing.
         """
         content = [column(row, field) for field in self._fields] if self._fields else row
         digest = blake2b(canonical(content), digest_size=16).digest()

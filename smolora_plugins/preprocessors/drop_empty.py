@@ -1,4 +1,4 @@
-"""Leave blank rows out."""
+"""Drop blank rows."""
 
 from typing import Any
 
@@ -7,13 +7,13 @@ from smolora_plugins.preprocessors.columns import column
 
 
 def drop_empty(row: dict[str, Any], *, fields: tuple[str, ...]) -> dict[str, Any] | Drop:
-    """Drop a row with a blank field among those named; where none is named, a row without any text."""
+    """Drop a row if one of `fields` is blank; without `fields`, if no column contains text."""
     for field in fields:
         if _is_blank(column(row, field)):
             return Drop(f"column {field!r} is blank")
-    # A label alone makes no row; a list of turns may.
+    # A label alone is not a row; a list of messages may be.
     if not fields and all(_is_blank(value) for value in row.values() if not isinstance(value, int | float)):
-        return Drop("holds no text")
+        return Drop("contains no text")
     return row
 
 

@@ -1,4 +1,4 @@
-"""Leave rows out that are too short or too long."""
+"""Drop rows that are too short or too long."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ def filter_length(
     """Drop a row whose text is shorter than `minimum` or longer than `maximum`.
 
     Raises:
-        DatasetError: the column is not there, or is no text that can be measured.
+        DatasetError: the column is missing, is not text, or cannot be tokenised.
     """
     field = field or context.text_field
     size = _size(text(row, field), unit, field, context.tokenizer)
@@ -24,10 +24,10 @@ def filter_length(
     return row
 
 
-def _size(whole: str, unit: str, field: str, tokenizer: Any) -> int:
+def _size(value: str, unit: str, field: str, tokenizer: Any) -> int:
     if unit == "tokens":
-        return len(tokenized(whole, field, tokenizer)["input_ids"])
-    return len(whole.split() if unit == "words" else whole)
+        return len(tokenized(value, field, tokenizer)["input_ids"])
+    return len(value.split() if unit == "words" else value)
 
 
 def _count(number: int, unit: str) -> str:

@@ -1,22 +1,22 @@
-"""Leave rows out that are nearly like an earlier one."""
+"""Drop rows that resemble an earlier one."""
 
 from collections.abc import Iterator
 from typing import Any
 from zlib import crc32
 
 from smolora_core import DatasetError, Drop, PluginError
-from smolora_plugins.preprocessors.columns import column, has
+from smolora_plugins.preprocessors.columns import column, columns_of
 
 _PERMUTATIONS = 128
 _MISSED = 0.01
-# Each shingle takes half a kilobyte for each of a few passing arrays, and a row may be a book.
-_AT_ONCE = 10_000
+# Each shingle takes half a kilobyte in each of a few temporary arrays, and a row may be a whole book.
+_BATCH = 10_000
 
 
 class NearDedup:
-    """Compares texts by MinHash signatures of their shingles (Broder 1997), and finds candidates by locality-sensitive hashing.
+    """Compare MinHash signatures of texts' shingles (Broder 1997); locality-sensitive hashing finds the candidates.
 
-    Case and white space do not count. A row that stays takes about 6 KB of memory.
+    Case and whitespace are ignored. Each kept row takes about 6 KB of memory.
     """
 
     def __init__(self, threshold: float, fields: tuple[str, ...], shingle: int) -> None:
@@ -29,20 +29,20 @@ class NearDedup:
         self._fields = fields
         self._shingle = shingle
         self._blank = MinHash(_PERMUTATIONS, hashfunc=crc32)
-        rows = _rows_of_a_band(threshold)
+        rows = _rows_per_band(threshold)
         self._index = MinHashLSH(num_perm=_PERMUTATIONS, params=(_PERMUTATIONS // rows, rows))
         self._kept: list[Any] = []
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any] | Drop:
-        """Let the first of similar rows through.
+        """Keep the first of similar rows.
 
         Raises:
-            DatasetError: a column is not there, or none of them holds text.
+            DatasetError: a column is missing, or none contains text.
         """
         signature = self._blank.copy()
         shingles = self._shingles(row)
-        for start in range(0, len(shingles), _AT_ONCE):
-            signature.update_batch(shingles[start : start + _AT_ONCE])
+        for start in range(0, len(shingles), _BATCH):
+            signature.update_batch(shingles[start : start + _BATCH])
         if any(self._kept[number].jaccard(signature) >= self._threshold for number in self._index.query(signature)):
             return Drop("resembles an earlier row")
         self._index.insert(len(self._kept), signature, check_duplication=False)
@@ -53,14 +53,14 @@ class NearDedup:
         values = [column(row, field) for field in self._fields] if self._fields else list(row.values())
         texts = list(_texts(values))
         if not texts:
-            raise DatasetError("has no text to compare", hint=has(row))
-        whole = " ".join(" ".join(texts).casefold().split())
-        starts = range(max(1, len(whole) - self._shingle + 1))
-        return [each.encode("utf-8", "surrogatepass") for each in {whole[start : start + self._shingle] for start in starts}]
+            raise DatasetError("has no text to compare", hint=columns_of(row))
+        text = " ".join(" ".join(texts).casefold().split())
+        starts = range(max(1, len(text) - self._shingle + 1))
+        return [each.encode("utf-8", "surrogatepass") for each in {text[start : start + self._shingle] for start in starts}]
 
 
 def _texts(value: Any) -> Iterator[str]:
-    """Find the texts in a value, those of a conversation too."""
+    """Yield the texts in a value, including those of a conversation."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict | list):
@@ -68,7 +68,7 @@ def _texts(value: Any) -> Iterator[str]:
             yield from _texts(each)
 
 
-def _rows_of_a_band(threshold: float) -> int:
-    """Choose how many values of a signature must agree for two rows to be compared: as many as miss next to no pair."""
+def _rows_per_band(threshold: float) -> int:
+    """Choose the most values per band of a signature that still miss fewer than 1% of the pairs at the threshold."""
     found = (rows for rows in (32, 16, 8, 4, 2) if (1 - threshold**rows) ** (_PERMUTATIONS // rows) < _MISSED)
     return next(found, 1)

@@ -1,4 +1,4 @@
-"""Options of the built-in preprocessors, checked when the config is."""
+"""Options of the built-in preprocessors, validated with the config."""
 
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -11,22 +11,22 @@ from smolora_core.config import above, at_least, fraction
 
 def _not_empty(options: object, attribute: "attrs.Attribute[Any]", value: Any) -> None:
     if not value:
-        raise ConfigError(f"{attribute.name} must name a column")
+        raise ConfigError(f"{attribute.name} must not be empty")
 
 
-def _different(options: object, attribute: "attrs.Attribute[Any]", value: Mapping[str, str]) -> None:
+def _distinct(options: object, attribute: "attrs.Attribute[Any]", value: Mapping[str, str]) -> None:
     names = list(value.values())
-    if twice := next((name for name in names if names.count(name) > 1), None):
-        raise ConfigError(f"{attribute.name} makes two columns {twice!r}")
+    if duplicate := next((name for name in names if names.count(name) > 1), None):
+        raise ConfigError(f"{attribute.name} renames two columns to {duplicate!r}")
 
 
 def _below_size(options: Any, attribute: "attrs.Attribute[Any]", value: int) -> None:
     if options.size is not None and value >= options.size:
-        raise ConfigError(f"overlap must be below size {options.size}, is {value}")
+        raise ConfigError(f"overlap must be below size {options.size}, got {value}")
 
 
 def _compiles(options: object, attribute: "attrs.Attribute[Any]", value: str) -> None:
-    # Only who uses a template waits for the import of jinja2.
+    # Imports jinja2, which only users of a template should wait for.
     from smolora_plugins.preprocessors.template import compiled
 
     compiled(value)
@@ -37,15 +37,15 @@ class DropEmpty:
     """Options of `drop-empty`."""
 
     fields: tuple[str, ...] = ()
-    """Columns none of which may be blank; left out, a row goes when none of its columns holds text."""
+    """The columns that must not be blank; by default, any column with text is enough."""
 
 
 @attrs.frozen(kw_only=True)
 class Rename:
     """Options of `rename`."""
 
-    columns: Mapping[str, str] = attrs.field(validator=[_not_empty, _different])
-    """New names by old ones."""
+    columns: Mapping[str, str] = attrs.field(validator=[_not_empty, _distinct])
+    """New column names by old ones."""
 
 
 @attrs.frozen(kw_only=True)
@@ -53,11 +53,11 @@ class CombineFields:
     """Options of `combine-fields`."""
 
     fields: tuple[str, ...] = attrs.field(validator=_not_empty)
-    """Columns of text, in their order; blank ones are passed over."""
+    """The text columns, in order; blank ones are skipped."""
     into: str | None = None
-    """Column to write; left out, data.text_field."""
+    """The output column; data.text_field by default."""
     separator: str = "\n"
-    """What stands between two texts."""
+    """The separator between two texts."""
 
 
 @attrs.frozen(kw_only=True)
@@ -65,9 +65,9 @@ class Template:
     """Options of `template`."""
 
     text: str = attrs.field(validator=_compiles)
-    """Jinja template in which columns are variables."""
+    """The Jinja template, with columns as variables."""
     into: str | None = None
-    """Column to write; left out, data.text_field."""
+    """The output column; data.text_field by default."""
 
 
 @attrs.frozen(kw_only=True)
@@ -75,11 +75,11 @@ class ChunkWords:
     """Options of `chunk-words`."""
 
     size: int = attrs.field(validator=above(0))
-    """Words in a piece at most."""
+    """The maximum number of words in a piece."""
     overlap: int = attrs.field(default=0, validator=[at_least(0), _below_size])
-    """Words that a piece repeats of the one before it."""
+    """The number of words repeated from the previous piece."""
     field: str | None = None
-    """Column to cut; left out, data.text_field."""
+    """The column to split; data.text_field by default."""
 
 
 @attrs.frozen(kw_only=True)
@@ -87,11 +87,11 @@ class ChunkTokens:
     """Options of `chunk-tokens`."""
 
     size: int | None = attrs.field(default=None, validator=above(0))
-    """Tokens in a piece at most; left out, what fits data.max_seq_length with the tokens that frame a text."""
+    """The maximum number of tokens in a piece; by default, what fits in data.max_seq_length with special tokens."""
     overlap: int = attrs.field(default=0, validator=[at_least(0), _below_size])
-    """Tokens that a piece repeats of the one before it, about."""
+    """The approximate number of tokens repeated from the previous piece."""
     field: str | None = None
-    """Column to cut; left out, data.text_field."""
+    """The column to split; data.text_field by default."""
 
 
 @attrs.frozen(kw_only=True)
@@ -99,7 +99,7 @@ class Dedup:
     """Options of `dedup`."""
 
     fields: tuple[str, ...] = ()
-    """Columns that make rows equal; left out, all of them."""
+    """The columns to compare; all by default."""
 
 
 @attrs.frozen(kw_only=True)
@@ -107,11 +107,11 @@ class NearDedup:
     """Options of `near-dedup`."""
 
     threshold: float = attrs.field(default=0.9, validator=fraction)
-    """Share of shingles that two texts have in common, as MinHash estimates it, from which on the later one goes."""
+    """The estimated share of common shingles (Jaccard similarity) at which the later text is dropped."""
     fields: tuple[str, ...] = ()
-    """Columns whose texts are compared; left out, all of them."""
+    """The columns to compare; all by default."""
     shingle: int = attrs.field(default=5, validator=above(0))
-    """Characters in a shingle."""
+    """The number of characters in a shingle."""
 
 
 @attrs.frozen(kw_only=True)
@@ -119,19 +119,19 @@ class FilterLength:
     """Options of `filter-length`."""
 
     minimum: int | None = attrs.field(default=None, validator=above(0))
-    """Shortest length that stays."""
+    """The minimum length to keep."""
     maximum: int | None = attrs.field(default=None, validator=above(0))
-    """Longest length that stays."""
+    """The maximum length to keep."""
     unit: Literal["words", "characters", "tokens"] = "words"
-    """What is counted."""
+    """The unit of length."""
     field: str | None = None
-    """Column to measure; left out, data.text_field."""
+    """The column to measure; data.text_field by default."""
 
     def __attrs_post_init__(self) -> None:
         if self.minimum is None and self.maximum is None:
-            raise ConfigError("minimum or maximum must be given")
+            raise ConfigError("set minimum, maximum or both")
         if self.minimum is not None and self.maximum is not None and self.minimum > self.maximum:
-            raise ConfigError(f"minimum must not be above maximum {self.maximum}, is {self.minimum}")
+            raise ConfigError(f"minimum {self.minimum} is greater than maximum {self.maximum}")
 
 
 @attrs.frozen(kw_only=True)
@@ -139,13 +139,13 @@ class Sample:
     """Options of `sample`."""
 
     fraction: float | None = attrs.field(default=None, validator=fraction)
-    """Share of the rows that stays, chosen by their content and the run's seed."""
+    """The share of rows to keep, chosen by their content and the run's seed."""
     rows: int | None = attrs.field(default=None, validator=above(0))
-    """Rows that stay at most, the first ones."""
+    """The maximum number of rows to keep, the first ones."""
 
     def __attrs_post_init__(self) -> None:
         if self.fraction is None and self.rows is None:
-            raise ConfigError("fraction or rows must be given")
+            raise ConfigError("set fraction, rows or both")
 
 
 @attrs.frozen(kw_only=True)
@@ -153,6 +153,6 @@ class Split:
     """Options of `split`."""
 
     fraction: float = attrs.field(validator=fraction)
-    """Share of the rows that is held out, the same rows that data.eval holds out."""
+    """The share of rows held out; the same rows as data.eval holds out."""
     keep: Literal["train", "held-out"] = "train"
-    """The side that stays."""
+    """The side of the split to keep."""

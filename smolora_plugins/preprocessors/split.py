@@ -1,4 +1,4 @@
-"""Take one side of the rows as `data.eval` parts them."""
+"""Keep one side of the split that `data.eval` makes."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from smolora_core.data import is_held_out
 
 
 def split(row: dict[str, Any], *, fraction: float, keep: str) -> dict[str, Any] | Drop:
-    """Drop the rows of the other side."""
+    """Drop the rows of the other side of the split."""
     held_out = is_held_out(row, fraction)
     if held_out == (keep == "held-out"):
         return row

@@ -1,4 +1,4 @@
-"""Which modules LoRA adapts, by architecture: attention projections, a file for each family."""
+"""Built-in LoRA targets: the attention projections of known architectures, one file per family."""
 
 from collections.abc import Iterable
 
@@ -23,6 +23,6 @@ _FAMILIES = (llama, gemma, phi, gpt2, neox, opt, hybrids, mixtures, bert, encode
 
 @hookimpl
 def smolora_targets() -> Iterable[Targets]:
-    """Offer the families whose module names are known."""
+    """Register the families with known module names."""
     for family in _FAMILIES:
         yield from family.RECORDS

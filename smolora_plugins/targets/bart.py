@@ -1,11 +1,11 @@
-"""BART and its kin: attention of encoder and decoder, and from one to the other."""
+"""BART and similar models: self-attention of encoder and decoder, and cross-attention."""
 
 from smolora_core import Targets
 
 RECORDS = (
     Targets(
         name="bart",
-        summary="attention of BART, Pegasus, Marian, M2M-100 and their kin",
+        summary="attention of BART, Pegasus, Marian, M2M-100 and similar models",
         model_types=(
             *("bart", "mbart", "pegasus", "pegasus_x", "plbart", "marian", "m2m_100", "blenderbot", "blenderbot-small"),
         ),

@@ -1,4 +1,4 @@
-"""Encoders with names of their own."""
+"""Encoders with their own module names."""
 
 from smolora_core import Targets
 

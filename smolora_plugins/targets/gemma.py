@@ -1,4 +1,4 @@
-"""Gemma, with the text part of its models that see, and T5Gemma, which has an encoder too."""
+"""Gemma, including the text part of its vision models, and T5Gemma, which also has an encoder."""
 
 from smolora_core import Targets
 

@@ -1,4 +1,4 @@
-"""GPT-2 and its kin, whose linear layers are Conv1D."""
+"""GPT-2 and similar models, whose linear layers are Conv1D."""
 
 from smolora_core import Targets
 

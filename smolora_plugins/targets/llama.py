@@ -1,11 +1,11 @@
-"""Llama and the many models with its attention: separate query, key, value and output projections."""
+"""Llama and the many models that share its attention: separate query, key, value and output projections."""
 
 from smolora_core import Targets
 
 RECORDS = (
     Targets(
         name="llama",
-        summary="attention projections of Llama and its kin",
+        summary="attention projections of Llama and similar models",
         model_types=(
             *("llama", "mistral", "ministral", "ministral3", "qwen2", "qwen3", "smollm3", "olmo", "olmo2", "olmo3"),
             *("granite", "granite_swa", "starcoder2", "stablelm", "cohere", "cohere2", "exaone4", "ernie4_5", "glm", "glm4"),

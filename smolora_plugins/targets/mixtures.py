@@ -1,4 +1,4 @@
-"""Mixtures of experts: their attention; experts and routers are left alone."""
+"""Mixtures of experts: attention only, without experts and routers."""
 
 from smolora_core import Targets
 

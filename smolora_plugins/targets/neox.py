@@ -1,4 +1,4 @@
-"""Models with a fused `query_key_value` beside a `dense` output: GPT-NeoX (Pythia), BLOOM, Falcon, Persimmon."""
+"""Models with a fused `query_key_value` and a `dense` output projection: GPT-NeoX (Pythia), BLOOM, Falcon, Persimmon."""
 
 from smolora_core import Targets
 

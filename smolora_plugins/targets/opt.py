@@ -1,11 +1,11 @@
-"""Decoders of the first years, whose output projection is `out_proj`: OPT, GPT-J, GPT-Neo, CodeGen, MPT."""
+"""Early decoders with an output projection named `out_proj`: OPT, GPT-J, GPT-Neo, CodeGen, MPT."""
 
 from smolora_core import Targets
 
 RECORDS = (
     Targets(
         name="opt",
-        summary="attention projections of OPT, GPT-J, GPT-Neo and their kin",
+        summary="attention projections of OPT, GPT-J, GPT-Neo and similar models",
         model_types=("opt", "gptj", "gpt_neo", "biogpt", "xglm"),
         modules=("q_proj", "k_proj", "v_proj", "out_proj"),
     ),

@@ -1,4 +1,4 @@
-"""Phi: the first ones with separate projections, from the third on with a fused one."""
+"""Phi: separate projections in versions 1 and 2, a fused one from version 3."""
 
 from smolora_core import Targets
 

@@ -1,4 +1,4 @@
-"""Tasks that come with SmoLoRA."""
+"""Built-in tasks."""
 
 from collections.abc import Iterable
 
@@ -7,10 +7,10 @@ from smolora_core import Task, hookimpl
 
 @hookimpl
 def smolora_tasks() -> Iterable[Task]:
-    """Offer the built-in tasks."""
+    """Register the built-in tasks."""
     yield Task(
         name="causal-lm",
-        summary="predict the next token of a text, or of the completion of a prompt",
+        summary="next-token prediction, on whole texts or on completions of prompts",
         implementation="smolora_plugins.tasks.causal_lm:CausalLM",
         model_class="AutoModelForCausalLM",
         peft_task_type="CAUSAL_LM",
@@ -19,7 +19,7 @@ def smolora_tasks() -> Iterable[Task]:
     )
     yield Task(
         name="sequence-classification",
-        summary="say what a text is: one of several labels, or all that hold",
+        summary="classification of texts, with one label per text or several",
         implementation="smolora_plugins.tasks.sequence_classification:SequenceClassification",
         model_class="AutoModelForSequenceClassification",
         peft_task_type="SEQ_CLS",
@@ -32,7 +32,7 @@ def smolora_tasks() -> Iterable[Task]:
     )
     yield Task(
         name="regression",
-        summary="give a text one number or several",
+        summary="prediction of one or more numbers per text",
         implementation="smolora_plugins.tasks.regression:Regression",
         model_class="AutoModelForSequenceClassification",
         peft_task_type="SEQ_CLS",
@@ -43,7 +43,7 @@ def smolora_tasks() -> Iterable[Task]:
     )
     yield Task(
         name="token-classification",
-        summary="say what each word of a sentence is",
+        summary="classification of each word, such as named entities",
         implementation="smolora_plugins.tasks.token_classification:TokenClassification",
         model_class="AutoModelForTokenClassification",
         peft_task_type="TOKEN_CLS",
@@ -55,7 +55,7 @@ def smolora_tasks() -> Iterable[Task]:
     )
     yield Task(
         name="masked-lm",
-        summary="fill in tokens that are masked",
+        summary="prediction of masked tokens",
         implementation="smolora_plugins.tasks.masked_lm:MaskedLM",
         model_class="AutoModelForMaskedLM",
         loss="cross-entropy",
@@ -65,7 +65,7 @@ def smolora_tasks() -> Iterable[Task]:
     )
     yield Task(
         name="whole-word-masked-lm",
-        summary="fill in words that are masked with all their tokens",
+        summary="prediction of masked words, with all tokens of a word masked together",
         implementation="smolora_plugins.tasks.masked_lm:WholeWordMaskedLM",
         model_class="AutoModelForMaskedLM",
         loss="cross-entropy",
@@ -74,7 +74,7 @@ def smolora_tasks() -> Iterable[Task]:
     )
     yield Task(
         name="seq2seq-lm",
-        summary="write the completion of a prompt with an encoder and a decoder",
+        summary="generation of completions from prompts with an encoder-decoder",
         implementation="smolora_plugins.tasks.seq2seq_lm:Seq2SeqLM",
         model_class="AutoModelForSeq2SeqLM",
         peft_task_type="SEQ_2_SEQ_LM",

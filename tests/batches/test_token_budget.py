@@ -60,17 +60,17 @@ def test_tokens_are_counted_in_the_order_of_rows():
     [
         (
             {"data": {"train": "rows", "streaming": True}, "training": {"max_steps": 2, "max_tokens_per_batch": 64}},
-            "data.streaming cannot group rows by length; leave training.max_tokens_per_batch out",
+            "data.streaming cannot group rows by length; remove training.max_tokens_per_batch",
         ),
         (
             {"training": {"max_tokens_per_batch": 64, "extra": {"train_sampling_strategy": "group_by_length"}}},
             "training.max_tokens_per_batch and train_sampling_strategy 'group_by_length' both decide "
-            "which rows share a micro-batch; leave one of them out",
+            "how rows are batched; remove one of them",
         ),
         (
             {"training": {"max_tokens_per_batch": 64, "per_device_train_batch_size": "auto"}},
-            "training.per_device_train_batch_size is auto, and training.max_tokens_"
-            "per_batch also sizes micro-batches; leave one of them out",
+            "training.per_device_train_batch_size is auto, but training.max_tokens_"
+            "per_batch also sizes micro-batches; remove one of them",
         ),
     ],
 )

@@ -81,12 +81,15 @@ def test_a_key_that_nothing_speaks_for_is_an_error():
 def test_changes_are_found_at_any_depth():
     old = {"lora": {"r": 8, "target_modules": ("q_proj",)}, "loss": {"name": "focal", "gamma": 2.0}, "seed": 1}
     new = {"lora": {"r": 16, "target_modules": ["q_proj"]}, "loss": {"name": "focal", "gamma": 3.0}, "seed": 1}
-    assert [str(change) for change in changes(old, new)] == ["lora.r was 8 and is 16", "loss.gamma was 2.0 and is 3.0"]
+    assert [str(change) for change in changes(old, new)] == [
+        "lora.r changed from 8 to 16",
+        "loss.gamma changed from 2.0 to 3.0",
+    ]
 
 
 def test_what_was_not_given_is_a_change_too():
     assert [str(change) for change in changes({"seed": 1}, {"seed": 1, "memory": "none"})] == [
-        "memory was not set and is 'none'"
+        "memory changed from not set to 'none'"
     ]
 
 

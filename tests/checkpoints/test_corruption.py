@@ -109,8 +109,8 @@ def test_the_reason_names_the_file(run):
     (place / "deep" / "rng.bin").unlink()
     cut(place / "adapter_model.safetensors")
     assert sorted(reasons(run)) == [
-        "/adapter_config.json is not what was written",
-        "/adapter_model.safetensors has 2047 bytes, and 2048 were written",
+        "/adapter_config.json does not match its checksum",
+        "/adapter_model.safetensors has 2047 bytes, expected 2048",
         "/deep/rng.bin is missing",
     ]
 
@@ -120,20 +120,20 @@ def test_a_folder_that_leads_elsewhere_is_found(run):
     deep = run / "checkpoint-2" / "deep"
     deep.rename(run / "elsewhere")
     deep.symlink_to(run / "elsewhere")
-    assert reasons(run) == ["/deep/rng.bin is no plain file"]
+    assert reasons(run) == ["/deep/rng.bin is not a regular file"]
 
 
 def test_a_checkpoint_that_is_a_link_is_none(run):
     (run / "checkpoint-2").rename(run / "elsewhere")
     (run / "checkpoint-2").symlink_to("elsewhere")
-    assert reasons(run) == [" is no plain folder"]
+    assert reasons(run) == [" is not a regular folder"]
 
 
 def test_a_checkpoint_under_another_name_is_none(run):
     (run / "checkpoint-2").rename(run / "checkpoint-3")
     newest = store(run).newest_valid()
     assert newest.committed.manifest.step == 1
-    assert [problem.what for problem in newest.skipped] == ["was committed as the checkpoint of step 2"]
+    assert [problem.what for problem in newest.skipped] == ["was committed as checkpoint-2"]
 
 
 def test_a_checkpoint_of_another_run_is_none(run):
@@ -171,7 +171,7 @@ def test_a_name_that_leads_outside_is_damage(run, name):
 def test_an_unknown_schema_is_refused(run):
     file = run / "checkpoint-2" / MANIFEST
     file.write_text(file.read_text().replace('"schema": 1', '"schema": 2'))
-    assert reasons(run) == ["/manifest.json has schema 2, and this version of SmoLoRA reads 1"]
+    assert reasons(run) == ["/manifest.json has schema 2, but this version of SmoLoRA reads schema 1"]
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{}", b"null", b"\xff", b"[" * 100_000, b'{"schema": 1, "files": 3}'])
@@ -193,7 +193,7 @@ def test_further_files_are_named_and_do_no_harm(run):
 
 def test_a_manifest_says_its_own_keys_itself(tmp_path):
     forged = type(checkpoint())(step=1, model=None, tokenizer=None, metrics={}, config={}, facts={"seq": 9})
-    with pytest.raises(ValueError, match="a manifest says 'seq' itself"):
+    with pytest.raises(ValueError, match="'seq' is a manifest field and cannot be a fact"):
         store(tmp_path).commit(forged, [("one", writing(FILES))])
     assert not list(tmp_path.iterdir())
 

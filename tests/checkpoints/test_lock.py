@@ -48,8 +48,8 @@ def test_a_second_process_is_refused(tmp_path, holder):
         hold(tmp_path)
     started = json.loads((tmp_path / RUN).read_text())["started"]
     assert str(error.value) == (
-        f"{tmp_path} another process writes here (pid {holder.pid}, since {started}); "
-        "wait until it has ended, or choose another folder"
+        f"{tmp_path} the run folder is locked by another process (pid {holder.pid}, since {started}); "
+        "wait for it to finish, or choose another folder"
     )
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", started)
 
@@ -117,7 +117,7 @@ def test_a_file_system_without_locks_is_said(tmp_path, monkeypatch):
         assert run_id_of(tmp_path) == held.run_id
     assert said == [
         f"the file system cannot lock {tmp_path / LOCK} ([Errno {errno.ENOTSUP}] {os.strerror(errno.ENOTSUP)}): "
-        "let no second run write in its folder"
+        "do not start a second run in this folder"
     ]
 
 
@@ -131,7 +131,7 @@ def test_a_run_whose_record_is_lost_is_that_of_its_newest_valid_checkpoint(tmp_p
     said = []
     with hold(tmp_path, said.append) as held:
         assert held.run_id == run_id_of(tmp_path) == "run-1"
-    assert said == ["run.json is missing or damaged: the run is taken for the one of checkpoint-1"]
+    assert said == ["run.json is missing or damaged; recovered the run id from checkpoint-1"]
 
 
 @pytest.mark.parametrize("make", [lambda path: path.mkdir(), lambda path: path.symlink_to("elsewhere")], ids=["folder", "link"])
@@ -158,7 +158,7 @@ def test_a_run_that_is_known_can_be_held_on_a_full_disk(tmp_path):
         assert held.run_id == run_id
         with pytest.raises(CheckpointError, match=r"run\.json cannot be written \(No space left on device\)"):
             held.begin_anew()
-    assert said == ["run.json does not name this process (No space left on device)"]
+    assert said == ["run.json could not be updated (No space left on device)"]
 
 
 def test_a_run_cannot_begin_on_a_full_disk(tmp_path):

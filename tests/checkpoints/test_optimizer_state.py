@@ -22,7 +22,7 @@ from smolora_core.errors import CheckpointError
 
 LAYER = "base_model.model.model.layers.0.self_attn"
 NAME = f"{LAYER}.q_proj.lora_A.default.weight"
-HINT = "resume with the checkpoint's own model, lora and task"
+HINT = "resume with the same model, lora and task as the checkpoint"
 
 
 def adapted(base, seed=3, dtype=None, **lora):
@@ -121,18 +121,18 @@ def test_the_learning_rate_is_that_of_this_run(llama, tmp_path):
 @pytest.mark.parametrize(
     ("lora", "message"),
     [
-        ({"r": 8}, f"has '{LAYER}.q_proj.lora_A.weight' as float32 [4, 32], and this run trains float32 [8, 32]"),
+        ({"r": 8}, f"has '{LAYER}.q_proj.lora_A.weight' as float32 [4, 32], but this run trains float32 [8, 32]"),
         (
             {"dtype": torch.bfloat16},
-            f"has '{LAYER}.q_proj.lora_A.weight' as float32 [4, 32], and this run trains bfloat16 [4, 32]",
+            f"has '{LAYER}.q_proj.lora_A.weight' as float32 [4, 32], but this run trains bfloat16 [4, 32]",
         ),
         (
             {"target_modules": ["q_proj"]},
-            f"is of other parameters: this run does not train '{LAYER}.v_proj.lora_A.weight' and 3 more",
+            f"has different parameters: this run does not train '{LAYER}.v_proj.lora_A.weight' and 3 more",
         ),
         (
             {"target_modules": ["q_proj", "v_proj", "o_proj"]},
-            f"is of other parameters: it does not hold '{LAYER}.o_proj.lora_A.weight' and 3 more",
+            f"has different parameters: it does not contain '{LAYER}.o_proj.lora_A.weight' and 3 more",
         ),
     ],
 )
@@ -151,7 +151,7 @@ def test_parameters_of_the_same_sizes_are_refused_by_name(llama, tmp_path):
     save(tmp_path / "other", other, optimizer_of(other))
     (tmp_path / "other" / "adapter_model.safetensors").replace(tmp_path / "adapter_model.safetensors")
     with pytest.raises(
-        CheckpointError, match=r"optimizer.safetensors is of other parameters: this run does not train 'base_model.*k_proj"
+        CheckpointError, match=r"optimizer.safetensors has different parameters: this run does not train 'base_model.*k_proj"
     ):
         read_tensors(tmp_path, other)
 
@@ -164,7 +164,7 @@ def test_a_slot_of_another_shape_is_refused(llama, tmp_path):
         metadata = stored.metadata()
     tensors = load_file(file)
     save_file({**tensors, f"{NAME}.exp_avg": torch.zeros(2)}, file, metadata)
-    with pytest.raises(CheckpointError, match=r"exp_avg' float32 \[2\] belongs to no parameter"):
+    with pytest.raises(CheckpointError, match=r"exp_avg' float32 \[2\] does not match any parameter"):
         read_tensors(tmp_path, model)
 
 
@@ -174,7 +174,7 @@ def test_another_optimizer_is_refused(llama, tmp_path):
     with pytest.raises(CheckpointError) as error:
         load_optimizer(read_tensors(tmp_path, model), optimizer_of(model, torch.optim.SGD), model)
     assert str(error.value) == (
-        f"{tmp_path / 'optimizer.safetensors'} was written by AdamW, and this run trains with SGD; "
+        f"{tmp_path / 'optimizer.safetensors'} was written by AdamW, but this run trains with SGD; "
         "resume with the same training.extra.optim"
     )
 
@@ -196,8 +196,8 @@ def test_a_parameter_that_is_not_finite_is_refused(llama, value):
     with pytest.raises(CheckpointError) as error:
         refuse_non_finite(model, step=4)
     assert str(error.value) == (
-        f"checkpoint of step 4 was not written: {NAME!r} has values that are not finite; "
-        "the checkpoints before it are kept; lower training.learning_rate"
+        f"the checkpoint of step 4 was not saved: {NAME!r} contains non-finite values; "
+        "earlier checkpoints are kept; lower training.learning_rate"
     )
 
 
@@ -205,7 +205,7 @@ def test_a_slot_that_is_not_finite_is_refused(llama):
     model = adapted(llama)
     optimizer = optimizer_of(model)
     optimizer.state[dict(model.named_parameters())[NAME]]["exp_avg_sq"][0, 0] = float("inf")
-    with pytest.raises(CheckpointError, match=r"lora_A.default.weight.exp_avg_sq' has values that are not finite"):
+    with pytest.raises(CheckpointError, match=r"lora_A.default.weight.exp_avg_sq' contains non-finite values"):
         refuse_non_finite(model, optimizer, step=4)
 
 
@@ -242,4 +242,4 @@ def test_random_numbers_of_a_rank_that_was_not_there(tmp_path):
     write_rng(tmp_path, [{"now": capture()}])
     with pytest.raises(CheckpointError) as error:
         read_rng(tmp_path, 1)
-    assert str(error.value) == f"{tmp_path / 'rng.safetensors'} holds no random numbers of rank 1; resume on as many ranks"
+    assert str(error.value) == f"{tmp_path / 'rng.safetensors'} has no state for rank 1; resume with the same number of ranks"

@@ -19,5 +19,5 @@ def test_a_sweep_leaves_what_no_commit_leaves(tmp_path, name, role):
 
 def test_a_sweep_removes_a_file_that_was_not_replaced(tmp_path):
     (tmp_path / ".staging-run.yaml-0123abcd").write_text("torn")
-    assert store(tmp_path).sweep() == ["an unfinished run.yaml was removed"]
+    assert store(tmp_path).sweep() == ["removed an incomplete run.yaml"]
     assert names(tmp_path) == set()

@@ -29,23 +29,23 @@ def test_the_same_config_goes_on_without_a_word():
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({**SAVED, "seed": 1}, "run.yaml:4 seed was 42 and is 1; {} seed"),
-        (changed("lora", r=16), "run.yaml:6 lora.r was 8 and is 16; {} lora.r"),
-        (changed("loss", gamma=3.0), "run.yaml:10 loss.gamma was 2.0 and is 3.0; {} loss.gamma"),
+        ({**SAVED, "seed": 1}, "run.yaml:4 seed changed from 42 to 1; {} seed"),
+        (changed("lora", r=16), "run.yaml:6 lora.r changed from 8 to 16; {} lora.r"),
+        (changed("loss", gamma=3.0), "run.yaml:10 loss.gamma changed from 2.0 to 3.0; {} loss.gamma"),
         (
             changed("lora", target_modules=["v_proj"]),
-            "run.yaml:19 lora.target_modules was ['q_proj'] and is ['v_proj']; {} lora.target_modules",
+            "run.yaml:19 lora.target_modules changed from ['q_proj'] to ['v_proj']; {} lora.target_modules",
         ),
         (
             changed("training", extra={"weight_decay": 0.1}),
-            "run.yaml:27 training.extra.weight_decay was 0.0 and is 0.1; {} training.extra.weight_decay",
+            "run.yaml:27 training.extra.weight_decay changed from 0.0 to 0.1; {} training.extra.weight_decay",
         ),
     ],
 )
 def test_what_decides_what_is_learned_must_be_as_it_was(config, message):
     with pytest.raises(ConfigError) as error:
         compared(config)
-    assert str(error.value) == message.format("a run goes on as it began: set it back, or allow it with --override")
+    assert str(error.value) == message.format("this key cannot change on resume; restore it, or pass --override")
 
 
 def test_all_that_is_refused_is_refused_together():
@@ -55,7 +55,7 @@ def test_all_that_is_refused_is_refused_together():
 
 
 def test_an_override_allows_a_change_and_it_is_said():
-    assert compared(changed("lora", r=16), "lora.r") == ["lora.r was 8 and is 16; the new value holds from here on"]
+    assert compared(changed("lora", r=16), "lora.r") == ["lora.r changed from 8 to 16; the new value is used from here on"]
 
 
 def test_an_override_of_a_section_covers_what_stands_in_it():
@@ -65,21 +65,21 @@ def test_an_override_of_a_section_covers_what_stands_in_it():
 def test_an_override_of_no_key_is_refused():
     with pytest.raises(ConfigError) as error:
         compared(changed("lora", r=16), "lora.rr")
-    assert str(error.value) == "--override no key is called 'lora.rr'; did you mean 'lora.r'?"
+    assert str(error.value) == "--override unknown key 'lora.rr'; did you mean 'lora.r'?"
 
 
 def test_an_override_that_is_near_no_key_is_told_the_sections():
     with pytest.raises(ConfigError) as error:
         compared(SAVED, "nonsense", "also nothing")
     assert str(error.value) == (
-        "--override no key is called 'also nothing'; sections: lora, loss, model, seed, training\n"
-        "--override no key is called 'nonsense'; sections: lora, loss, model, seed, training"
+        "--override unknown key 'also nothing'; sections: lora, loss, model, seed, training\n"
+        "--override unknown key 'nonsense'; sections: lora, loss, model, seed, training"
     )
 
 
 def test_an_override_may_name_what_only_the_checkpoint_has():
     said = compare_config({**SAVED, "lora": {**SAVED["lora"], "old": 1}}, SAVED, ("lora.old",), str)
-    assert said == ["lora.old was 1 and is not set; the new value holds from here on"]
+    assert said == ["lora.old changed from 1 to not set; the new value is used from here on"]
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_without_a_checkpoint_an_override_must_be_one_that_a_config_can_have(key
 def test_without_a_checkpoint_any_other_override_is_refused(key, hint):
     with pytest.raises(ConfigError) as error:
         check_overrides((key,))
-    assert str(error.value) == f"--override no key is called {key!r}; {hint}"
+    assert str(error.value) == f"--override unknown key {key!r}; {hint}"
 
 
 def test_a_key_that_only_another_version_knows_goes_on_without_a_word():
@@ -112,7 +112,7 @@ def test_a_key_that_only_another_version_knows_goes_on_without_a_word():
 
 def test_a_schedule_may_change_and_it_is_said():
     said = compared(changed("training", learning_rate=1e-3))
-    assert said == ["training.learning_rate was 0.0002 and is 0.001; the new value holds from here on"]
+    assert said == ["training.learning_rate changed from 0.0002 to 0.001; the new value is used from here on"]
 
 
 def test_what_changes_nothing_that_is_learned_may_change_without_a_word():
@@ -123,7 +123,7 @@ def test_what_changes_nothing_that_is_learned_may_change_without_a_word():
     ("key", "what"),
     [
         ("model.path", "the base model"),
-        ("data.train", "the rows to train on"),
+        ("data.train", "the training data"),
         ("data.chat_template", "the chat template"),
     ],
 )
@@ -132,13 +132,13 @@ def test_other_contents_under_the_same_name_are_refused(key, what):
         compare_content(key, "a", "b", (), "run.yaml:1")
     assert str(error.value) == (
         f"run.yaml:1 {what} changed since the checkpoint; "
-        f"a run goes on as it began: set it back, or allow it with --override {key}"
+        f"this key cannot change on resume; restore it, or pass --override {key}"
     )
 
 
 def test_other_contents_can_be_allowed():
     said = compare_content("data.train", "a", "b", ("data.train",), "")
-    assert said == ["the rows to train on changed since the checkpoint; what is there now holds from here on"]
+    assert said == ["the training data changed since the checkpoint; the new content is used from here on"]
 
 
 @pytest.mark.parametrize(("saved", "found"), [("a", "a"), (None, "b"), ("a", None)])

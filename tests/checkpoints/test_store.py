@@ -143,7 +143,7 @@ def linking(checkpoint, directory):
 
 
 FAILURES = {
-    "full": (disk_full, CheckpointError, "checkpoint of step 2 was not written (No space left on device); "),
+    "full": (disk_full, CheckpointError, "could not be saved (No space left on device); "),
     "interrupted": (interrupted, KeyboardInterrupt, ""),
     "wrong": (lambda checkpoint, directory: {}[1], KeyError, ""),
     "nothing": (lambda checkpoint, directory: None, CheckpointError, "checkpoint writer 'two' wrote nothing"),
@@ -152,16 +152,16 @@ FAILURES = {
         CheckpointError,
         "checkpoint writer 'two' wrote nothing",
     ),
-    "link": (linking, CheckpointError, "checkpoint writer 'two' wrote 'a.txt', which is no plain file"),
+    "link": (linking, CheckpointError, "checkpoint writer 'two' wrote 'a.txt', which is not a regular file"),
     "clash": (
         writing(a_txt="b"),
         CheckpointError,
-        "checkpoint writer 'two' wrote 'a.txt', which checkpoint writer 'one' writes",
+        "checkpoint writer 'two' wrote 'a.txt', which belongs to checkpoint writer 'one'",
     ),
     "core": (
         writing(manifest_json="{}"),
         CheckpointError,
-        "checkpoint writer 'two' wrote 'manifest.json', which the core writes",
+        "checkpoint writer 'two' wrote 'manifest.json', which belongs to the core",
     ),
 }
 
@@ -195,7 +195,7 @@ def test_a_place_below_a_file_cannot_be_written(tmp_path):
     (tmp_path / "run").write_text("a file")
     with pytest.raises(CheckpointError) as error:
         committed(tmp_path / "run" / "checkpoint-1")
-    assert str(error.value).startswith(f"{tmp_path / 'run' / 'checkpoint-1'} checkpoint of step 1 was not written (")
+    assert str(error.value).startswith(f"{tmp_path / 'run' / 'checkpoint-1'} could not be saved (")
 
 
 def test_checkpoints_are_in_the_order_of_their_commits(tmp_path):
@@ -224,7 +224,7 @@ def test_a_damaged_checkpoint_is_none_of_the_latest(tmp_path):
     (tmp_path / "checkpoint-2" / "a.txt").write_text("b")
     store(tmp_path, keep=Keep(latest=2), warn=said.append).commit(checkpoint(3), [("one", writing(a_txt="a"))])
     assert steps(tmp_path) == [1, 2, 3]
-    assert said == [f"{tmp_path / 'checkpoint-2' / 'a.txt'} is not what was written"]
+    assert said == [f"{tmp_path / 'checkpoint-2' / 'a.txt'} does not match its checksum"]
 
 
 def test_what_the_run_has_not_committed_is_never_removed(tmp_path):
@@ -249,7 +249,7 @@ def test_a_checkpoint_with_a_file_of_the_users_is_kept(tmp_path):
         committed(tmp_path / f"checkpoint-{step}", step)
     (tmp_path / "checkpoint-1" / "notes.txt").write_text("mine")
     assert store(tmp_path, warn=said.append).retain(Keep(latest=2)) == []
-    assert said == ["checkpoint-1 is kept, because 'notes.txt' in it is not part of it"]
+    assert said == ["checkpoint-1 is not removed: it contains 'notes.txt', which is not part of the checkpoint"]
     committed(tmp_path / "checkpoint-1", 1)
     (aside,) = tmp_path.glob("checkpoint-1-before-*")
     assert (aside / "notes.txt").read_text() == "mine"
@@ -286,13 +286,13 @@ def test_a_sweep_removes_what_is_unfinished(tmp_path):
     for name in (".staging-checkpoint-5-0123abcd", ".trash-checkpoint-4-0123abcd", ".replaced-checkpoint-6-0123abcd"):
         shutil.copytree(tmp_path / "checkpoint-6", tmp_path / name)
     (tmp_path / ".staging-mine").mkdir()
-    assert store(tmp_path).sweep() == ["an unfinished checkpoint-5 was removed", "an unfinished checkpoint-6 was removed"]
+    assert store(tmp_path).sweep() == ["removed an incomplete checkpoint-5", "removed an incomplete checkpoint-6"]
     assert names(tmp_path) == {"checkpoint-6", ".staging-mine", INDEX}
 
 
 def test_a_sweep_adopts_what_is_complete(tmp_path):
     aside(committed(tmp_path / "checkpoint-7", 7), "staging")
-    assert store(tmp_path).sweep() == ["checkpoint-7 was complete and is kept"]
+    assert store(tmp_path).sweep() == ["recovered checkpoint-7 from an interrupted save"]
     assert names(tmp_path) == {"checkpoint-7", INDEX}
     assert contents(tmp_path / "checkpoint-7") == {"a.txt": b"new"}
 
@@ -316,7 +316,7 @@ def test_a_sweep_does_not_adopt_what_another_run_has_left(tmp_path):
 
 def test_a_sweep_puts_back_what_was_set_aside(tmp_path):
     aside(committed(tmp_path / "adapter", content="old"), "replaced")
-    assert store(tmp_path).sweep() == ["adapter was put back"]
+    assert store(tmp_path).sweep() == ["restored adapter after an interrupted save"]
     assert contents(tmp_path / "adapter") == {"a.txt": b"old"}
 
 

@@ -79,7 +79,7 @@ def test_what_is_not_whole_is_named_and_the_status_is_1(run, smolora):
     assert out.splitlines() == [
         "valid    out/checkpoint-1",
         "invalid  out/checkpoint-3/manifest.json is damaged",
-        "invalid  out/checkpoint-2/weights.bin has 0 bytes, and 40 were written",
+        "invalid  out/checkpoint-2/weights.bin has 0 bytes, expected 40",
         "invalid  out/adapter/deep/config.json is missing",
         "next     smolora checkpoints list out",
     ]
@@ -93,7 +93,7 @@ def test_programs_get_what_is_not_whole(run, smolora):
         1,
         {
             "valid": ["out/checkpoint-1", "out/checkpoint-3", "out/adapter"],
-            "invalid": [{"path": "out/checkpoint-2/weights.bin", "problem": "is not what was written"}],
+            "invalid": [{"path": "out/checkpoint-2/weights.bin", "problem": "does not match its checksum"}],
             "surplus": [],
         },
     )
@@ -116,7 +116,7 @@ def test_nothing_is_removed_while_the_run_goes_on(run, smolora):
     with hold(run):
         status, out, err = smolora("prune", "out", "--keep", "2")
     assert (status, out) == (2, "")
-    assert err.startswith("out another process writes here (pid ")
+    assert err.startswith("out the run folder is locked by another process (pid ")
     assert {"checkpoint-1", "checkpoint-2", "checkpoint-3"} < names(run)
 
 
@@ -124,7 +124,7 @@ MISTAKES = [
     (("list", "otu"), "no folder 'otu'; give the folder that 'smolora train' wrote"),
     (("verify", "out/checkpoint-1"), "'out/checkpoint-1' is a checkpoint; did you mean 'out'?"),
     (("prune", "out/adapter", "--keep", "2"), "'out/adapter' is a checkpoint; did you mean 'out'?"),
-    (("prune", "empty", "--keep", "2"), "'empty' does not say which run it is of; its run.json is missing or damaged"),
+    (("prune", "empty", "--keep", "2"), "'empty' does not identify its run; its run.json is missing or damaged"),
     (("prune", "out", "--keep", "1"), 'Invalid value "1" for --keep. Must be >= 2.'),
 ]
 
@@ -187,4 +187,4 @@ def test_old_ones_can_be_removed_from_a_full_disk(run, smolora, monkeypatch):
     monkeypatch.setattr(Disk, "write", full)
     status, out, err = smolora("prune", "out", "--keep", "2")
     assert (status, out) == (0, "removed  out/checkpoint-2\nnext     smolora checkpoints list out\n")
-    assert "run.json does not name this process (No space left on device)" in err
+    assert "run.json could not be updated (No space left on device)" in err

@@ -42,7 +42,7 @@ def test_check_says_what_would_run(place: Path, smolora) -> None:
     assert out.splitlines() == [
         "model    ./tiny  llama",
         "targets  q_proj k_proj v_proj o_proj in 8 modules  [llama, smolora 0.1.0]",
-        "task     causal-lm (smolora 0.1.0)  config.json says LlamaForCausalLM",
+        "task     causal-lm (smolora 0.1.0)  config.json lists LlamaForCausalLM",
         "loss     cross-entropy (smolora 0.1.0)",
         "data     reviews.jsonl  text: text",
         "ok       next: smolora train run.yaml",
@@ -53,7 +53,7 @@ def test_check_prints_json_for_programs(place: Path, smolora) -> None:
     _, out, _ = smolora("check", "run.yaml", "--json", "--lora.r", "0")
     assert json.loads(out) == {
         "ok": False,
-        "problems": [{"where": "--lora.r", "what": "lora.r must be above 0, is 0", "hint": ""}],
+        "problems": [{"where": "--lora.r", "what": "lora.r must be above 0, got 0", "hint": ""}],
     }
 
 
@@ -122,7 +122,7 @@ def test_generate_continues_a_prompt(place: Path, smolora) -> None:
 def test_generate_names_the_adapter_inside_a_run(place: Path, smolora) -> None:
     smolora("train", "run.yaml")
     status, _, err = smolora("generate", "out", "the film")
-    assert (status, err.strip()) == (2, "no folder 'out' with an adapter_config.json; did you mean 'out/adapter'?")
+    assert (status, err.strip()) == (2, "no adapter_config.json in 'out'; did you mean 'out/adapter'?")
 
 
 def test_quiet_prints_nothing(place: Path, smolora) -> None:
@@ -175,7 +175,7 @@ def test_components_list_options_and_origins(smolora) -> None:
     assert json.loads(out)[0] == {
         "kind": "losses",
         "name": "cross-entropy",
-        "summary": "negative log-likelihood of the right token or class",
+        "summary": "negative log-likelihood of the target token or class",
         "from": "smolora 0.1.0",
         "chosen_by": "cross-entropy",
         "options": [],

@@ -22,7 +22,7 @@ def test_it_shows_as_many_sequences_as_asked_for_and_what_was_dropped_on_the_way
         "sequence 1: 2 of 3 tokens trained",
         "sequence 2: 3 of 4 tokens trained",
     ]
-    assert "dropped  1 of 4 rows read: read: column 'text' has nothing to train" in out
+    assert "dropped  1 of 4 rows read: read: column 'text' has nothing to train on" in out
 
 
 def test_a_conversation_without_a_template_is_written_plainly_and_said_so(place: Path, smolora) -> None:
@@ -30,7 +30,7 @@ def test_a_conversation_without_a_template_is_written_plainly_and_said_so(place:
     (place / "reviews.jsonl").write_text(json.dumps({"messages": turns}) + "\n")
     _, out, _ = smolora("data", "preview", "run.yaml")
     assert "Assistant:⟦ a cat</s>⟧" in out
-    assert "note     the tokenizer has no chat template: turns are written plainly, after 'User:' and 'Assistant:'" in out
+    assert "note     the tokenizer has no chat template, using plain turns after 'User:' and 'Assistant:'" in out
 
 
 def test_json_holds_the_pieces_of_each_sequence(place: Path, smolora) -> None:

@@ -44,7 +44,7 @@ MISTAKES = {
     ),
     "option of a loss that has none": (
         {"run.yaml": "model: ./tiny\ndata: {train: reviews.jsonl}\nloss: {name: cross-entropy, gamma: 2}\n"},
-        "run.yaml:3 'cross-entropy' (smolora 0.1.0) has no options, so no 'gamma'",
+        "run.yaml:3 'cross-entropy' (smolora 0.1.0) takes no options, got 'gamma'",
     ),
     "unknown Trainer argument": (
         {"run.yaml": "model: ./tiny\ndata: {train: reviews.jsonl}\ntraining:\n  extra: {warmup_step: 10}\n"},
@@ -52,7 +52,7 @@ MISTAKES = {
     ),
     "value of a wrong type": (
         {"run.yaml": "model: ./tiny\ndata: {train: reviews.jsonl}\nlora: {r: 8.5}\n"},
-        "run.yaml:3 lora.r must be a whole number, is 8.5",
+        "run.yaml:3 lora.r must be an integer, got 8.5",
     ),
 }
 
@@ -88,7 +88,7 @@ def test_a_missing_config_names_those_that_are_there(place: Path, smolora) -> No
 
 def test_a_flag_is_where_its_problem_is(place: Path, smolora) -> None:
     status, _, err = smolora("check", "run.yaml", "--lora.r", "many")
-    assert (status, err.strip()) == (2, "--lora.r lora.r must be a whole number, is 'many'")
+    assert (status, err.strip()) == (2, "--lora.r lora.r must be an integer, got 'many'")
 
 
 def test_an_unknown_command_names_the_known(smolora) -> None:
@@ -102,7 +102,7 @@ def test_rows_without_anything_to_train_are_refused(place: Path, smolora) -> Non
     (place / "reviews.jsonl").write_text('{"text": "  "}\n{"text": ""}\n')
     status, _, err = smolora("train", "run.yaml", "--data.on_bad_row", "drop")
     assert status == 2
-    assert err.strip() == "0 trainable tokens in 2 rows; 2 rows: read: column 'text' has nothing to train"
+    assert err.strip() == "0 trainable tokens in 2 rows; 2 rows: read: column 'text' has nothing to train on"
 
 
 def test_prompts_longer_than_a_sequence_are_counted(place: Path, smolora) -> None:

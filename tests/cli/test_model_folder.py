@@ -33,12 +33,12 @@ def message(path: Path | str) -> str:
 @pytest.mark.parametrize("config", ["[]", "3", "null", '"llama"'])
 def test_a_config_that_is_no_object_is_damaged(model: Path, config: str) -> None:
     (model / "config.json").write_text(config)
-    assert message(model) == f"the model in {str(model)!r} is damaged (config.json is no JSON object)"
+    assert message(model) == f"the model in {str(model)!r} is damaged (config.json is not a JSON object)"
 
 
 def test_a_header_that_is_no_object_is_damaged(model: Path) -> None:
     weights(model, [])
-    assert message(model) == f"the model in {str(model)!r} is damaged (the header of model.safetensors is no JSON object)"
+    assert message(model) == f"the model in {str(model)!r} is damaged (the header of model.safetensors is not a JSON object)"
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_a_header_that_is_no_object_is_damaged(model: Path) -> None:
 def test_a_tensor_without_a_shape_is_damaged(model: Path, entry: object) -> None:
     weights(model, {"a.weight": entry})
     assert message(model) == (
-        f"the model in {str(model)!r} is damaged (model.safetensors has a tensor without a shape or a place)"
+        f"the model in {str(model)!r} is damaged (model.safetensors has a tensor without a shape or data_offsets)"
     )
 
 
@@ -63,14 +63,14 @@ def test_an_adapter_is_no_base(place: Path, smolora) -> None:
     status, _, err = smolora("check", "run.yaml", "--model", "./adapter")
     assert (status, err) == (
         2,
-        "--model './adapter' is an adapter; its base model is '/models/base'; set model to the base\n",
+        "--model './adapter' is an adapter; its base model is '/models/base'; set model to its base model\n",
     )
 
 
 @pytest.mark.parametrize("config", ["[]", "{}", "not json"])
 def test_an_adapter_that_names_no_base_is_none_either(tmp_path: Path, config: str) -> None:
     (tmp_path / "adapter_config.json").write_text(config)
-    assert message(tmp_path) == f"{str(tmp_path)!r} is an adapter; set model to the base"
+    assert message(tmp_path) == f"{str(tmp_path)!r} is an adapter; set model to its base model"
 
 
 @pytest.mark.parametrize("path", [f"./{'x' * 5000}", "x" * 5000])

@@ -18,7 +18,7 @@ def test_it_says_who_chose_what_and_what_was_left_out(place: Path, smolora) -> N
     assert out.splitlines() == [
         "model     ./tiny  llama",
         f"targets   q_proj k_proj v_proj o_proj  [llama, {FROM}]",
-        "why       the built-in record 'llama' speaks for 'llama'",
+        "why       the built-in record 'llama' covers 'llama'",
         "adapted   8 attention: self_attn.k_proj (2), self_attn.o_proj (2), self_attn.q_proj (2), self_attn.v_proj (2)",
         "left out  1 head: lm_head (1)",
         "left out  1 embedding: model.embed_tokens (1)",
@@ -60,7 +60,7 @@ def test_a_plugin_s_record_is_named_with_what_it_overrules(place: Path, smolora)
     _, out, _ = smolora("targets", "./tiny", "--plugin", "mine.py")
     assert out.splitlines()[1:4] == [
         "targets   up_proj  [mine, mine.py]",
-        "why       your record 'mine' speaks for 'llama'",
+        "why       your record 'mine' covers 'llama'",
         f"          not 'llama' ({FROM}, built-in)",
     ]
 
@@ -86,7 +86,7 @@ def test_a_mistake_is_said_in_a_line(place: Path, smolora) -> None:
         "--target_modules no layer is named 'q_porj'; did you mean 'q_proj'?\n"
     )
     assert smolora("targets", "./tinny")[2] == "no folder './tinny' with a config.json; did you mean './tiny'?\n"
-    assert smolora("targets", "./tiny", "--r", "0")[2] == "--r r must be above 0, is 0\n"
+    assert smolora("targets", "./tiny", "--r", "0")[2] == "--r r must be above 0, got 0\n"
 
 
 def test_with_weights_in_the_folder_torch_is_not_imported(place: Path) -> None:

@@ -72,7 +72,7 @@ def test_values_of_toml_have_lines(read, path, line):
 @pytest.mark.parametrize("newline", ["\n", "\r\n"])
 def test_lines_are_counted_with_any_newline(complaints, newline):
     assert complaints(YAML.replace("eval: 0.1", "eval: 2").replace("\n", newline)) == [
-        "run.yaml:4 data.eval must lie between 0 and 1, is 2.0"
+        "run.yaml:4 data.eval must be between 0 and 1, got 2.0"
     ]
 
 
@@ -87,39 +87,39 @@ def test_json_is_yaml(read):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("seed: 1\nmodel: a\nseed: 2", "run.yaml:3 key 'seed' is there twice; the other one is in line 1"),
-        ("lora: {r: 8, r: 16}", "run.yaml:1 key 'lora.r' is there twice; the other one is in line 1"),
+        ("seed: 1\nmodel: a\nseed: 2", "run.yaml:3 duplicate key 'seed'; it is already set on line 1"),
+        ("lora: {r: 8, r: 16}", "run.yaml:1 duplicate key 'lora.r'; it is already set on line 1"),
         (
             "lora:\n\tr: 8",
-            "run.yaml:2:1 is not YAML (while scanning for the next token, found character '\\t' that cannot start any token); "
+            "run.yaml:2:1 is not valid YAML (while scanning for the next token, found character '\\t' that cannot start any token); "
             "indent with spaces",
         ),
-        ("model: a: b", "run.yaml:1:9 is not YAML (mapping values are not allowed here)"),
+        ("model: a: b", "run.yaml:1:9 is not valid YAML (mapping values are not allowed here)"),
         (
             "lora: {r: 8",
-            "run.yaml:1:12 is not YAML (while parsing a flow mapping, expected ',' or '}', but got '<stream end>')",
+            "run.yaml:1:12 is not valid YAML (while parsing a flow mapping, expected ',' or '}', but got '<stream end>')",
         ),
         (
             "lora:\n  r: 8\n alpha: 16",
-            "run.yaml:3:2 is not YAML (while parsing a block mapping, expected <block end>, but found '<block mapping start>')",
+            "run.yaml:3:2 is not valid YAML (while parsing a block mapping, expected <block end>, but found '<block mapping start>')",
         ),
         (
             "seed: 1\n---\nseed: 2",
-            "run.yaml:2:1 is not YAML (expected a single document in the stream, but found another document)",
+            "run.yaml:2:1 is not valid YAML (expected a single document in the stream, but found another document)",
         ),
-        ("seed: *missing", "run.yaml:1:7 is not YAML (found undefined alias 'missing')"),
-        ("seed: 1\nmodel: \0", "run.yaml:2 is not YAML (special characters are not allowed)"),
-        ("{[a]: b}", "run.yaml:1:2 is not YAML (while constructing a mapping, found unhashable key)"),
-        ("seed: !!int x", "run.yaml:1:7 is not YAML (cannot read 'x')"),
-        ("seed: !!bool x", "run.yaml:1:7 is not YAML (cannot read 'x')"),
+        ("seed: *missing", "run.yaml:1:7 is not valid YAML (found undefined alias 'missing')"),
+        ("seed: 1\nmodel: \0", "run.yaml:2 is not valid YAML (special characters are not allowed)"),
+        ("{[a]: b}", "run.yaml:1:2 is not valid YAML (while constructing a mapping, found unhashable key)"),
+        ("seed: !!int x", "run.yaml:1:7 is not valid YAML (cannot parse 'x')"),
+        ("seed: !!bool x", "run.yaml:1:7 is not valid YAML (cannot parse 'x')"),
         (
             "seed: !!python/object/apply:os.getcwd []",
-            "run.yaml:1:7 is not YAML (could not determine a constructor for the tag "
+            "run.yaml:1:7 is not valid YAML (could not determine a constructor for the tag "
             "'tag:yaml.org,2002:python/object/apply:os.getcwd')",
         ),
-        (f"seed: {'9' * 5000}", f"run.yaml:1:7 is not YAML (cannot read '{'9' * 40}')"),
-        ("- model\n- data", "run.yaml holds no keys; write 'model: ...' and 'data: ...' at least"),
-        ("model:tiny", "run.yaml holds no keys; write 'model: ...' and 'data: ...' at least"),
+        (f"seed: {'9' * 5000}", f"run.yaml:1:7 is not valid YAML (cannot parse '{'9' * 40}')"),
+        ("- model\n- data", "run.yaml contains no keys; it needs at least 'model: ...' and 'data: ...'"),
+        ("model:tiny", "run.yaml contains no keys; it needs at least 'model: ...' and 'data: ...'"),
         ("[" * 10_000, "run.yaml is nested too deeply"),
         ("seed: &again {again: *again}", "run.yaml is nested too deeply"),
     ],
@@ -131,10 +131,10 @@ def test_broken_yaml_is_refused_with_its_place(complaints, text, message):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("seed = 1\nseed = 2", "run.toml:2 is not TOML (Cannot overwrite a value)"),
-        ("seed = ", "run.toml:1 is not TOML (Invalid value)"),
-        ("seed = 1\nmodel = tiny", "run.toml:2:9 is not TOML (Invalid value)"),
-        ("seed: 1", "run.toml:1:5 is not TOML (Expected '=' after a key in a key/value pair)"),
+        ("seed = 1\nseed = 2", "run.toml:2 is not valid TOML (Cannot overwrite a value)"),
+        ("seed = ", "run.toml:1 is not valid TOML (Invalid value)"),
+        ("seed = 1\nmodel = tiny", "run.toml:2:9 is not valid TOML (Invalid value)"),
+        ("seed: 1", "run.toml:1:5 is not valid TOML (Expected '=' after a key in a key/value pair)"),
         (f"seed = {'[' * 10_000}", "run.toml is nested too deeply"),
     ],
 )
@@ -150,7 +150,7 @@ def test_an_alias_stands_for_the_same_value_in_two_places(read):
 def test_a_few_lines_that_stand_for_billions_of_values_are_refused_at_once(complaints):
     lines = ["a0: &a0 [x]", *(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 10))]
     start = time.perf_counter()
-    assert complaints("\n".join(lines)) == ["run.yaml holds more than 100000 values"]
+    assert complaints("\n".join(lines)) == ["run.yaml contains more than 100000 values"]
     assert time.perf_counter() - start < 5
 
 
@@ -180,7 +180,7 @@ def test_a_missing_file_gets_the_nearest_name():
 def test_a_missing_file_gets_its_neighbours():
     Path("run.yaml").touch()
     Path("notes.toml").touch()
-    assert missing("experiment-17.yaml") == "no file 'experiment-17.yaml'; here are: notes.toml, run.yaml"
+    assert missing("experiment-17.yaml") == "no file 'experiment-17.yaml'; found here: notes.toml, run.yaml"
 
 
 @pytest.mark.usefixtures("read")
@@ -190,13 +190,13 @@ def test_a_missing_file_among_no_others():
 
 @pytest.mark.usefixtures("read")
 def test_a_file_in_a_missing_folder():
-    assert missing("runs/run.yaml") == "no file 'runs/run.yaml'; there is no folder 'runs'"
+    assert missing("runs/run.yaml") == "no file 'runs/run.yaml'; folder 'runs' does not exist"
 
 
 @pytest.mark.usefixtures("read")
 def test_a_folder_is_no_config():
     Path("runs").mkdir()
-    assert missing("runs") == "'runs' is a folder; give the config file in it"
+    assert missing("runs") == "'runs' is a folder; pass the config file inside it"
 
 
 @pytest.mark.usefixtures("read")

@@ -59,8 +59,8 @@ def test_a_wrong_value_in_a_flag_is_told_with_the_flag_beside_those_of_the_file(
     assert complaints(RUN.replace("r: 8", "r: 0"), "--lora.alpha", "much", "--lora.rank=3") == [
         "--lora.rank unknown key 'rank' in lora; known: alpha, alpha_pattern, bias, dropout, exclude_modules, extra, "
         "init, layers_to_transform, modules_to_save, r, rank_pattern, target_modules, use_dora, use_rslora",
-        "run.yaml:6 lora.r must be above 0, is 0",
-        "--lora.alpha lora.alpha must be a number, is 'much'",
+        "run.yaml:6 lora.r must be above 0, got 0",
+        "--lora.alpha lora.alpha must be a number, got 'much'",
     ]
 
 
@@ -103,7 +103,7 @@ def test_a_negative_number_is_a_value(read):
 
 
 def test_a_second_file_is_refused():
-    assert flags_error("run.yaml", "other.yaml") == "unexpected 'other.yaml'; the config file is 'run.yaml' already"
+    assert flags_error("run.yaml", "other.yaml") == "unexpected 'other.yaml'; the config file is already 'run.yaml'"
 
 
 def test_the_model_may_be_written_as_one_text(read):
@@ -159,10 +159,10 @@ def test_a_flag_sets_an_option_of_a_component_in_a_list_that_a_flag_gave(read):
         ("--data.preprocessors.chunk-word.size", "data.preprocessors has no item 'chunk-word'; did you mean 'chunk-words'?"),
         (
             "--data.preprocessors.strip",
-            "data.preprocessors is a list; set the whole list, or an option: --data.preprocessors.strip.OPTION",
+            "data.preprocessors is a list; set the whole list, or one option: --data.preprocessors.strip.OPTION",
         ),
-        ("--data.train.first", "data.train has no keys of its own"),
-        ("--seed.first", "seed must be a whole number, is keys with values"),
+        ("--data.train.first", "data.train is not a section"),
+        ("--seed.first", "seed must be an integer, got a mapping"),
     ],
 )
 def test_a_flag_that_leads_nowhere_is_refused(complaints, flag, message):
@@ -218,13 +218,13 @@ def test_values_from_python_have_their_source_too():
 def test_values_from_python_are_checked_as_strictly():
     with pytest.raises(ConfigError) as caught:
         resolve(Document({"model": "tiny", "data": {"train": "a"}, "lora": LoRAConfig(r=8.5)}, {"": "given from Python"}))
-    assert str(caught.value) == "given from Python lora.r must be a whole number, is 8.5"
+    assert str(caught.value) == "given from Python lora.r must be an integer, got 8.5"
 
 
 def test_a_section_refuses_a_value_out_of_range_from_python():
     with pytest.raises(ConfigError) as caught:
         LoRAConfig(r=0)
-    assert str(caught.value) == "r must be above 0, is 0"
+    assert str(caught.value) == "r must be above 0, got 0"
 
 
 def test_a_resolved_config_is_written_with_sources_and_reads_back_the_same(read):

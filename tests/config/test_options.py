@@ -109,19 +109,19 @@ def test_sections_in_sections_are_made(acme):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"gamma": "3"}, "loss.gamma must be a number, is '3'"),
+        ({"gamma": "3"}, "loss.gamma must be a number, got '3'"),
         ({"gamma": -1}, "loss.gamma must be >= 0: -1.0"),
-        ({"weights": [1, "a"]}, "loss.weights.1 must be a number, is 'a'"),
-        ({"weights": 1}, "loss.weights must be a list, is 1"),
-        ({"names": "ab"}, "loss.names must be a list, is 'ab'"),
-        ({"betas": [1]}, "loss.betas must be a list of 2, is the list [1]"),
-        ({"path": 3}, "loss.path must be text, is 3"),
-        ({"mode": "summ"}, "loss.mode must be one of mean, sum, is 'summ'; did you mean 'sum'?"),
+        ({"weights": [1, "a"]}, "loss.weights.1 must be a number, got 'a'"),
+        ({"weights": 1}, "loss.weights must be a list, got 1"),
+        ({"names": "ab"}, "loss.names must be a list, got 'ab'"),
+        ({"betas": [1]}, "loss.betas must be a list of 2, got [1]"),
+        ({"path": 3}, "loss.path must be a path, got 3"),
+        ({"mode": "summ"}, "loss.mode must be one of mean, sum, got 'summ'; did you mean 'sum'?"),
         ({"mode": "sum"}, "loss.mode must be in ['mean'] (got 'sum')"),
-        ({"scores": {"a": 1.5}}, "loss.scores.a must be a whole number, is 1.5"),
+        ({"scores": {"a": 1.5}}, "loss.scores.a must be an integer, got 1.5"),
         ({"inner": {"dept": 1}}, "unknown key 'dept' in loss.inner; did you mean 'depth'?"),
-        ({"many": [{"depth": "x"}]}, "loss.many.0.depth must be a whole number, is 'x'"),
-        ({"level": "x"}, "loss.level must be a whole number, is 'x'"),
+        ({"many": [{"depth": "x"}]}, "loss.many.0.depth must be an integer, got 'x'"),
+        ({"level": "x"}, "loss.level must be an integer, got 'x'"),
         ({"gama": 1}, "unknown key 'gama' in loss 'focal' (acme 1.2); did you mean 'gamma'?"),
         ({"low": 3, "level": 2}, "loss: low must not be above level"),
     ],
@@ -157,8 +157,8 @@ def test_a_type_that_no_config_can_hold_is_the_plugins_fault(acme):
     with pytest.raises(PluginError) as caught:
         convert({}, acme.Unknowable, {}, "loss")
     assert str(caught.value) == (
-        "acme_options.Unknowable.amounts has type set[int], which a config cannot hold; "
-        "use text, numbers, true or false, Path, Literal, lists, tuples, mappings or attrs classes"
+        "acme_options.Unknowable.amounts has type set[int], which a config cannot contain; "
+        "use str, int, float, bool, Path, Literal, list, tuple, Mapping or attrs classes"
     )
 
 
@@ -166,6 +166,6 @@ def test_a_type_that_cannot_be_resolved_is_the_plugins_fault(acme):
     with pytest.raises(PluginError) as caught:
         convert({}, acme.Unresolved, {}, "loss")
     assert str(caught.value) == (
-        "the types of acme_options.Unresolved cannot be resolved (name 'Tensor' is not defined); "
-        "import what they name at the top of the module, not under TYPE_CHECKING"
+        "the annotations of acme_options.Unresolved cannot be resolved (name 'Tensor' is not defined); "
+        "import the names at module level, not under TYPE_CHECKING"
     )

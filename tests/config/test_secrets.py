@@ -148,18 +148,18 @@ def test_a_path_is_written_without_what_opens_it(read):
     [
         (
             "loss: {name: a, api_key: canary-1}",
-            "loss.api_key was left out when the file was written, because it is secret; "
-            "give it again with --loss.api_key VALUE",
+            "loss.api_key is a secret that was not saved with this config; "
+            "pass it again with --loss.api_key VALUE",
         ),
         (
             "training: {extra: {hub_token: canary-1}}",
-            "training.extra.hub_token was left out when the file was written, because it is secret; "
-            "give it again with --training.extra.hub_token VALUE",
+            "training.extra.hub_token is a secret that was not saved with this config; "
+            "pass it again with --training.extra.hub_token VALUE",
         ),
         (
             "memory: [plain, {name: far-away, endpoint: 'https://user:PW@host/x'}]",
-            "memory.1.endpoint was left out when the file was written, because it is secret; "
-            "give it again with --memory.far-away.endpoint VALUE",
+            "memory.1.endpoint is a secret that was not saved with this config; "
+            "pass it again with --memory.far-away.endpoint VALUE",
         ),
     ],
 )
@@ -176,4 +176,4 @@ def test_a_secret_that_was_left_out_can_be_given_again(read):
 
 
 def test_the_bare_word_under_the_name_of_a_secret_is_refused_too(complaints):
-    assert complaints(f"{RUN}loss: {{name: a, api_key: redacted}}")[0].startswith("run.yaml:3 loss.api_key was left out")
+    assert complaints(f"{RUN}loss: {{name: a, api_key: redacted}}")[0].startswith("run.yaml:3 loss.api_key is a secret")

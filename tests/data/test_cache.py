@@ -7,16 +7,25 @@ import runpy
 import sys
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
+import transformers
 
+from smolora_core.config import resolve
+from smolora_core.config.document import Document
 from smolora_core.data.cache import cache_folder, read_entry, write_entry
 from smolora_core.data.encode import Part
 from smolora_core.data.ledger import Ledger
+from smolora_core.data.prepare import cache_places, recipe_for
+from smolora_core.data.sources import open_source
 from smolora_core.errors import DatasetError
+from smolora_core.plugins import PluginChoice, PluginManager
+from smolora_core.plugins.selection import choose_components
+from smolora_core.plugins.source_digest import environment
 
 PROGRAM = """
 import json, os, sys
@@ -120,30 +129,63 @@ def runs(project: Path, **options: Any) -> bool:
 
 
 @pytest.mark.slow
-def test_what_changes_the_rows_prepares_them_anew_and_nothing_else_does(project: Path) -> None:
-    package = project / "site" / "shouting"
+def test_another_process_finds_prepared_rows_until_the_code_of_a_step_changes(project: Path) -> None:
     assert runs(project)
     assert not runs(project)
-
-    (package / "rows.py").write_text(ROWS.replace("* times", "* times + '?'"))
-    assert runs(project), "a changed function body"
-
-    (package / "helper.py").write_text("def louder(text):\n    return text + '!!'\n")
+    (project / "site" / "shouting" / "helper.py").write_text("def louder(text):\n    return text + '!!'\n")
     assert runs(project), "a changed function of another module of the package"
 
-    assert runs(project, times=2), "a changed option"
-    assert not runs(project), "what was kept before is still there"
 
-    install(project, "1.1")
-    assert runs(project), "a changed version"
+CHANGES: dict[str, tuple[Callable[[Path, dict[str, Any]], object], bool]] = {
+    "nothing": (lambda project, config: None, False),
+    "the body of a function": (
+        lambda project, config: edit(project / "site/shouting/rows.py", "* times", "* times + '?'"),
+        True,
+    ),
+    "another module of its package": (lambda project, config: edit(project / "site/shouting/helper.py", "'!'", "'!!'"), True),
+    "an option": (lambda project, config: config["data"]["preprocessors"][0].update(times=2), True),
+    "the version of its distribution": (lambda project, config: install(project, "1.1"), True),
+    "the rows": (lambda project, config: edit(project / "rows.jsonl", "the cat 7", "the dog 7"), True),
+    "the length of sequences": (lambda project, config: config["data"].update(max_seq_length=16), True),
+    "what to do with bad rows": (lambda project, config: config["data"].update(on_bad_row="drop"), True),
+    "the seed": (lambda project, config: config.update(seed=7), True),
+    "training and the adapter": (lambda project, config: config.update(training={"max_steps": 2}, lora={"r": 4}), False),
+    "the number of processes": (lambda project, config: config["data"].update(num_proc=2), False),
+}
 
+
+def edit(file: Path, old: str, new: str) -> None:
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new))
+
+
+def places(project: Path, config: dict[str, Any]) -> dict[str, Path]:
+    """Name where the rows of a config are kept, as a run would."""
+    environment.cache_clear()
+    registry = PluginManager.create(PluginChoice()).registry
+    resolved = resolve(Document(config, {}))
+    choices = choose_components(resolved, registry, ["LlamaForCausalLM"])
+    assert choices is not None
+    for each in choices.preprocessors:
+        each.build()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(config["model"]["path"])
+    recipe = recipe_for(resolved, choices, tokenizer, 100)
+    return dict(cache_places({"data.train": open_source(str(project / "rows.jsonl"))}, choices, recipe))
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_rows_are_prepared_again_when_what_made_them_changes(
+    project: Path, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    monkeypatch.syspath_prepend(str(project / "site"))
+    for module in [name for name in sys.modules if name.partition(".")[0] == "shouting"]:
+        monkeypatch.delitem(sys.modules, module)
     config = json.loads((project / "config.json").read_text())
-    (project / "config.json").write_text(json.dumps({**config, "training": {"max_steps": 2}, "lora": {"r": 4}}))
-    assert not runs(project), "training and adapter have no part in it"
-
-    with (project / "rows.jsonl").open("a") as file:
-        file.write('\n{"text": "one more"}')
-    assert runs(project), "changed rows"
+    before = places(project, config)
+    make, changes = CHANGES[change]
+    make(project, config)
+    assert (places(project, config) != before) is changes
 
 
 def part(*rows: int) -> Part:

@@ -192,7 +192,7 @@ def test_a_row_that_no_dataset_can_hold_is_dropped_before_a_dataset_step(tokeniz
 
     rows = [{"text": "good", "note": "\ud800"}, {"text": "bad", "note": ""}]
     found = prepared(rows, tokenizer, step(same, "dataset"), on_bad_row="drop")
-    assert found.ledger.reasons == {r"same: column 'note' holds '\ud800', half of a character": 1}
+    assert found.ledger.reasons == {r"same: column 'note' contains a lone surrogate, '\ud800'": 1}
     assert adds_up(found.ledger)
 
 
@@ -201,7 +201,7 @@ def test_half_of_a_character_that_a_step_makes_is_an_error_of_the_row(tokenizer:
         return {"text": row["text"].encode("utf-16-be", "surrogatepass")[:2].decode("utf-16-be", "surrogatepass")}
 
     assert refusal([{"text": "a good film"}, {"text": "\U0001f600 good"}], tokenizer, step(cut)) == (
-        r"rows.jsonl:2 column 'text' holds '\ud83d', half of a character; set data.on_bad_row to drop"
+        r"rows.jsonl:2 column 'text' contains a lone surrogate, '\ud83d'; set data.on_bad_row to drop"
     )
 
 
@@ -246,7 +246,7 @@ def test_dropping_every_row_is_an_error_that_says_who_did(tokenizer: Any) -> Non
 
 def test_a_side_of_its_own_is_named_where_nothing_is_left(tokenizer: Any) -> None:
     assert refusal([{"text": " "}], tokenizer, on_bad_row="drop", further={"side": "data.eval"}) == (
-        "data.eval: 0 trainable tokens in 1 rows; 1 rows: read: column 'text' has nothing to train"
+        "data.eval: 0 trainable tokens in 1 rows; 1 rows: read: column 'text' has nothing to train on"
     )
 
 
@@ -286,7 +286,7 @@ def test_the_first_bad_row_is_the_one_reported(tokenizer: Any) -> None:
         return row if row["text"] != "bad" else row["missing"]
 
     assert refusal([{"text": " "}, {"text": "bad"}], tokenizer, step(fails_later)) == (
-        "rows.jsonl:1 column 'text' has nothing to train; set data.on_bad_row to drop"
+        "rows.jsonl:1 column 'text' has nothing to train on; set data.on_bad_row to drop"
     )
 
 
@@ -366,7 +366,7 @@ def test_more_lost_rows_than_allowed_stop_the_run(tokenizer: Any) -> None:
     message = refusal(rows, tokenizer, on_bad_row="drop", max_row_loss=0.3)
     assert message == (
         "data.train: 4 of 10 rows could not be used, 40.0%, and data.max_row_loss is 0.3; "
-        "3 rows: read: column 'text' must be text, is int 1; 1 rows: read: column 'text' has nothing to train"
+        "3 rows: read: column 'text' must be text, is int 1; 1 rows: read: column 'text' has nothing to train on"
     )
     assert prepared(rows, tokenizer, on_bad_row="drop", max_row_loss=0.4).ledger.dropped == 4
 

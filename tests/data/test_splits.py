@@ -58,8 +58,8 @@ def test_both_sources_are_read_as_the_config_says_and_what_was_guessed_is_said_o
     assert splits.notes() == ()
     guessed = open_splits(DataConfig(train="train.csv", eval="eval.csv", encoding="cp850", header=False))
     assert guessed.notes() == (
-        "train.csv is parted by '|'; set data.delimiter if that is wrong",
-        "eval.csv is parted by '|'; set data.delimiter if that is wrong",
+        "train.csv is delimited by '|'; set data.delimiter if that is wrong",
+        "eval.csv is delimited by '|'; set data.delimiter if that is wrong",
     )
 
 
@@ -73,9 +73,8 @@ def test_one_folder_may_hold_both_sides(tmp_path: Path, monkeypatch: pytest.Monk
     assert [located.where for located in splits.train(None)] == ["data/train.jsonl:1"]
     assert [located.where for located in splits.held_out(None)] == ["data/test.jsonl:1"]
     assert splits.notes() == (
-        "folder 'data' holds test.jsonl beside train.jsonl: only train.jsonl is read; "
-        "set data.eval to 'data' to evaluate on the rest",
-        "folder 'data' holds train.jsonl beside test.jsonl: only test.jsonl is read",
+        "folder 'data': reading train.jsonl, skipping test.jsonl; set data.eval to 'data' to evaluate on the rest",
+        "folder 'data': reading test.jsonl, skipping train.jsonl",
     )
 
 
@@ -83,7 +82,7 @@ def test_a_guess_about_a_source_of_both_sides_is_said_once(tmp_path: Path, monke
     monkeypatch.chdir(tmp_path)
     Path("a.csv").write_text("text;label\nx;y\n")
     splits = open_splits(DataConfig(train="a.csv", eval=0.5))
-    assert splits.notes() == ("a.csv is parted by ';'; set data.delimiter if that is wrong",)
+    assert splits.notes() == ("a.csv is delimited by ';'; set data.delimiter if that is wrong",)
     assert len(splits.sources) == 1
 
 

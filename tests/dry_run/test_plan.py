@@ -12,12 +12,12 @@ from smolora_core.cli import main
 from smolora_core.components import Loss
 from smolora_core.config import load_config
 from smolora_core.dry_run.fake_model import empty_model, fill
-from smolora_core.dry_run.fake_step import fake_step, without_numbers
+from smolora_core.dry_run.fake_step import fake_step, without_data
 from smolora_core.dry_run.plan import Plan, make_plan
 from smolora_core.fast.apply import make_fast
 from smolora_core.model.device import free_memory
 from smolora_core.plugins import PluginChoice, PluginManager, build
-from smolora_core.run.check import check
+from smolora_core.run.check import check_run
 from smolora_core.training.objective import make_objective
 
 CPU = torch.device("cpu")
@@ -38,11 +38,11 @@ def write_run(folder: Path, model: Path, **training: object) -> Path:
 
 
 def plan_of(config: Path, *plugins: object, **more: object) -> Plan:
-    return make_plan(check(load_config(config, []), PluginManager.create(PluginChoice(objects=plugins))), **more)
+    return make_plan(check_run(load_config(config, []), PluginManager.create(PluginChoice(objects=plugins))), **more)
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma3", "gpt2", "bloom"])
-def test_a_step_without_numbers_takes_the_bytes_of_a_real_one(family):
+def test_a_step_without_data_takes_the_bytes_of_a_real_one(family):
     from smolora_plugins.tasks.causal_lm import CausalLM
     from tests.support.families import make
 
@@ -54,7 +54,7 @@ def test_a_step_without_numbers_takes_the_bytes_of_a_real_one(family):
     batch = collate(rows) if collate else task.collate(rows, 0)
 
     real = fake_step(model, objective, batch)
-    without_numbers(model, CPU)
+    without_data(model, CPU)
     found = fake_step(model, objective, batch)
 
     assert (found.activations, found.loss) == (real.activations, real.loss)

@@ -9,10 +9,8 @@ from smolora_core.batches.padding import concatenate, pad
 from smolora_core.fast.apply import make_fast
 from smolora_core.fast.padding_free import choose_batching
 from smolora_plugins.tasks.causal_lm import CausalLM
-from tests.support.families import expected, make
+from tests.support.families import HONOURED, expected, make
 from tests.support.small_run import batch, cross_entropy, difference, focal, gradients, objective, rows
-
-HONOURED = ["llama", "mistral", "qwen2", "qwen3", "gemma3", "smollm3", "phi3", "olmo2", "granite", "gpt2", "opt"]
 
 
 def trained(model, micro_batch):
@@ -58,7 +56,7 @@ def test_a_leak_is_found(monkeypatch, dtype):
     leaking = lambda q, k, v, bounds, *more: whole(q, k, v, [bounds[0], bounds[-1]], *more)  # noqa: E731
     monkeypatch.setattr(attention, "document_attention", leaking)
     chosen = choose_batching("auto", model, CausalLM(), "token")
-    assert chosen.reason == "the model does not keep rows apart without padding: changing the second row changes the third"
+    assert chosen.reason == "the model does not isolate sequences without padding: changing sequence 2 changes sequence 3"
 
 
 def test_a_task_that_pads_keeps_padding():
@@ -66,11 +64,11 @@ def test_a_task_that_pads_keeps_padding():
         def collate(self, of, pad_token_id):
             return pad(of, pad_token_id)
 
-    assert choose_batching("auto", make("llama"), Padding(), "token").reason == "the task pads its rows"
+    assert choose_batching("auto", make("llama"), Padding(), "token").reason == "the task requires padding"
 
 
 def test_a_loss_of_whole_batches_keeps_padding():
-    assert choose_batching("auto", make("llama"), CausalLM(), "model").reason == "the loss is handed whole batches"
+    assert choose_batching("auto", make("llama"), CausalLM(), "model").reason == "the loss takes whole batches"
 
 
 def test_it_can_be_switched_off():
@@ -113,7 +111,7 @@ def test_undoing_it_gives_the_attention_back():
 def test_activation_checkpointing_keeps_rows_apart():
     model = make("llama")
     loss, gradient = expected(model, rows())
-    model.get_base_model().gradient_checkpointing_enable({"use_reentrant": False})
+    model.get_base_model().activation_checkpointing_enable({"use_reentrant": False})
     speed = make_fast(model, CausalLM(), "token")
     found = trained(model, speed.batching.collate(rows()))
     assert found[0] == pytest.approx(loss, rel=1e-6)

@@ -13,14 +13,13 @@ from smolora_core.batches.padding import concatenate, flat_positions, pad, split
 from smolora_core.fast.apply import make_fast
 from smolora_core.fast.lora_linear import use_fast_lora
 from smolora_core.fast.padding_free import choose_batching
-from smolora_core.fast.row_parallel import LEAST, choose_row_parallel
-from smolora_core.fast.threads import share_out
+from smolora_core.fast.row_parallel import MIN_ELEMENTS, choose_row_parallel
+from smolora_core.fast.threads import balance_rows
 from smolora_core.model.head import on_all_rows
 from smolora_core.training.oom import Recovery
 from smolora_core.training.profiling import profile_code
 from smolora_plugins.tasks.causal_lm import CausalLM
-from tests.fast.test_padding_free import HONOURED
-from tests.support.families import make
+from tests.support.families import HONOURED, make
 from tests.support.small_run import adapted, cross_entropy, difference, gradients, objective, rows
 
 
@@ -39,8 +38,8 @@ def learned(model, micro_batch, share):
     return (found.sum / found.weight).item(), gradients(model)
 
 
-def shared(model, least=0):
-    row_parallel = choose_row_parallel(model, least)
+def shared(model, min_elements=0):
+    row_parallel = choose_row_parallel(model, min_elements)
     assert not row_parallel.problem
     return row_parallel.run
 
@@ -142,7 +141,7 @@ def test_what_keeps_something_between_rows_is_run_at_once():
     model.get_base_model().model.rotary_emb.rope_type = "default"
     assert not choose_row_parallel(model).problem
     model.get_base_model().activation_checkpointing_enable({"use_reentrant": False})
-    assert "computed again" in choose_row_parallel(model).problem
+    assert "recomputed layers" in choose_row_parallel(model).problem
 
 
 def test_one_thread_is_no_problem_that_anybody_is_told_of():
@@ -154,7 +153,7 @@ def test_one_thread_is_no_problem_that_anybody_is_told_of():
 
 def test_it_is_said_why_rows_are_not_shared_out():
     speed = make_fast(drawing_by_itself(), CausalLM(), "token")
-    expected = "threads share operations and not rows (layers draw random numbers, for all rows at once)"
+    expected = "row-parallel threads are off: its layers draw random numbers for all rows at once"
     assert expected in list(speed.describe())
 
 
@@ -206,7 +205,7 @@ def test_every_row_is_given_to_one_thread(threads):
     generator = torch.Generator().manual_seed(threads)
     for count in range(1, 40):
         lengths = torch.randint(1, 500, (count,), generator=generator).tolist()
-        groups = share_out(lengths, threads, least=100)
+        groups = balance_rows(lengths, threads, min_tokens=100)
         assert sorted(row for rows in groups for row in rows) == list(range(count))
         loads = [sum(lengths[row] for row in rows) for rows in groups]
         assert threads % len(groups) == 0
@@ -215,24 +214,24 @@ def test_every_row_is_given_to_one_thread(threads):
 
 
 def test_rows_are_not_shared_out_where_one_would_keep_the_others_waiting():
-    assert share_out([300, 100], 2, 1) == [[0, 1]]
-    assert share_out([100, 100], 2, 101) == [[0, 1]]
-    assert share_out([100, 100], 2, 100) == [[0], [1]]
+    assert balance_rows([300, 100], 2, 1) == [[0, 1]]
+    assert balance_rows([100, 100], 2, 101) == [[0, 1]]
+    assert balance_rows([100, 100], 2, 100) == [[0], [1]]
     # Two threads for each of two parts, where four parts would be uneven.
-    assert share_out([300, 100, 200], 4, 1) == [[0], [1, 2]]
+    assert balance_rows([300, 100, 200], 4, 1) == [[0], [1, 2]]
 
 
 def test_few_tokens_are_not_shared_out():
     model = make("llama")
     width = model.get_input_embeddings().weight.shape[1]
-    for tokens, parts in ((LEAST // width - 1, [2]), (LEAST // width, [1, 1])):
+    for tokens, parts in ((MIN_ELEMENTS // width - 1, [2]), (MIN_ELEMENTS // width, [1, 1])):
         seen = []
 
         def compute(model, inputs, seen=seen):
             seen.append(len(inputs["input_ids"]))
             return inputs["input_ids"].float()
 
-        shared(model, LEAST)(compute, model, {"input_ids": torch.zeros(2, tokens, dtype=torch.int64)})
+        shared(model, MIN_ELEMENTS)(compute, model, {"input_ids": torch.zeros(2, tokens, dtype=torch.int64)})
         assert seen == parts
 
 

@@ -163,7 +163,7 @@ def test_texts_stop_where_the_positions_end(loaded):
     assert len(made) <= 128 - width
     with pytest.raises(ConfigError) as error:
         loaded.generate("cat " * 200)
-    assert str(error.value) == "a prompt has 201 tokens, and the model has positions for 128; shorten it"
+    assert str(error.value) == "a prompt has 201 tokens, but the model only has 128 positions; shorten it"
 
 
 def test_an_adapter_is_loaded_with_its_base(adapter, llama):
@@ -185,9 +185,9 @@ def message(folder):
 
 
 def test_a_folder_without_an_adapter_is_an_error(tmp_path, adapter):
-    assert message(tmp_path) == f"no folder {str(tmp_path)!r} with an adapter_config.json; did you mean {str(adapter)!r}?"
+    assert message(tmp_path) == f"no adapter_config.json in {str(tmp_path)!r}; did you mean {str(adapter)!r}?"
     assert message(tmp_path / "x") == (
-        f"no folder {str(tmp_path / 'x')!r} with an adapter_config.json; give the adapter's folder"
+        f"no adapter_config.json in {str(tmp_path / 'x')!r}; give the adapter's folder"
     )
 
 
@@ -196,8 +196,8 @@ def test_a_base_that_is_gone_is_an_error(adapter, tmp_path):
     gone = tmp_path / "gone"
     (adapter / "adapter_config.json").write_text(json.dumps({**config, "base_model_name_or_path": str(gone)}))
     assert message(adapter) == (
-        f"the base model {str(gone)!r} of {str(adapter)!r} is gone; "
-        "put it back, or change base_model_name_or_path in adapter_config.json"
+        f"the base model {str(gone)!r} of {str(adapter)!r} is missing; "
+        "restore it, or change base_model_name_or_path in adapter_config.json"
     )
 
 

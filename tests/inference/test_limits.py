@@ -61,8 +61,8 @@ def test_an_unknown_device_is_an_error(llama, device, line):
 @pytest.mark.parametrize(
     ("prompt", "line"),
     [
-        (["a", "b"], "a prompt must be one text, is of type list; generate_all takes several"),
-        (b"a", "a prompt must be one text, is of type bytes"),
+        (["a", "b"], "a prompt must be a text, is a list; generate_all takes several"),
+        (b"a", "a prompt must be a text, is a bytes"),
         ("caf\udce9", "a prompt is not UTF-8, at character 4; give it as UTF-8"),
     ],
 )
@@ -72,5 +72,5 @@ def test_a_prompt_is_one_text(prompt, line):
 
 def test_several_prompts_are_no_single_text():
     assert message(LoadedAdapter(None, None).generate_all, "a cat") == (
-        "prompts must be a list of texts, is one text; put it into a list"
+        "prompts must be a list of texts, is a single text; put it into a list"
     )

@@ -9,9 +9,9 @@ from smolora_core.checkpoints.staging import Checkpoint
 from smolora_core.checkpoints.store import Store
 from smolora_core.errors import CheckpointError, ModelLoadError
 from smolora_core.inference.generate import load_adapter
-from smolora_core.inference.loading import verify
+from smolora_core.inference.loading import check_manifest
 
-HINT = "; take a whole copy, or remove manifest.json if the change is meant"
+HINT = "; copy the folder again, or remove manifest.json if the change is intended"
 
 
 def committed(folder, base):
@@ -30,23 +30,23 @@ def place(tmp_path):
 
 def message(folder):
     with pytest.raises(CheckpointError) as error:
-        verify(folder)
+        check_manifest(folder)
     return str(error.value)
 
 
 def test_what_was_written_is_as_it_was(place):
-    verify(place)
+    check_manifest(place)
 
 
 def test_a_folder_without_a_manifest_may_hold_anything(place):
     (place / MANIFEST).unlink()
     (place / "weights").write_bytes(b"")
-    verify(place)
+    check_manifest(place)
 
 
 def test_further_files_do_no_harm(place):
     (place / "README.md").write_text("mine")
-    verify(place)
+    check_manifest(place)
 
 
 def test_a_file_that_is_missing_is_named(place):
@@ -56,12 +56,12 @@ def test_a_file_that_is_missing_is_named(place):
 
 def test_a_file_that_is_cut_off_is_named(place):
     (place / "weights").write_bytes(b"12")
-    assert message(place) == f"{place / 'weights'} has 2 bytes, and 4 were written{HINT}"
+    assert message(place) == f"{place / 'weights'} has 2 bytes, expected 4{HINT}"
 
 
 def test_a_file_of_other_bytes_is_named(place):
     (place / "weights").write_bytes(b"1235")
-    assert message(place) == f"{place / 'weights'} is not what was written{HINT}"
+    assert message(place) == f"{place / 'weights'} does not match its checksum{HINT}"
 
 
 def test_every_file_that_is_wrong_is_named(place):

@@ -94,7 +94,7 @@ def test_masks_are_filled_with_the_likeliest_tokens(trained):
     assert found.values["candidates"][0][0]["token"] == loaded.tokenizer.decode([ids[2]])
     with pytest.raises(ConfigError) as error:
         loaded.generate("the film was good")
-    assert str(error.value) == "the text has no [MASK]; write [MASK] where a word is to be found"
+    assert str(error.value) == "the text contains no [MASK]; write [MASK] in place of the word to predict"
 
 
 def test_an_answer_is_the_one_of_transformers_and_has_no_prompt_in_it(tmp_path):
@@ -107,14 +107,14 @@ def test_an_answer_is_the_one_of_transformers_and_has_no_prompt_in_it(tmp_path):
 
 
 def test_what_writes_does_not_predict(trained):
-    with pytest.raises(ConfigError, match="the model writes texts; call generate"):
+    with pytest.raises(ConfigError, match="the model generates text; call generate"):
         load_adapter(trained("causal-lm")[1], device="cpu").predict(TEXTS)
 
 
 def test_a_text_that_is_too_long_is_refused(trained):
     with pytest.raises(ConfigError) as error:
         load_adapter(trained("sequence-classification")[1], device="cpu").predict(["cat " * 70])
-    assert str(error.value) == "a text has 72 tokens, and the model takes 1 to 64"
+    assert str(error.value) == "a text has 72 tokens, but the model takes 1 to 64"
 
 
 def test_a_whole_model_predicts_as_well(tmp_path):

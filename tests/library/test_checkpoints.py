@@ -76,5 +76,5 @@ def test_old_ones_go_if_asked(tmp_path):
 
 
 def test_the_folder_of_a_run_that_goes_on_is_refused(tmp_path):
-    with hold(tmp_path), pytest.raises(ConfigError, match="another process writes here"):
+    with hold(tmp_path), pytest.raises(ConfigError, match="the run folder is locked by another process"):
         CheckpointManager(tmp_path).save_checkpoint(torch.nn.Linear(1, 1), 1)

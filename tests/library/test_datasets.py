@@ -23,7 +23,7 @@ def test_functions_names_and_options_make_a_chain() -> None:
 
 def test_a_row_without_text_is_named_or_dropped() -> None:
     rows = [{"text": "good"}, {"text": None}, {"review": "bad"}]
-    with pytest.raises(DatasetError, match=r"^dataset:row 2 column 'text' must be text, is NoneType$"):
+    with pytest.raises(DatasetError, match=r"^dataset:row 2 column 'text' must be text, got NoneType$"):
         DatasetHandler().process_dataset(rows)
     handler = DatasetHandler(on_bad_row="drop")
     assert len(handler.process_dataset(rows)) == 1
@@ -44,7 +44,7 @@ def test_a_file_of_any_name_is_read_as_the_kind_it_is_said_to_be(tmp_path: Path)
 
 
 def test_an_unknown_file_type_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"^no file type is named 'cvs'; did you mean 'csv'"):
+    with pytest.raises(ConfigError, match=r"^prepare_dataset\(\) file_type must be one of conll, csv, json, jsonl, parquet, text, tsv, got 'cvs'; did you mean 'csv'"):
         prepare_dataset("reviews.dat", file_type="cvs")
 
 

@@ -84,7 +84,7 @@ def test_load_model_takes_the_place_of_training(lora: SmoLoRA, tmp_path: Path, l
 
 
 def test_generating_before_training_says_what_to_do(lora: SmoLoRA) -> None:
-    with pytest.raises(TrainingError, match=r"^nothing is trained yet; call train\(\), or load_model\(folder\)$"):
+    with pytest.raises(TrainingError, match=r"^the model has not been trained; call train\(\) or load_model\(folder\)$"):
         lora.generate("the film")
 
 
@@ -196,7 +196,7 @@ def test_a_config_of_nested_dicts_trains(llama: Path, rows: Path, tmp_path: Path
 
 
 def test_wrong_types_from_python_are_reported_like_those_of_a_file(llama: Path, rows: Path) -> None:
-    with pytest.raises(ConfigError, match=r"^given from Python lora\.r must be a whole number, is 8\.5$"):
+    with pytest.raises(ConfigError, match=r"^given from Python lora\.r must be an integer, got 8\.5$"):
         SmoLoRA(str(llama), str(rows), lora=LoRAConfig(r=8.5))
 
 
@@ -229,7 +229,7 @@ def test_rows_can_be_a_list_of_dicts(llama: Path, tmp_path: Path) -> None:
 
 
 def test_no_dataset_is_said_to_be_none(llama: Path) -> None:
-    with pytest.raises(ConfigError, match="given from Python dataset_name is None; give a file"):
+    with pytest.raises(ConfigError, match="given from Python dataset_name is None; pass a file"):
         SmoLoRA(str(llama), None)
 
 
@@ -249,7 +249,7 @@ def test_an_earlier_run_is_moved_aside_whole(llama: Path, rows: Path, tmp_path: 
     assert sorted(path.name for path in folder.glob("checkpoint-*")) == ["checkpoint-4", "checkpoint-6"]
     assert (folder / "previous-1" / "adapter" / "adapter_model.safetensors").read_bytes() == first
     aside = folder / "previous-1"
-    assert f"an earlier run was moved to {aside}; go on with it there: --output_dir {aside} --resume auto" in said
+    assert f"an earlier run was moved to {aside}; resume it with --output_dir {aside} --resume auto" in said
 
 
 def test_a_run_that_ends_early_does_not_describe_the_adapter_of_another(llama: Path, rows: Path, tmp_path: Path) -> None:
@@ -282,7 +282,7 @@ def test_other_writers_do_not_cost_the_final_adapter(llama: Path, rows: Path, tm
 def test_a_batch_that_is_never_full_is_no_training(llama: Path, rows: Path, tmp_path: Path) -> None:
     training = {"per_device_train_batch_size": 64, "extra": {"dataloader_drop_last": True}}
     lora = run_of(llama, rows, tmp_path / "run", training=training)
-    with pytest.raises(TrainingError, match=r"^24 sequences make no batch; make batches smaller$"):
+    with pytest.raises(TrainingError, match=r"^24 sequences do not fill a batch; lower the batch size$"):
         lora.train()
 
 
@@ -298,7 +298,8 @@ def test_a_plugin_that_trains_more_than_the_adapter_is_stopped(llama: Path, rows
         def smolora_adapter_attached(self, model: torch.nn.Module) -> None:
             model.requires_grad_(True)
 
-    with pytest.raises(TrainingError, match=r"a plugin changed what is trained: .* leave requires_grad as it is"):
+    message = r"a plugin changed which parameters are trainable: .* leave requires_grad as it is"
+    with pytest.raises(TrainingError, match=message):
         run_of(llama, rows, tmp_path / "run", plugins=[Greedy()]).train()
 
 
@@ -321,7 +322,7 @@ def test_what_goes_wrong_after_a_failure_is_a_note_on_it(llama: Path, rows: Path
 
     with pytest.raises(ZeroDivisionError) as caught:
         run_of(llama, rows, tmp_path / "run", loss=broken, plugins=[Clumsy()]).train()
-    assert any(note.startswith("after that came OSError: disk") for note in caught.value.__notes__)
+    assert any(note.startswith("then the cleanup raised OSError: disk") for note in caught.value.__notes__)
 
 
 def test_what_goes_wrong_after_a_good_run_is_a_warning(llama: Path, rows: Path, tmp_path: Path) -> None:
@@ -349,7 +350,8 @@ def test_a_callback_hook_that_gives_something_else_is_named(llama: Path, rows: P
         def smolora_callbacks(self) -> int:
             return 5
 
-    with pytest.raises(PluginError, match=r"smolora_callbacks gave int; it gives transformers\.TrainerCallback objects"):
+    message = r"smolora_callbacks returned int; it must return transformers\.TrainerCallback objects"
+    with pytest.raises(PluginError, match=message):
         run_of(llama, rows, tmp_path / "run", plugins=[Odd()]).train()
 
 
@@ -368,5 +370,5 @@ def test_a_default_length_is_held_to_the_positions_of_the_model(llama: Path, row
 
 def test_a_length_beyond_the_positions_of_the_model_is_refused(llama: Path, rows: Path, tmp_path: Path) -> None:
     lora = run_of(llama, rows, tmp_path / "run", training={"max_steps": 1}, data={"max_seq_length": 256})
-    with pytest.raises(ConfigError, match=r"data\.max_seq_length 256 is more than the 128 positions of the model"):
+    with pytest.raises(ConfigError, match=r"data\.max_seq_length 256 exceeds the model's 128 positions"):
         lora.train()

@@ -13,15 +13,10 @@ import transformers
 from peft import PeftModel
 from safetensors.torch import load_file
 
-from smolora_core import LoRAConfig, Task
-from smolora_core.checkpoints.staging import Checkpoint
 from smolora_core.errors import ModelLoadError
-from smolora_core.lora.attach import adaptable_modules, attach
 from smolora_core.lora.merge import merge_and_save
 from smolora_core.lora.proof import prove_saved
-from smolora_core.lora.targets import choose_targets
-from smolora_core.plugins import PluginChoice, PluginManager
-from smolora_plugins.checkpoints.adapter import write_adapter
+from tests.support.adapters import save, write_fresh
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
 
@@ -31,13 +26,6 @@ IDS = torch.arange(3, 20)[None]
 @pytest.fixture(params=["llama", "gpt2"])
 def base(request):
     return request.getfixturevalue(request.param)
-
-
-def save(model, base, folder):
-    folder.mkdir()
-    tokenizer = transformers.AutoTokenizer.from_pretrained(base)
-    write_adapter(Checkpoint(step=1, model=model, tokenizer=tokenizer, metrics={}, config={}), folder)
-    return folder
 
 
 def logits(model):
@@ -109,18 +97,12 @@ def test_attaching_to_gpt2_warns_of_nothing(adapt, gpt2, tmp_path):
         save(adapt(gpt2).model, gpt2, tmp_path / "adapter")
 
 
-def write_fresh(base, folder):
-    manager = PluginManager.create(PluginChoice(third_party=False))
-    model = transformers.AutoModelForCausalLM.from_pretrained(base)
-    choice = choose_targets("all-linear", "llama", adaptable_modules(model), manager.registry)
-    task = manager.registry.resolve(Task, "causal-lm").component
-    save(attach(model, LoRAConfig(), choice, task, str(base), seed=1).model, base, folder)
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
-
-
 @pytest.mark.slow
 def test_another_process_writes_the_same_files(llama, tmp_path):
-    source = f"from tests.lora.test_attach import Path, write_fresh; write_fresh(Path({str(llama)!r}), Path('there'))"
+    source = (
+        "from pathlib import Path; from tests.support.adapters import write_fresh; "
+        f"write_fresh(Path({str(llama)!r}), Path('there'))"
+    )
     environment = {**os.environ, "PYTHONHASHSEED": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
     subprocess.run([sys.executable, "-c", source], check=True, env=environment, cwd=tmp_path, timeout=120)
     assert write_fresh(llama, tmp_path / "here") == {path.name: path.read_bytes() for path in (tmp_path / "there").iterdir()}
@@ -146,7 +128,7 @@ def test_merging_does_not_write_into_a_folder_that_holds_something(adapt, llama,
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(ModelLoadError) as error:
         merge_and_save(adapt(llama).model, None, tmp_path)
-    assert str(error.value) == f"the folder {str(tmp_path)!r} is not empty; name a new one"
+    assert str(error.value) == f"the folder {str(tmp_path)!r} is not empty; choose a new folder"
 
 
 def test_what_was_saved_is_proved(adapt, base, tmp_path):

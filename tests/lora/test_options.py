@@ -103,8 +103,8 @@ def test_biases_are_not_trained_in_low_precision(gpt2):
     with pytest.raises(ModelLoadError) as error:
         adapter(gpt2, dtype="bfloat16", bias="lora_only")
     assert str(error.value) == (
-        "4 tensors would be trained in bfloat16, which loses small updates, "
-        "'base_model.model.transformer.h.0.attn.c_attn.base_layer.bias' among them; set model.dtype to float32"
+        "4 tensors would be trained in bfloat16, which loses small updates "
+        "(first: 'base_model.model.transformer.h.0.attn.c_attn.base_layer.bias'); set model.dtype to float32"
     )
 
 
@@ -124,27 +124,27 @@ def test_exclusion_narrows_what_a_record_says(llama):
     [
         (
             {"target_modules": "self_atn.*"},
-            "lora.target_modules: no layer's full name matches 'self_atn.*'; name lora.target_modules; it has: "
+            "lora.target_modules: no layer's full name matches 'self_atn.*'; set lora.target_modules; the model has: "
             "down_proj (2), gate_proj (2), up_proj (2), k_proj (2), o_proj (2), q_proj (2), v_proj (2)",
         ),
         (
             {"target_modules": ".*(q_proj"},
-            "lora.target_modules: lora.target_modules '.*(q_proj' is no regular expression: "
+            "lora.target_modules: lora.target_modules '.*(q_proj' is not a valid regular expression: "
             "missing ), unterminated subpattern at position 2",
         ),
         ({"target_modules": "atention"}, "lora.target_modules: no layer is named 'atention'; did you mean 'attention'?"),
         (
             {"target_modules": ("lm_head",)},
-            "lora.target_modules: 'lm_head' is a head or an embedding, which is not adapted; leave it out",
+            "lora.target_modules: 'lm_head' is a head or an embedding, which cannot be adapted; remove it",
         ),
         ({"exclude_modules": ("k_porj",)}, "lora.exclude_modules: no layer is named 'k_porj'; did you mean 'k_proj'?"),
         (
             {"exclude_modules": ".*proj"},
-            "lora.target_modules: every module that would be adapted is excluded",
+            "lora.target_modules: every target module is excluded",
         ),
         (
             {"layers_to_transform": (1, 2, 9)},
-            "lora.layers_to_transform: lora.layers_to_transform has 2, 9, and the model has blocks 0 to 1",
+            "lora.layers_to_transform: lora.layers_to_transform has 2, 9, but the model has blocks 0 to 1",
         ),
         (
             {"rank_pattern": {"q_porj": 4}},
@@ -152,7 +152,7 @@ def test_exclusion_narrows_what_a_record_says(llama):
         ),
         (
             {"alpha_pattern": {"(q": 4}},
-            "lora.alpha_pattern: '(q' in lora.alpha_pattern is no regular expression: "
+            "lora.alpha_pattern: '(q' in lora.alpha_pattern is not a valid regular expression: "
             "missing ), unterminated subpattern at position 0",
         ),
         (
@@ -172,8 +172,8 @@ def test_what_fits_nothing_is_refused(llama, options, said):
 
 def test_a_tied_head_is_refused_with_the_reason(gpt2):
     assert message(gpt2, target_modules=("lm_head",)) == (
-        "lora.target_modules: 'lm_head' is a head or an embedding, which is tied to the embeddings, "
-        "and an adapter on it would be merged into both; leave it out"
+        "lora.target_modules: 'lm_head' is a head or an embedding, which cannot be adapted: they are tied, "
+        "and the adapter would be merged into both; remove it"
     )
 
 
@@ -182,12 +182,12 @@ def test_a_tied_head_is_refused_with_the_reason(gpt2):
     [
         (
             {"init": "pissa"},
-            "lora.init pissa changes the base weights, so that the saved adapter would not fit the base; "
+            "lora.init pissa changes the base weights, so the saved adapter would not match the base model; "
             "choose one of default, gaussian, orthogonal, mica",
         ),
-        ({"init": "gausian"}, "lora.init must be one of default, gaussian, orthogonal, mica, is 'gausian'"),
-        ({"rank_pattern": {"q_proj": 0}}, "lora.rank_pattern must hold numbers above 0, has q_proj: 0"),
-        ({"bias": "yes"}, "lora.bias must be one of none, all, lora_only, is 'yes'"),
+        ({"init": "gausian"}, "lora.init must be one of default, gaussian, orthogonal, mica, got 'gausian'"),
+        ({"rank_pattern": {"q_proj": 0}}, "lora.rank_pattern must contain only numbers above 0, got q_proj: 0"),
+        ({"bias": "yes"}, "lora.bias must be one of none, all, lora_only, got 'yes'"),
     ],
 )
 def test_a_value_out_of_range_is_refused(lora, said):
@@ -199,14 +199,14 @@ def test_a_value_out_of_range_is_refused(lora, said):
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("lora_alpha", "lora.extra: 'lora_alpha' has a key of its own; set lora.alpha"),
+        ("lora_alpha", "lora.extra: 'lora_alpha' has its own config key; set lora.alpha"),
         ("lora_bais", "lora.extra: peft.LoraConfig has no 'lora_bais'; did you mean 'lora_bias'?"),
         (
             "corda_config",
             "lora.extra: 'corda_config' cannot be used here; it changes the base weights, "
-            "and the saved adapter would not fit the base",
+            "so the saved adapter would not match the base model",
         ),
-        ("fan_in_fan_out", "lora.extra: 'fan_in_fan_out' cannot be used here; the model's layers decide it"),
+        ("fan_in_fan_out", "lora.extra: 'fan_in_fan_out' cannot be used here; it is derived from the model's layers"),
     ],
 )
 def test_further_arguments_are_checked(name, said):
@@ -231,11 +231,11 @@ def test_each_argument_of_peft_is_ours_refused_or_passed_on():
     [
         (
             {"init": "orthogonal", "r": 3},
-            "lora: PEFT refuses it (Orthogonal initialization requires the LoRA rank to be even, got 3 instead.)",
+            "lora: PEFT rejects these options (Orthogonal initialization requires the LoRA rank to be even, got 3 instead.)",
         ),
         (
             {"extra": {"lora_bias": True}, "use_dora": True},
-            "lora: peft.LoraConfig refuses it (The argument lora_bias=True is not supported for DoRA, "
+            "lora: peft.LoraConfig rejects these options (The argument lora_bias=True is not supported for DoRA, "
             "please pass use_dora=False)",
         ),
     ],

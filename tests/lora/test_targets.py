@@ -83,7 +83,7 @@ def test_what_is_adapted(registry, model_type, modules, wanted, adapted):
     ("model_type", "wanted", "reason"),
     [
         ("llama", "auto", f"[llama, smolora {version('smolora')}]"),
-        ("invented", "auto", "[no plugin knows 'invented': its structure]"),
+        ("invented", "auto", "[by structure: no plugin knows 'invented']"),
         ("llama", "all-linear", "[every linear layer in the blocks]"),
         ("llama", ("q_proj",), "[lora.target_modules]"),
     ],
@@ -106,9 +106,9 @@ def test_whose_word_it_was(registry, model_type, wanted, reason):
             ("xyz",),
             "run.yaml:3 no layer is named 'xyz'; known: down_proj, gate_proj, k_proj, o_proj, q_proj, up_proj, v_proj",
         ),
-        (("q_proj", "lm_head"), "run.yaml:3 'lm_head' is a head or an embedding, which is not adapted; leave it out"),
-        (("embed_tokens",), "run.yaml:3 'embed_tokens' is a head or an embedding, which is not adapted; leave it out"),
-        ((), "run.yaml:3 lora.target_modules is an empty list; write auto, or names"),
+        (("q_proj", "lm_head"), "run.yaml:3 'lm_head' is a head or an embedding, which cannot be adapted; remove it"),
+        (("embed_tokens",), "run.yaml:3 'embed_tokens' is a head or an embedding, which cannot be adapted; remove it"),
+        ((), "run.yaml:3 lora.target_modules is an empty list; set it to auto or list names"),
     ],
 )
 def test_a_name_that_fits_nothing_is_an_error(registry, wanted, message):
@@ -133,7 +133,8 @@ def test_a_model_without_blocks_needs_names(registry):
     with pytest.raises(ConfigError) as error:
         choose_targets("auto", "invented", ["first", "second"], registry, "run.yaml:3")
     assert str(error.value) == (
-        "run.yaml:3 no repeated blocks with linear layers were found; name lora.target_modules; it has: first (1), second (1)"
+        "run.yaml:3 no repeated blocks with linear layers were found; set lora.target_modules; "
+        "the model has: first (1), second (1)"
     )
 
 
@@ -226,7 +227,7 @@ def test_a_model_without_attention_is_said_to_have_none(registry):
     with pytest.raises(ConfigError) as error:
         choose_targets("attention", "invented", {"blocks.0.up": (32, 8), "blocks.0.down": (8, 32)}, registry, "run.yaml:3")
     assert str(error.value) == (
-        "run.yaml:3 no attention was found in repeated blocks; name lora.target_modules; it has: up (1), down (1)"
+        "run.yaml:3 no attention was found in repeated blocks; set lora.target_modules; the model has: up (1), down (1)"
     )
 
 

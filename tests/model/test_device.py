@@ -31,4 +31,4 @@ def test_a_device_that_is_not_there_is_an_error(name):
     assert pick_device("auto") == CPU
     with pytest.raises(ConfigError) as error:
         pick_device(name, "run.yaml:2")
-    assert str(error.value) == f"run.yaml:2 no {name} device here; there is: cpu"
+    assert str(error.value) == f"run.yaml:2 no {name} device available; available: cpu"

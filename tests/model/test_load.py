@@ -46,7 +46,7 @@ def test_missing_weights_are_named(llama, tmp_path):
     transformers.LlamaModel.from_pretrained(llama).save_pretrained(folder)
     with pytest.raises(ModelLoadError) as error:
         load(folder, dtype="float32")
-    assert str(error.value) == f"{folder} has no weights for 1 tensors, 'lm_head.weight' among them; is it a causal-lm model?"
+    assert str(error.value) == f"{folder} has no weights for 1 tensors (first: 'lm_head.weight'); is it a causal-lm model?"
 
 
 @pytest.mark.parametrize("length", [0, 3000, -100])

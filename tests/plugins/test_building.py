@@ -117,9 +117,9 @@ def test_values_of_options_are_not_taken_apart():
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("misspelt", "acme_impl has no 'functoin'; did you mean 'function'?"),
+        ("misspelt", "acme_impl has no attribute 'functoin'; did you mean 'function'?"),
         ("constant", "acme_impl:CONSTANT is neither a function nor a class"),
-        ("demanding", "the options 'weights' have no default and must be given"),
+        ("demanding", "missing required options: 'weights'"),
         ("missing", "acme_missing cannot be imported (ModuleNotFoundError: No module named 'acme_missing')"),
     ],
 )
@@ -136,7 +136,7 @@ def test_an_implementation_that_exits_at_import_is_named(registry):
 
 
 @pytest.mark.parametrize(
-    ("name", "doing"), [("fragile", "making 'fragile'"), ("broken", "importing acme_broken")], ids=["making", "importing"]
+    ("name", "doing"), [("fragile", "building 'fragile'"), ("broken", "importing acme_broken")], ids=["making", "importing"]
 )
 def test_an_exception_of_an_implementation_keeps_its_type_and_says_whose_it_is(registry, name, doing):
     with pytest.raises(ZeroDivisionError) as caught:

@@ -39,7 +39,7 @@ def test_the_environment_blocks(monkeypatch):
 def test_an_unknown_name_in_the_environment_is_reported_once(monkeypatch):
     monkeypatch.setenv("SMOLORA_DISABLE_PLUGINS", "looses")
     manager = PluginManager.create(PluginChoice().with_environment())
-    assert list(map(str, manager.problems)) == ["no plugin 'looses' to disable; did you mean 'losses'?"]
+    assert list(map(str, manager.problems)) == ["cannot disable unknown plugin 'looses'; did you mean 'losses'?"]
 
 
 @pytest.mark.usefixtures("acme")
@@ -66,7 +66,7 @@ def test_a_built_in_can_be_blocked():
 @pytest.mark.usefixtures("acme")
 def test_blocking_a_name_that_nobody_has_is_reported():
     manager = PluginManager.create(PluginChoice(disable=("acmee",)))
-    assert list(map(str, manager.problems)) == ["no plugin 'acmee' to disable; did you mean 'acme'?"]
+    assert list(map(str, manager.problems)) == ["cannot disable unknown plugin 'acmee'; did you mean 'acme'?"]
 
 
 @pytest.mark.usefixtures("acme")
@@ -92,7 +92,7 @@ def test_a_required_plugin_that_is_missing_stops():
 def test_a_required_plugin_that_is_blocked_stops():
     with pytest.raises(PluginError) as caught:
         PluginManager.create(PluginChoice(require=("acme",), disable=("acme",)))
-    assert str(caught.value) == "plugin 'acme' (acme-smolora 1.2): is required and blocked; it cannot be both"
+    assert str(caught.value) == "plugin 'acme' (acme-smolora 1.2): is both required and blocked; remove one of the two"
 
 
 def test_a_required_plugin_that_fails_stops(site):
@@ -134,7 +134,7 @@ def test_a_strict_user_gets_every_problem_as_an_error(site):
     with pytest.raises(PluginError) as caught:
         PluginManager.create(PluginChoice(strict=True, disable=("zeta-plugins",)))
     assert [problem.what for problem in caught.value.problems] == [
-        "no plugin 'zeta-plugins' to disable",
+        "cannot disable unknown plugin 'zeta-plugins'",
         "cannot be imported (ModuleNotFoundError: No module named 'nowhere')",
     ]
 

@@ -127,12 +127,12 @@ def test_a_file_given_twice_is_one_plugin(plugin_file):
 def test_a_file_that_is_not_there_is_an_error():
     with pytest.raises(PluginError) as caught:
         PluginManager.create(PluginChoice(files=(Path("nowhere.py"),)))
-    assert str(caught.value) == "plugin no Python file 'nowhere.py'; give the path of a .py file"
+    assert str(caught.value) == "plugin 'nowhere.py' is not an existing .py file"
 
 
 def test_a_file_that_is_not_python_is_an_error(tmp_path):
     (tmp_path / "notes.txt").write_text("hello")
-    with pytest.raises(PluginError, match=r"^plugin no Python file '.*notes\.txt'; give the path of a \.py file$"):
+    with pytest.raises(PluginError, match=r"^plugin '.*notes\.txt' is not an existing \.py file$"):
         PluginManager.create(PluginChoice(files=(tmp_path / "notes.txt",)))
 
 

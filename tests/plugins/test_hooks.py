@@ -49,7 +49,7 @@ def problems(site, source):
 
 def test_a_misspelt_hook_is_reported(site):
     assert problems(site, "@hookimpl\ndef smolora_loses(): return []") == [
-        "smolora_loses is no hook; did you mean 'smolora_losses'?"
+        "smolora_loses is not a hook; did you mean 'smolora_losses'?"
     ]
 
 
@@ -59,12 +59,12 @@ def test_a_hook_for_a_later_version_can_be_marked_optional(site):
 
 def test_a_function_without_the_mark_is_reported(site):
     assert problems(site, "def smolora_losses(): return []") == [
-        "smolora_losses is not marked and never runs; put @hookimpl above it"
+        "smolora_losses never runs; decorate it with @hookimpl"
     ]
 
 
 def test_a_plugin_without_any_hook_is_reported(site):
-    assert problems(site, "x = 1") == ["implements no hook; write a smolora_* function and put @hookimpl above it"]
+    assert problems(site, "x = 1") == ["implements no hooks; decorate a smolora_* function with @hookimpl"]
 
 
 def test_a_hook_under_another_name_counts(site):
@@ -187,5 +187,5 @@ def test_when_several_plugins_raise_the_first_exception_tells_of_the_others(site
         manager.tell("smolora_run_finished", run=None, outcome=None)
     assert caught.value.__notes__ == [
         "raised by plugin 'acme' (acme 1.2) while calling smolora_run_finished",
-        "then came LookupError: lost, raised by plugin 'Failing' (given from Python) while calling smolora_run_finished",
+        "followed by LookupError: lost, raised by plugin 'Failing' (given from Python) while calling smolora_run_finished",
     ]

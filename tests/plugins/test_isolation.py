@@ -53,12 +53,12 @@ def test_ctrl_c_during_an_import_is_not_swallowed(site):
     [
         ("raise ValueError('no')", "smolora_losses raised ValueError: no"),
         ("raise SystemExit(3)", "smolora_losses raised SystemExit: 3"),
-        ("return None", "smolora_losses returned None; return an iterable of Loss records"),
-        ("return 3", "smolora_losses returned int; return an iterable of Loss records"),
-        ("return 'hinge'", "smolora_losses returned str; return an iterable of Loss records"),
-        ("return LOSS", "smolora_losses returned Loss; return an iterable of Loss records"),
-        ("return ['hinge']", "smolora_losses gave str; it gives Loss records"),
-        ("return [LOSS, LOSS]", "smolora_losses gave two records named 'hinge'; the first one counts"),
+        ("return None", "smolora_losses returned None; it must return an iterable of Loss records"),
+        ("return 3", "smolora_losses returned int; it must return an iterable of Loss records"),
+        ("return 'hinge'", "smolora_losses returned str; it must return an iterable of Loss records"),
+        ("return LOSS", "smolora_losses returned Loss; it must return an iterable of Loss records"),
+        ("return ['hinge']", "smolora_losses returned str; it must return Loss records"),
+        ("return [LOSS, LOSS]", "smolora_losses returned two records named 'hinge'; only the first is used"),
         ("return [Loss(name='hinge')]", "smolora_losses raised TypeError: Loss.__init__() missing 2 required keyword-only "),
         ("return [LOSS.nothing]", "smolora_losses raised AttributeError: 'Loss' object has no attribute 'nothing'"),
     ],
@@ -87,14 +87,14 @@ def test_a_record_of_another_kind_is_reported(site):
     )
     manager = PluginManager.create()
 
-    assert problems(manager) == ["plugin 'acme' (acme 1.2): smolora_losses gave Targets; it gives Loss records"]
+    assert problems(manager) == ["plugin 'acme' (acme 1.2): smolora_losses returned Targets; it must return Loss records"]
     assert manager.registry.resolve(Loss, "hinge")
 
 
 def test_a_record_that_cannot_be_made_is_named(site):
     site.add("acme", "@hookimpl\ndef smolora_losses(): yield Loss(name='Focal Loss', summary='', implementation=print)")
     assert problems(PluginManager.create()) == [
-        "plugin 'acme' (acme 1.2): Loss 'Focal Loss': the name has other characters than a-z, 0-9 and -; write 'focal-loss'"
+        "plugin 'acme' (acme 1.2): Loss 'Focal Loss': a name may contain only a-z, 0-9 and -; write 'focal-loss'"
     ]
 
 

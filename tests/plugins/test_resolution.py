@@ -75,8 +75,8 @@ def test_a_built_in_keeps_its_name_from_a_third_party_that_does_not_say_replaces
 def test_a_third_party_that_does_not_get_its_name_is_warned_about(site):
     site.add_loss("acme", "cross-entropy")
     assert problems() == [
-        "plugin 'acme' (acme 1.2): the built-in loss 'cross-entropy' keeps its name; "
-        "write 'acme:cross-entropy' for the plugin's, or replaces='cross-entropy' in its record"
+        "plugin 'acme' (acme 1.2): its loss 'cross-entropy' does not replace the built-in of the same name; "
+        "select it as 'acme:cross-entropy', or set replaces='cross-entropy' in its record"
     ]
 
 
@@ -90,7 +90,7 @@ def test_names_of_different_kinds_do_not_clash(site):
 def test_replacing_what_is_not_there_is_reported(site):
     site.add_loss("acme", "fast", replaces="cross-entropie")
     assert problems() == [
-        "plugin 'acme' (acme 1.2): 'fast' replaces 'cross-entropie', which is no built-in loss; did you mean 'cross-entropy'?"
+        "plugin 'acme' (acme 1.2): 'fast' replaces 'cross-entropie', which is not a built-in loss; did you mean 'cross-entropy'?"
     ]
 
 

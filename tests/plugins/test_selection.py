@@ -72,7 +72,7 @@ def test_unknown_names_and_unusable_options_are_told_together(choose):
         choose("--data.preprocessors.words.size", "many", "--loss=focl", data=PREPROCESSORS, memory=[{"name": "clear-cash"}])
     assert str(caught.value).split("\n") == [
         "--loss no loss is named 'focl'; did you mean 'focal'?",
-        "--data.preprocessors.words.size data.preprocessors.1.size must be a whole number, is 'many'",
+        "--data.preprocessors.words.size data.preprocessors.1.size must be an integer, got 'many'",
         "run.yaml no memory strategy is named 'clear-cash'; did you mean 'clear-cache'?",
     ]
 
@@ -88,4 +88,4 @@ def test_an_option_that_a_component_does_not_have_is_refused(choose):
 def test_an_option_for_a_component_without_options_is_refused(choose):
     with pytest.raises(PluginError) as caught:
         choose("--data.preprocessors.bare.size", "3", data=PREPROCESSORS)
-    assert str(caught.value) == "--data.preprocessors.bare.size 'bare' (acme 1.2) has no options, so no 'size'"
+    assert str(caught.value) == "--data.preprocessors.bare.size 'bare' (acme 1.2) takes no options, got 'size'"

@@ -97,6 +97,6 @@ def test_a_latin_1_file_comes_through_to_the_byte(base: Path) -> None:
     raw = file.read_bytes().decode("latin-1")
     assert all(text.replace('"', '""') in raw or text in raw for text in texts)
     assert [note.partition("spam.csv")[2] for note in source.notes()] == [
-        ":7 is not UTF-8 (byte 0xe5): read as latin-1; set data.encoding if that is wrong",
-        ":1 does not name columns 3, 4, 5: they are column_3, column_4, column_5",
+        ":7 is not UTF-8 (byte 0xe5), reading it as latin-1; set data.encoding if that is wrong",
+        ":1 has unnamed columns, calling them column_3, column_4, column_5",
     ]

@@ -11,7 +11,7 @@ from smolora_core import SmoLoRA
 from smolora_core.config import parse_flags
 from smolora_core.config.load import load_config
 from smolora_core.plugins import PluginManager
-from smolora_core.run.check import check
+from smolora_core.run.check import check_run
 
 INPUTS = Path(os.environ.get("SMOLORA_REAL_INPUTS", "/nowhere"))
 HERE = Path(__file__).parent
@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(not INPUTS.is_dir(), reason="
 def run(config: str, *flags: str) -> dict[str, float]:
     from smolora_core.run.execute import execute
 
-    return execute(check(load_config(HERE / config, parse_flags(flags)[1]), PluginManager.create())).metrics
+    return execute(check_run(load_config(HERE / config, parse_flags(flags)[1]), PluginManager.create())).metrics
 
 
 def test_shakespeare_is_learned_as_well_as_by_plain_peft(tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ def test_any_other_line_that_is_no_event_is_an_error(path, line):
     path.write_text(f"{path.read_text()}{line}\n{path.read_text()}", encoding="utf-8")
     with pytest.raises(DatasetError) as error:
         read_events(path)
-    assert str(error.value) == f"{path}:2 is no event; remove the line"
+    assert str(error.value) == f"{path}:2 is not an event; remove the line"
 
 
 def test_a_torn_line_of_any_length_is_cut_in_place(path):
@@ -95,7 +95,7 @@ def test_what_cannot_be_written_is_shown_and_said_once(path, limit):
     limit(path.stat().st_size + 10)
     for step in (2, 3):
         events.emit("log", step=step)
-    text = f"{path} is not written to (File too large): events are only shown until it can be"
+    text = f"cannot write to {path} (File too large); events are shown but not recorded until it is writable"
     assert [(each.kind, each.values.get("step", each.values.get("text"))) for each in shown] == [
         ("log", 1),
         ("warning", text),
@@ -122,6 +122,6 @@ def test_a_link_is_not_written_through(path):
     path.symlink_to(target)
     with pytest.raises(ConfigError) as error:
         log(path)
-    assert str(error.value) == f"{path} is a link, and would be written to; remove it"
+    assert str(error.value) == f"{path} is a symlink and will not be written through; remove it"
     events.emit("log", step=1)
     assert target.read_text() == "mine"

@@ -115,7 +115,7 @@ def test_the_headline_says_what_was_run_and_what_came_of_it(run, emit):
     finish(emit)
     found = page(run)
     assert found.text.startswith("out: ./tiny, finished SmoLoRA · out ./tiny · causal-lm Finished after 3 steps · 20")
-    assert "loss in training 1.25 at step 3, 48,123 tokens a second" in found.text
+    assert "training loss 1.25 at step 3, 48,123 tokens/s" in found.text
 
 
 def test_a_run_that_failed_says_why(run, emit):
@@ -138,7 +138,7 @@ def test_a_run_that_was_interrupted_says_so(run, emit):
 
 def test_a_run_whose_end_is_not_written_is_not_finished(run, emit):
     log(emit, 3.0)
-    text = "No event says how this run ended: it still goes on, or it was ended from outside after step 1 of 1."
+    text = "No event records how this run ended: it is still running, or it was killed after step 1 of 1."
     assert text in page(run).text
 
 
@@ -153,7 +153,7 @@ def test_held_out_rows_are_compared_before_and_after(run, emit):
     log(emit, 3.0, 2.0)
     emit("eval", step=2, loss=4.25)
     finish(emit, steps=2)
-    assert "loss on held-out rows 5.5 → 4.25 before training → after it" in page(run).text
+    assert "loss on held-out rows 5.5 → 4.25 before training → after training" in page(run).text
 
 
 def test_a_run_that_goes_on_is_compared_so_far(run, emit):
@@ -165,7 +165,7 @@ def test_a_run_that_goes_on_is_compared_so_far(run, emit):
 
 def test_a_run_without_evaluation_says_so(run, emit):
     log(emit, 3.0)
-    assert "Nothing was evaluated." in page(run).text
+    assert "No evaluation was run." in page(run).text
 
 
 def test_every_loss_is_found_by_hovering(run, emit):
@@ -211,7 +211,7 @@ def test_without_a_finite_loss_there_is_no_curve(run, emit, losses):
     log(emit, *losses)
     found = page(run)
     assert "svg" not in found.tags
-    assert "No finite loss was written down." in found.text
+    assert "No finite loss was logged." in found.text
 
 
 def test_a_long_curve_keeps_its_extremes_and_gaps(run, emit):
@@ -228,10 +228,10 @@ def test_what_was_trained_is_said(run, emit):
     emit("targets", patterns=["q_proj", "v_proj"], modules=60, reason="[llama]", trainable=9216, total=1350000)
     finish(emit)
     assert (
-        "base model ./tiny targets q_proj v_proj modules 60 [llama] parameters 9,216 trained of 1,350,000 "
-        "dtype bfloat16, measured device cpu, 2 threads adapter out/adapter proof 16 tensors read back equal"
+        "base model ./tiny targets q_proj v_proj modules 60 [llama] parameters 9,216 of 1,350,000 trainable "
+        "dtype bfloat16, measured device cpu, 2 threads adapter out/adapter verified 16 tensors read back identical"
     ) in page(run).text
-    assert "trained parameters 9,216 of 1,350,000, 0.68 %" in page(run).text
+    assert "trainable parameters 9,216 of 1,350,000, 0.68 %" in page(run).text
 
 
 def account(**counts: int) -> Ledger:
@@ -256,7 +256,7 @@ def test_every_count_of_the_ledger_is_in_the_table(run, emit):
     emit("note", text="begun")
     write_ledger(run, **sides)
     rows = page(run).rows
-    assert ["", "trained on", "held out"] in rows
+    assert ["", "training", "held-out"] in rows
     for number in range(len(counts)):
         assert [f"{10001 + number:,}", f"{20001 + number:,}"] in [row[1:] for row in rows]
 
@@ -267,8 +267,8 @@ def test_shares_and_sums_are_worked_out(run, emit):
     found = page(run)
     assert ["share of tokens supervised", "15 %"] in found.rows
     assert ["rows dropped", "5"] in found.rows
-    assert "rows trained on 1,195 5 dropped of 1,200 read" in found.text
-    assert "Shape: chat, of the columns messages; prepared by an earlier run." in found.text
+    assert "training rows 1,195 5 dropped of 1,200 read" in found.text
+    assert "Format: chat, from the columns messages; prepared by an earlier run." in found.text
 
 
 def test_steps_and_reasons_are_listed(run, emit):
@@ -277,8 +277,11 @@ def test_steps_and_reasons_are_listed(run, emit):
     found = page(run)
     assert ["dedup", "1,200", "1,100"] in found.rows
     assert ["4", "read", "is not JSON", "rows.jsonl:0, rows.jsonl:1, rows.jsonl:2"] in found.rows
-    assert ["1", "filter-length", "too long; the longest: 4,321", "rows.jsonl:9"] in found.rows
-    labels = "2,000 of 3,000 tokens supervised in the first 1,024 sequences as they are batched; 1,000 of these learn to stop."
+    assert ["1", "filter-length", "too long; longest: 4,321", "rows.jsonl:9"] in found.rows
+    labels = (
+        "2,000 of 3,000 tokens are supervised in the first 1,024 sequences as batched; "
+        "1,000 of these end with a supervised end token."
+    )
     assert labels in found.text
 
 
@@ -287,7 +290,7 @@ def test_a_ledger_that_is_missing_or_torn_is_said(run, emit, held):
     emit("note", text="begun")
     if held is not None:
         (run / "ledger.json").write_bytes(held.encode("latin-1"))
-    assert "No account of the rows was written, or only part of one (ledger.json)." in page(run).text
+    assert "The row counts (ledger.json) are missing or incomplete." in page(run).text
 
 
 def test_warnings_come_before_notes_and_each_once(run, emit):
@@ -357,7 +360,7 @@ def test_a_page_needs_nothing_but_itself(run, emit):
 @pytest.mark.parametrize("held", ["", '{"time": 1, "ev'])
 def test_a_run_that_wrote_no_whole_event_has_a_page(run, held):
     (run / "events.jsonl").write_text(held)
-    assert "./tiny · causal-lm Not finished No event says" in page(run).text
+    assert "./tiny · causal-lm Not finished No event records" in page(run).text
 
 
 def test_a_last_line_that_a_crash_tore_is_left_out(run, emit):
@@ -371,7 +374,7 @@ def test_any_other_line_that_is_no_event_is_an_error(run):
     (run / "events.jsonl").write_text("not json\n")
     with pytest.raises(DatasetError) as error:
         write_page(run)
-    assert str(error.value) == f"{run / 'events.jsonl'}:1 is no event; remove the line"
+    assert str(error.value) == f"{run / 'events.jsonl'}:1 is not an event; remove the line"
 
 
 def test_half_a_surrogate_is_no_obstacle(run, emit):

@@ -1,7 +1,5 @@
 """Runs that can be stopped and continued, with a whole configuration each."""
 
-import hashlib
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,37 +7,7 @@ from typing import Any
 import pytest
 
 import smolora_core
-
-
-def rows_in(folder: Path) -> Path:
-    """Write some rows."""
-    words = ("good", "bad", "fine", "long")
-    file = folder / "reviews.jsonl"
-    texts = (f"the film was {word}, said {number} of us" for number in range(6) for word in words)
-    file.write_text("\n".join(json.dumps({"text": text}) for text in texts), encoding="utf-8")
-    return file
-
-
-def config_of(model: Path, rows: Path, folder: Path, **changes: Any) -> dict[str, Any]:
-    """Make a config; what is given is laid over its sections."""
-    values: dict[str, Any] = {
-        "model": {"path": str(model), "dtype": "float32", "device": "cpu"},
-        "output_dir": str(folder),
-        "data": {"train": str(rows), "eval": 0.2, "max_seq_length": 32},
-        "training": {
-            "max_steps": 6,
-            "per_device_train_batch_size": 2,
-            "gradient_accumulation_steps": 2,
-            "learning_rate": 1e-2,
-            "logging_steps": 1,
-            "eval_steps": 3,
-        },
-        "checkpoints": {"save_steps": 2},
-    }
-    for section, inside in changes.items():
-        together = isinstance(inside, dict) and isinstance(values.get(section), dict)
-        values[section] = {**values[section], **inside} if together else inside
-    return values
+from tests.support.runs import config_of, rows_in
 
 
 @pytest.fixture
@@ -58,14 +26,3 @@ def train(llama: Path, rows: Path, tmp_path: Path) -> Callable[..., Any]:
         return smolora_core.train(values, resume=resume, overrides=overrides, plugins=plugins)
 
     return run
-
-
-def digests(folder: Path, *names: str) -> dict[str, str]:
-    """Digest files of a folder."""
-    return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names}
-
-
-def events(folder: Path, kind: str) -> list[dict[str, Any]]:
-    """Read the events of a kind."""
-    lines = map(json.loads, (folder / "events.jsonl").read_text(encoding="utf-8").splitlines())
-    return [line for line in lines if line["event"] == kind]

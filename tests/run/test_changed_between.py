@@ -9,8 +9,8 @@ import torch
 import smolora_core
 from smolora_core import CheckpointWriter, ConfigError, hookimpl
 from smolora_core.checkpoints.manifest import read
-from tests.run.conftest import config_of, digests, events, rows_in
 from tests.support.injector import Injected, fail_at
+from tests.support.runs import config_of, digests, events, rows_in
 
 WEIGHTS = "adapter_model.safetensors"
 
@@ -76,7 +76,7 @@ def test_other_held_out_rows_are_refused(train, tmp_path):
     held_out = rows_in(tmp_path).rename(tmp_path / "held_out.jsonl")
     stopped(train, data={"train": str(rows_in(tmp_path)), "eval": str(held_out)})
     held_out.write_text(held_out.read_text().replace("bad", "sad"), encoding="utf-8")
-    with pytest.raises(ConfigError, match="the rows held out changed since the checkpoint"):
+    with pytest.raises(ConfigError, match="the held-out data changed since the checkpoint"):
         train(resume="auto", data={"train": str(tmp_path / "reviews.jsonl"), "eval": str(held_out)})
 
 
@@ -84,7 +84,7 @@ def test_other_streamed_rows_are_refused(train, rows):
     streamed = {"data": {"streaming": True, "eval": None}}
     stopped(train, **streamed)
     rows.write_text(rows.read_text().replace("bad", "sad"), encoding="utf-8")
-    with pytest.raises(ConfigError, match="the rows to train on changed since the checkpoint"):
+    with pytest.raises(ConfigError, match="the training data changed since the checkpoint"):
         train(resume="auto", **streamed)
 
 

@@ -13,8 +13,8 @@ import yaml
 
 from smolora_core import CheckpointWriter, TrainingError, hookimpl
 from smolora_core.checkpoints.manifest import verify
-from tests.run.conftest import config_of, events
 from tests.support.injector import fail_at
+from tests.support.runs import config_of, events
 
 
 class Refusing:
@@ -44,12 +44,12 @@ def test_training_goes_on_after_a_save_that_failed(train, tmp_path):
     assert train(**saving(2)).steps == 6
     warned = [each["text"] for each in events(tmp_path / "run", "warning")]
     assert len(warned) == 1
-    assert "checkpoint of step 2 was not written (No space left on device); it needs " in warned[0]
-    assert warned[0].endswith("training goes on, and stops if the next checkpoint cannot be written either")
+    assert "checkpoint-2 could not be saved (No space left on device); it needs " in warned[0]
+    assert warned[0].endswith("training continues, but stops if the next save fails too")
 
 
 def test_it_stops_after_two_in_a_row(train, tmp_path):
-    with pytest.raises(Exception, match="checkpoint of step 4 was not written"):
+    with pytest.raises(Exception, match="checkpoint-4 could not be saved"):
         train(**saving(2, 4))
     assert not list((tmp_path / "run").glob("checkpoint-[0-9]*"))
 
@@ -59,13 +59,13 @@ def test_a_save_in_between_counts_anew(train):
 
 
 def test_it_stops_at_once_if_it_shall(train):
-    with pytest.raises(Exception, match="checkpoint of step 2 was not written"):
+    with pytest.raises(Exception, match="checkpoint-2 could not be saved"):
         train(**saving(2, save_failure="stop"))
 
 
 def test_numbers_that_stay_wrong_stop_the_run_and_keep_what_was_good(train, tmp_path):
     run = tmp_path / "run"
-    with pytest.raises(TrainingError, match="the loss is nan at step 6, after 3 skipped steps in a row, with training rows"):
+    with pytest.raises(TrainingError, match="the loss is nan at step 6, after skipping 3 steps in a row, on training rows"):
         train(plugins=(fail_at((3, 4, 5, 6), "on_step_begin", "nan"),), training={"max_steps": 9})
     assert verify(run / "checkpoint-2").step == 2
     assert not (run / "adapter").exists()
@@ -75,7 +75,7 @@ def test_numbers_that_stay_wrong_stop_the_run_and_keep_what_was_good(train, tmp_
 
 def test_numbers_that_are_wrong_once_cost_a_step(train, tmp_path):
     assert train(plugins=(fail_at(3, "on_step_begin", "nan"),)).steps == 6
-    said = "the loss is nan at step 3: this step is skipped and updates nothing"
+    said = "the loss is nan at step 3; skipping this step"
     assert said in [each["text"] for each in events(tmp_path / "run", "warning")]
 
 
@@ -139,7 +139,7 @@ def test_a_signal_ends_it_with_a_checkpoint_of_the_step_it_was_at(file, sent, st
     step = verify(place).step
     assert step >= before
     assert f"stopped by {sent.name} after step {step}\n" in errors
-    assert errors.endswith(f"go on with: smolora train {file.with_name('run')}/run.yaml --resume auto\n")
+    assert errors.endswith(f"resume with: smolora train {file.with_name('run')}/run.yaml --resume auto\n")
     # Most of it is the interpreter that ends.
     assert took < 15
 
@@ -151,7 +151,7 @@ def test_a_second_run_in_the_folder_is_refused_until_the_first_is_gone(file):
         [sys.executable, "-m", "smolora_core", "train", str(file)], capture_output=True, text=True, timeout=120, check=False
     )
     assert refused.returncode == 2
-    assert f"another process writes here (pid {process.pid}, since 20" in refused.stderr
+    assert f"the run folder is locked by another process (pid {process.pid}, since 20" in refused.stderr
     process.kill()
     process.communicate()
     again = started(file, "--resume", "auto")

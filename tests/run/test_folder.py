@@ -57,7 +57,7 @@ def test_a_run_may_not_lie_in_the_folder_of_its_data(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         located(tmp_path / "runs", data=tmp_path)
     assert str(caught.value) == (
-        f"run.yaml:2 output_dir {str(tmp_path / 'runs')!r} lies in the data folder {str(tmp_path)!r}; choose another"
+        f"run.yaml:2 output_dir {str(tmp_path / 'runs')!r} is inside the data folder {str(tmp_path)!r}; choose another folder"
     )
 
 
@@ -92,7 +92,7 @@ def opened(folder: Path, resume: str = "never") -> tuple[int | None, tuple[str, 
 def test_a_run_that_begins_anew_leaves_the_earlier_one_as_it_was(run: Path) -> None:
     run_id, before = run_id_of(run), names(run)
     aside = run / "previous-1"
-    said = f"an earlier run was moved to {aside}; go on with it there: --output_dir {aside} --resume auto"
+    said = f"an earlier run was moved to {aside}; resume it with --output_dir {aside} --resume auto"
     assert opened(run) == (None, (said,))
     assert names(aside) == before - {"run.lock"}
     assert (run_id_of(aside), names(run)) == (run_id, {"previous-1", "run.json", "run.lock"})
@@ -108,7 +108,7 @@ def test_what_cannot_be_gone_on_with_is_only_said_to_be_moved(tmp_path: Path) ->
 def test_where_there_is_nothing_to_go_on_from_it_is_said(tmp_path: Path) -> None:
     assert opened(tmp_path / "run", "auto") == (
         None,
-        (f"nothing to go on from in '{tmp_path / 'run'}': the run begins anew",),
+        (f"no checkpoint to resume in '{tmp_path / 'run'}'; starting from scratch",),
     )
 
 
@@ -120,7 +120,7 @@ def test_a_run_whose_record_is_lost_goes_on(run: Path, content: str | None) -> N
         (run / RUN).write_text(content)
     step, notes = opened(run, "auto")
     assert (step, run_id_of(run)) == (4, run_id)
-    assert notes == ("run.json is missing or damaged: the run is taken for the one of checkpoint-4",)
+    assert notes == ("run.json is missing or damaged; recovered the run id from checkpoint-4",)
 
 
 def test_an_earlier_run_is_whole_wherever_the_claim_was_killed(run: Path, tmp_path: Path) -> None:
@@ -140,7 +140,7 @@ def test_an_earlier_run_is_whole_wherever_the_claim_was_killed(run: Path, tmp_pa
         whole = folder / "previous-1" if moved else folder
         assert (step, run_id_of(whole)) == (None if moved else 4, run_id)
         assert (names(whole) - {"run.lock"}) == there
-        assert any("go on with it there" in note for note in notes) == begun
+        assert any("; resume it with --output_dir" in note for note in notes) == begun
         assert opened(whole, "auto") == (4, ())
         assert not list(folder.glob(".claiming-*"))
     assert number > len(there)
@@ -156,17 +156,15 @@ def test_a_run_that_was_moved_is_gone_on_with_where_it_is(run: Path, tmp_path: P
         with pytest.raises(ConfigError) as caught:
             opened(run, str(named))
         assert str(caught.value) == (
-            f"--resume '{named}' is not in output_dir '{run}'; to go on there add --output_dir '{moved}'"
+            f"--resume '{named}' is not in output_dir '{run}'; to resume there, add --output_dir '{moved}'"
         )
     assert not run.exists()
 
 
 WRONG = {
-    "checkpoint-3": "--resume 'checkpoint-3' is no checkpoint of the run in '{run}'; it has checkpoint-2, checkpoint-4",
-    "nowhere": "--resume 'nowhere' is no checkpoint of the run in '{run}'; it has checkpoint-2, checkpoint-4",
-    "{run}/run.yaml": (
-        "--resume '{run}/run.yaml' is a file and no checkpoint; give 'auto', a checkpoint or the folder of the run"
-    ),
+    "checkpoint-3": "--resume 'checkpoint-3' is not a checkpoint of the run in '{run}'; known: checkpoint-2, checkpoint-4",
+    "nowhere": "--resume 'nowhere' is not a checkpoint of the run in '{run}'; known: checkpoint-2, checkpoint-4",
+    "{run}/run.yaml": ("--resume '{run}/run.yaml' is a file, not a checkpoint; pass 'auto', a checkpoint or the run's folder"),
     "x\0y": "--resume 'x\\x00y' cannot be used (embedded null byte)",
     "~nobodyxx/x": "--resume '~nobodyxx/x' cannot be used (Could not determine home directory.)",
 }

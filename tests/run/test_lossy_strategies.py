@@ -56,8 +56,8 @@ def go_on(llama: Path, folder: Path, memory: object, steps: int = 4, overrides: 
 def test_a_lossy_one_cannot_change(llama, tmp_path, before, after):
     go_on(llama, tmp_path / "run", before, steps=2)
     message = (
-        "given from Python what memory strategies make of the model changed since the checkpoint; "
-        "a run goes on as it began: set it back, or allow it with --override memory"
+        "given from Python the model that the memory strategies produce changed since the checkpoint; "
+        "this key cannot change on resume; restore it, or pass --override memory"
     )
     with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
         go_on(llama, tmp_path / "run", after)

@@ -9,8 +9,8 @@ import pytest
 import smolora_core
 from smolora_core import ConfigError
 from smolora_core.report.events import read_events, without_repeats
-from tests.run.conftest import config_of, digests, events, rows_in
 from tests.support.injector import Injected, fail_at
+from tests.support.runs import config_of, digests, events, rows_in
 
 WEIGHTS = "adapter_model.safetensors"
 
@@ -80,7 +80,7 @@ def test_a_checkpoint_that_is_not_there_is_refused(stopped, train):
     with pytest.raises(ConfigError) as error:
         train(resume=stopped / "checkpoint-3")
     assert str(error.value) == (
-        f"--resume '{stopped}/checkpoint-3' is no checkpoint of the run in '{stopped}'; it has checkpoint-2, checkpoint-4"
+        f"--resume '{stopped}/checkpoint-3' is not a checkpoint of the run in '{stopped}'; known: checkpoint-2, checkpoint-4"
     )
 
 
@@ -91,7 +91,7 @@ def test_a_damaged_checkpoint_is_skipped_and_it_is_said_why(stopped, train):
     weights.write_bytes(content)
     train(resume="auto")
     assert [each["step"] for each in events(stopped, "resumed")] == [2]
-    assert f"skipped: {weights} is not what was written" in [each["text"] for each in events(stopped, "note")]
+    assert f"skipped: {weights} does not match its checksum" in [each["text"] for each in events(stopped, "note")]
 
 
 def test_without_a_checkpoint_it_begins_anew_and_keeps_what_was_there(stopped, train):
@@ -117,19 +117,19 @@ def test_checkpoints_of_another_run_are_not_gone_on_from(stopped, train, tmp_pat
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"seed": 1}, "given from Python seed was 42 and is 1"),
-        ({"lora": {"r": 4}}, "given from Python lora.r was 8 and is 4"),
-        ({"lora": {"alpha": 32}}, "given from Python lora.alpha was 16.0 and is 32.0"),
+        ({"seed": 1}, "given from Python seed changed from 42 to 1"),
+        ({"lora": {"r": 4}}, "given from Python lora.r changed from 8 to 4"),
+        ({"lora": {"alpha": 32}}, "given from Python lora.alpha changed from 16.0 to 32.0"),
         (
             {"lora": {"target_modules": ["q_proj", "o_proj"]}},
-            "given from Python lora.target_modules was 'auto' and is ['q_proj', 'o_proj']",
+            "given from Python lora.target_modules changed from 'auto' to ['q_proj', 'o_proj']",
         ),
-        ({"data": {"max_seq_length": 16}}, "given from Python data.max_seq_length was 32 and is 16"),
+        ({"data": {"max_seq_length": 16}}, "given from Python data.max_seq_length changed from 32 to 16"),
         (
             {"training": {"gradient_accumulation_steps": 4}},
-            "given from Python training.gradient_accumulation_steps was 2 and is 4",
+            "given from Python training.gradient_accumulation_steps changed from 2 to 4",
         ),
-        ({"loss": "focal"}, "given from Python loss.name was not set and is 'focal'"),
+        ({"loss": "focal"}, "given from Python loss.name changed from not set to 'focal'"),
     ],
 )
 def test_what_decides_what_is_learned_must_be_as_it_was(stopped, train, change, message):
@@ -141,13 +141,13 @@ def test_what_decides_what_is_learned_must_be_as_it_was(stopped, train, change, 
 
 
 def test_other_targets_of_equal_size_are_a_message_even_when_they_are_allowed(stopped, train):
-    with pytest.raises(Exception, match="is of other parameters: this run does not train"):
+    with pytest.raises(Exception, match="has different parameters: this run does not train"):
         train(resume="auto", overrides=("lora",), lora={"target_modules": ["q_proj", "k_proj", "v_proj", "up_proj"]})
 
 
 def test_other_rows_under_the_same_name_are_refused(stopped, train, rows):
     rows.write_text(rows.read_text().replace("bad", "sad"), encoding="utf-8")
-    with pytest.raises(ConfigError, match="the rows to train on changed since the checkpoint"):
+    with pytest.raises(ConfigError, match="the training data changed since the checkpoint"):
         train(resume="auto")
 
 
@@ -159,7 +159,7 @@ def test_the_same_rows_under_another_name_are_the_same(stopped, train, rows, tmp
 
 def test_a_change_can_be_allowed_and_is_written_down(stopped, train):
     train(resume="auto", overrides=("training.extra",), training={"extra": {"max_grad_norm": 0.5}})
-    said = "training.extra.max_grad_norm was not set and is 0.5; the new value holds from here on"
+    said = "training.extra.max_grad_norm changed from not set to 0.5; the new value is used from here on"
     assert said in [each["text"] for each in events(stopped, "note")]
     manifest = json.loads((stopped / "checkpoint-6" / "manifest.json").read_text())
     assert manifest["overrides"] == ["training.extra"]
@@ -168,7 +168,7 @@ def test_a_change_can_be_allowed_and_is_written_down(stopped, train):
 def test_a_finished_run_can_be_made_longer(train, tmp_path):
     train(training={"max_steps": 4})
     assert train(resume="auto").steps == 6
-    said = "training.max_steps was 4 and is 6; the new value holds from here on"
+    said = "training.max_steps changed from 4 to 6; the new value is used from here on"
     assert said in [each["text"] for each in events(tmp_path / "run", "note")]
 
 

@@ -8,8 +8,8 @@ import pytest
 
 from smolora_core import ConfigError, Preprocessor, hookimpl
 from smolora_core.config import load_config, parse_flags
-from tests.run.conftest import config_of, events
 from tests.support.injector import Injected, fail_at
+from tests.support.runs import config_of, events
 
 KEY, PASSWORD, SESSION = "canary-of-a-key", "canary-of-an-address", "canary-of-the-environment"
 GIVEN = {
@@ -89,7 +89,7 @@ def test_it_goes_on_with_another_password_of_the_same_address(go, stopped):
 
 def test_another_secret_is_noticed_and_neither_is_told(go, stopped):
     text = refusal(go, api_key="canary-of-another")
-    assert text.startswith("given from Python data.preprocessors was ")
+    assert text.startswith("given from Python data.preprocessors changed from ")
     assert text.count("'api_key': 'redacted:") == 2
     assert "canary" not in text
 
@@ -130,11 +130,11 @@ def test_words_and_paths_of_the_environment_stay_in_the_config_that_is_left(trai
 
 def test_an_override_of_no_key_is_refused_before_anything_is_moved(train, tmp_path):
     train(training={"max_steps": 1})
-    with pytest.raises(ConfigError, match="--override no key is called 'nonsense'; sections: checkpoints, data, "):
+    with pytest.raises(ConfigError, match="--override unknown key 'nonsense'; sections: checkpoints, data, "):
         train(overrides=("nonsense",))
     assert not (tmp_path / "run" / "previous-1").exists()
 
 
 def test_an_override_of_no_key_is_refused_where_there_is_no_checkpoint(train):
-    with pytest.raises(ConfigError, match=r"--override no key is called 'lora\.rr'; did you mean 'lora\.r'\?"):
+    with pytest.raises(ConfigError, match=r"--override unknown key 'lora\.rr'; did you mean 'lora\.r'\?"):
         train("auto", overrides=("lora.rr",))

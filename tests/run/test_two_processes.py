@@ -8,7 +8,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from tests.run.conftest import config_of, events
+from tests.support.runs import config_of, events
 
 
 def changes(rows):

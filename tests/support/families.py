@@ -52,6 +52,8 @@ CONFIGS: dict[str, Any] = {
     "bloom": lambda: transformers.BloomConfig(**_OLD, hidden_size=32, n_layer=2, n_head=4),
     "mamba": lambda: transformers.MambaConfig(vocab_size=VOCABULARY, hidden_size=32, num_hidden_layers=2, state_size=4),
 }
+HONOURED = [family for family in CONFIGS if family not in ("bloom", "mamba")]
+"""The families whose models keep rows apart without padding."""
 _TARGETS = {
     "phi3": ["qkv_proj", "down_proj"],
     "gpt2": ["c_attn", "c_proj"],

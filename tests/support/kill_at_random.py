@@ -26,7 +26,7 @@ from smolora_core.checkpoints.lock import run_id_of
 from smolora_core.checkpoints.store import Store
 from smolora_core.plugins import PluginManager
 from smolora_core.report.events import read_events
-from tests.run.conftest import config_of
+from tests.support.runs import config_of
 
 LONGEST = 0.2
 """Seconds that a run lives at most, counted from an event."""

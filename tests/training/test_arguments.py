@@ -42,10 +42,10 @@ def test_rows_held_out_are_evaluated(evaluates, strategy):
 
 MISTAKES = {
     "warmup_step": "transformers.TrainingArguments has no 'warmup_step'; did you mean 'warmup_steps'?",
-    "learning_rate": "'learning_rate' has a key of its own; set training.learning_rate",
-    "save_total_limit": "'save_total_limit' has a key of its own; set checkpoints.keep",
+    "learning_rate": "'learning_rate' has its own config key; set training.learning_rate",
+    "save_total_limit": "'save_total_limit' has its own config key; set checkpoints.keep",
     "label_smoothing_factor": "'label_smoothing_factor' has no effect here; choose a loss",
-    "warmup_ratio": "transformers.TrainingArguments has no 'warmup_ratio'; write warmup_steps with a fraction below 1",
+    "warmup_ratio": "transformers.TrainingArguments has no 'warmup_ratio'; set warmup_steps to a fraction below 1",
     "load_best_model_at_end": "'load_best_model_at_end' has no effect here; the adapter of the last step is kept",
 }
 
@@ -65,5 +65,5 @@ def test_all_mistakes_are_named_at_once():
 def test_a_value_that_transformers_refuses_is_an_error_of_the_config():
     with pytest.raises(ConfigError) as error:
         arguments(training={"extra": {"optim": "adamm"}})
-    message = "training.extra: transformers.TrainingArguments refuses it (adamm is not a valid OptimizerNames"
+    message = "training.extra: transformers.TrainingArguments rejects it (adamm is not a valid OptimizerNames"
     assert str(error.value).startswith(message)

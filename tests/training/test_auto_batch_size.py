@@ -18,13 +18,13 @@ GB = 10**9
 @pytest.mark.parametrize(
     ("needs", "rates", "free", "expected"),
     [
-        ([1, 2, 4, 8], [100, 200, 400, 800], 100, (8, "no more are asked for, or there")),
+        ([1, 2, 4, 8], [100, 200, 400, 800], 100, (8, "the largest size that the effective batch and the dataset allow")),
         ([1, 2, 4, 8], [100, 200, 400, 800], 5, (4, "8 rows would need 8.0 GB, more than 80% of 5.0 GB free")),
         # Beside what every size needs, so much for each row.
-        ([11, 12, 14, 18], [100, 200, 400, 800], 30, (8, "no more are asked for, or there")),
+        ([11, 12, 14, 18], [100, 200, 400, 800], 30, (8, "the largest size that the effective batch and the dataset allow")),
         ([1, 2, None], [100, 200, 400], 100, (2, "4 rows ran out of memory")),
         ([None], [100], 100, (0, "one row ran out of memory")),
-        ([1, 2, 4], [1000, 1100, 1110], 100, (2, "4 rows are no faster: 1,110 tokens a second, 1,100 with 2")),
+        ([1, 2, 4], [1000, 1100, 1110], 100, (2, "4 rows are no faster: 1,110 tokens/s against 1,100 with 2")),
     ],
 )
 def test_more_rows_are_tried_while_they_fit_and_are_faster(needs, rates, free, expected):
@@ -43,7 +43,7 @@ def test_sizes_divide_what_a_process_has_of_the_effective_batch():
     with pytest.raises(ConfigError) as error:
         sizes_of(16, 3, rows=100)
     assert str(error.value) == (
-        "training.effective_batch_size: 16 rows cannot be shared evenly by 3 processes; take a multiple of 3"
+        "training.effective_batch_size: 16 rows cannot be split evenly across 3 processes; use a multiple of 3"
     )
 
 
@@ -84,7 +84,7 @@ def test_a_run_is_that_of_the_size_it_finds_and_keeps_it(llama, tmp_path):
     ]
     (micro_batch, times, _), again = said
     assert int(micro_batch) * int(times) == 4
-    assert again == (micro_batch, times, "as before")
+    assert again == (micro_batch, times, "from the checkpoint")
     split = {"per_device_train_batch_size": int(micro_batch), "gradient_accumulation_steps": int(times)}
     run("given", 1, **split)
     assert run("given", 2, resume="auto", **split) == found
@@ -96,12 +96,12 @@ def test_a_run_is_that_of_the_size_it_finds_and_keeps_it(llama, tmp_path):
         (
             {"max_tokens_per_batch": 512},
             {},
-            "and training.max_tokens_per_batch also sizes micro-batches; leave one of them out",
+            "but training.max_tokens_per_batch also sizes micro-batches; remove one of them",
         ),
         (
             {"max_steps": 1},
             {"streaming": True},
-            "which tries the longest rows, and streamed rows are not known in advance; set a number",
+            "which needs the longest rows, but streamed rows are not known in advance; set a number",
         ),
     ],
 )

@@ -192,7 +192,7 @@ def test_what_does_not_learn_is_named_after_a_resume(llama, tmp_path):
     said = []
     again.add_callback(LearningGuard(said.append))
     again.train(resume_from=place)
-    assert [text.split(":")[0] for text in said] == ["8 of 8 trained tensors have not moved in 3 steps"]
+    assert [text.split(":")[0] for text in said] == ["8 of 8 trainable tensors have not changed in 3 steps"]
 
 
 def test_what_was_looked_at_before_is_not_spoken_of_again(llama, tmp_path):

@@ -31,7 +31,7 @@ def test_tensors_without_a_gradient_are_named(tmp_path, llama):
     layer.down_proj.forward = layer.down_proj.base_layer.forward
     name = "base_model.model.model.layers.1.mlp.down_proj.lora_{}.default.weight"
     assert guarded(model, tmp_path, 5) == [
-        f"2 of 12 trained tensors have had no gradient in 3 steps: {name.format('A')}, {name.format('B')}"
+        f"2 of 12 trainable tensors had no gradient in 3 steps: {name.format('A')}, {name.format('B')}"
     ]
 
 
@@ -44,13 +44,13 @@ def test_many_tensors_are_not_all_named(tmp_path, llama):
         return bias + 1, torch.tensor(1.0)
 
     (said,) = guarded(model, tmp_path, 3, objective(of_something_else, model, kind="model"))
-    assert said.startswith("12 of 13 trained tensors have had no gradient in 3 steps: base_model.model.model.layers.0")
+    assert said.startswith("12 of 13 trainable tensors had no gradient in 3 steps: base_model.model.model.layers.0")
     assert said.endswith(" and 9 more")
 
 
 def test_tensors_that_do_not_move_are_named(tmp_path, llama):
     (said,) = guarded(load(llama), tmp_path, 2, rate=1e-30)
-    assert said.startswith("12 of 12 trained tensors have not moved in 2 steps: ")
+    assert said.startswith("12 of 12 trainable tensors have not changed in 2 steps: ")
 
 
 @pytest.mark.parametrize(
@@ -58,8 +58,8 @@ def test_tensors_that_do_not_move_are_named(tmp_path, llama):
     [
         (1.5, 8.0, None),
         (-1.5, 8.0, None),
-        (0.0, 8.0, "the loss is 0 at step 1: the rows have nothing to teach, or the loss does not look at them"),
-        (0.0, 0.0, "nothing in the first step is trained: no label is left, or every row weighs 0"),
+        (0.0, 8.0, "the loss is 0 at step 1: the rows carry no training signal, or the loss ignores them"),
+        (0.0, 0.0, "the first step has nothing to learn from: every label is masked, or every row has weight 0"),
     ],
 )
 def test_a_first_step_that_teaches_nothing_is_spoken_of(loss, weight, text):

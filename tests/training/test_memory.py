@@ -62,8 +62,8 @@ def test_what_is_chosen_is_told_and_written_down_with_its_options(llama, tmp_pat
 def test_a_strategy_for_other_devices_is_refused(llama, tmp_path, name, devices):
     with pytest.raises(ConfigError) as error:
         lora(llama, tmp_path / "run", [name], model={"device": "cpu"}).train()
-    what = f"the memory strategy {name} (smolora 0.1.0) is for {devices}, and the run computes on cpu"
-    assert str(error.value) == f"given from Python {what}; leave it out"
+    what = f"the memory strategy {name} (smolora 0.1.0) supports {devices}, but the run uses cpu"
+    assert str(error.value) == f"given from Python {what}; remove it"
 
 
 @pytest.mark.parametrize("package", ["bitsandbytes", "torchao"])
@@ -74,7 +74,7 @@ def test_a_package_that_is_missing_is_named_before_rows_are_read(llama, tmp_path
     with pytest.raises(ConfigError) as error:
         lora(llama, tmp_path / "run", [{"name": "quantised", "format": kind}]).train()
     assert str(error.value) == (
-        f"memory: quantised needs {package} for {kind}, and it is not installed; pip install 'smolora[quant]'"
+        f"memory: format {kind} of quantised needs {package}, which is not installed; pip install 'smolora[quant]'"
     )
     assert not (tmp_path / "run" / "ledger.json").exists()
 
@@ -150,7 +150,7 @@ def test_both_kinds_of_checkpointing_at_once_are_refused(llama):
     model = peft.get_peft_model(base, peft.LoraConfig(target_modules=["q_proj"]))
     run = SimpleNamespace(device=torch.device("cpu"))
     CheckpointLayers(every_n_layers=1).model_ready(model, run)
-    with pytest.raises(ConfigError, match="the layers are checkpointed already; choose one of"):
+    with pytest.raises(ConfigError, match="activation checkpointing is already on; use either"):
         CheckpointLayers(every_n_layers=1).model_ready(model, run)
 
 

@@ -113,7 +113,9 @@ def test_a_column_needs_one_value_a_row(llama):
     measure = objective(lambda logits, targets, *, weight: weight, model, columns=("weight",))
     with pytest.raises(PluginError) as error:
         measure(model, {**batch(rows()), "weight": torch.ones(8, 2)})
-    assert str(error.value) == ("loss 'made-here' (acme-losses 1.2) needs one value a row in column 'weight', got shape [8, 2]")
+    assert str(error.value) == (
+        "loss 'made-here' (acme-losses 1.2) needs one value per row in column 'weight', got shape [8, 2]"
+    )
 
 
 @pytest.mark.parametrize("trained_head", [False, True])
@@ -183,7 +185,7 @@ def test_what_a_model_does_to_its_logits_is_done(name):
 
 def test_logits_that_nobody_knows_how_to_make_are_left_to_the_model():
     model = made(Clamped, transformers.LlamaConfig)
-    message = "it is not known what Clamped does to its logits, so all of them are computed, which takes memory"
+    message = "Clamped post-processes its logits in an unknown way; computing all of them, which takes memory"
     with pytest.warns(UserWarning, match=message):
         found = measured(model, rows())
     assert_equal(found, full_logits(model, rows()))
@@ -261,15 +263,15 @@ def test_a_forward_that_stood_in_before_stands_in_again(llama):
 WRONG = {
     "returned float, not a tensor of shape [45]": lambda logits, targets: 1.0,
     "returned NoneType, not a tensor of shape [45]": lambda logits, targets: None,
-    "returned float32 [] for targets [45]; return a value for each, unreduced": F.cross_entropy,
-    "returned float32 [45, 1] for targets [45]; return a value for each, unreduced": lambda logits, targets: logits[:, :1],
+    "returned float32 [] for targets [45]; return one unreduced value per target": F.cross_entropy,
+    "returned float32 [45, 1] for targets [45]; return one unreduced value per target": lambda logits, targets: logits[:, :1],
     "returned float64 [45] without a gradient; compute it from the logits, without detach or item": lambda logits, targets: (
         cross_entropy(logits, targets).detach().double()
     ),
-    "returned float32 [45] with 1 values that are not finite, nan first, for finite logits": lambda logits, targets: (
+    "returned float32 [45] with 1 non-finite values for finite logits, the first is nan": lambda logits, targets: (
         cross_entropy(logits, targets) / (torch.arange(45) > 0) * (torch.arange(45) > 0)
     ),
-    "returned float32 [45] with 45 values that are not finite, inf first, for finite logits": lambda logits, targets: (
+    "returned float32 [45] with 45 non-finite values for finite logits, the first is inf": lambda logits, targets: (
         cross_entropy(logits, targets) * float("inf")
     ),
 }
@@ -392,7 +394,7 @@ def test_one_prediction_a_row_has_the_shape_of_its_target():
         (
             lambda p, t: squared(p, t).mean(-1),
             SCORED,
-            "returned float32 [3] for targets [3, 2]; return a value for each, unreduced",
+            "returned float32 [3] for targets [3, 2]; return one unreduced value per target",
         ),
         (
             lambda p, t: squared(p, t).detach(),
@@ -402,12 +404,12 @@ def test_one_prediction_a_row_has_the_shape_of_its_target():
         (
             lambda p, t: squared(p, t) / 0,
             SCORED,
-            "returned float32 [3, 2] with 6 values that are not finite, nan first, for finite predictions",
+            "returned float32 [3, 2] with 6 non-finite values for finite predictions, the first is nan",
         ),
         (
             squared,
             {**SCORED, "labels": torch.tensor([0, 1, 1])},
-            "gets predictions [3, 2] for labels int64 [3]; choose a loss of kind token for classes",
+            "got predictions [3, 2] for labels int64 [3]; for classes, choose a loss of kind token",
         ),
     ],
 )
@@ -425,7 +427,7 @@ def test_a_token_loss_takes_classes_of_rows():
     assert found.sum.item() == pytest.approx(F.cross_entropy(plain_predictions(), of["labels"], reduction="sum").item())
     with pytest.raises(PluginError) as error:
         measure(Scores(), SCORED)
-    message = "takes classes, and the labels are float32 [3, 2]; choose a loss of kind prediction"
+    message = "takes class labels, but the labels are float32 [3, 2]; choose a loss of kind prediction"
     assert str(error.value) == f"loss 'made-here' (acme-losses 1.2) {message}"
 
 

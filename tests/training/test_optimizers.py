@@ -58,16 +58,16 @@ def test_a_run_goes_on_with_moments_of_8_bits(tmp_path, optim):
     [
         (
             {"optim": "adamw_8bit"},
-            "the optimizer adamw_8bit cannot be made (You need to install `bitsandbytes` in order to use bitsandbytes "
+            "cannot create the optimizer adamw_8bit (You need to install `bitsandbytes` in order to use bitsandbytes "
             "optimizers: `pip install -U bitsandbytes`); pip install 'smolora[quant]'",
         ),
         (
             {"adam_beta1": 3.0},
-            "the optimizer adamw_torch_fused cannot be made (Invalid beta parameter at index 0: 3.0)",
+            "cannot create the optimizer adamw_torch_fused (Invalid beta parameter at index 0: 3.0)",
         ),
         (
             {"lr_scheduler_type": "cosine", "lr_scheduler_kwargs": {"nope": 1}},
-            "the schedule cosine cannot be made (get_cosine_schedule_with_warmup() got an unexpected keyword argument 'nope')",
+            "cannot create the schedule cosine (get_cosine_schedule_with_warmup() got an unexpected keyword argument 'nope')",
         ),
     ],
     ids=["not installed", "an option", "a schedule's option"],

@@ -31,5 +31,5 @@ def test_a_signal_to_one_rank_ends_all_after_the_same_step(ranks):
 
 def test_what_goes_wrong_on_one_rank_stops_all_and_names_everybodys_rows(ranks):
     rows = [round((weight - 0.5) * 4) for rank in ranks for weights in rank["wrong"][1] for weight in weights]
-    message = f"the loss is nan at step 5, after 3 skipped steps in a row, with training rows {', '.join(map(str, rows))};"
+    message = f"the loss is nan at step 5, after skipping 3 steps in a row, on training rows {', '.join(map(str, rows))};"
     assert [rank["wrong"][0].startswith(message) for rank in ranks] == [True, True]

@@ -55,7 +55,7 @@ def run(llama, folder, bad, loss=None, **changes):
 def test_a_step_is_skipped_and_said(llama, tmp_path, loss, what, max_grad_norm):
     extra = {"max_grad_norm": max_grad_norm, **ALONE["extra"]}
     made, said, watch = run(llama, tmp_path, {3}, loss, max_steps=4, extra=extra)
-    assert said == [f"{what} at step 3: this step is skipped and updates nothing"]
+    assert said == [f"{what} at step 3; skipping this step"]
     moved = [
         any(not torch.equal(later[name], earlier[name]) for name in later)
         for earlier, later in zip(watch.after, watch.after[1:], strict=False)
@@ -108,8 +108,8 @@ def test_the_fourth_in_a_row_stops_the_run_and_names_the_rows(llama, tmp_path):
         ).train()
     numbers = [round((weight - 0.5) * 4) for weights in seen[-2:] for weight in weights]
     assert str(error.value) == (
-        f"the loss is nan at step 5, after 3 skipped steps in a row, with training rows {', '.join(map(str, numbers))}; "
-        "lower training.learning_rate, set model.dtype to float32, or look at these rows; the checkpoint of step 4 is kept"
+        f"the loss is nan at step 5, after skipping 3 steps in a row, on training rows {', '.join(map(str, numbers))}; "
+        "lower training.learning_rate, set model.dtype to float32, or inspect these rows; the checkpoint of step 4 is kept"
     )
     assert saved == [1, 2, 3, 4]
 
@@ -130,7 +130,7 @@ def test_rows_are_named_whatever_their_order_also_after_a_resume(llama, tmp_path
     with pytest.raises(TrainingError) as error:
         again.train(resume_from=tmp_path / "checkpoint-4")
     numbers = [round((weight - 0.5) * 4) for weights in seen[-3:] for weight in weights]
-    assert f"with training rows {', '.join(map(str, numbers))};" in str(error.value)
+    assert f"on training rows {', '.join(map(str, numbers))};" in str(error.value)
 
 
 @pytest.mark.slow
@@ -151,7 +151,7 @@ def test_skipped_steps_before_a_resume_count(llama, tmp_path):
     made.train()
     again = make(llama, tmp_path, num_train_epochs=3)
     again.add_callback(fail_at((5, 6), "on_step_begin", "nan"))
-    with pytest.raises(TrainingError, match="at step 6, after 3 skipped steps in a row"):
+    with pytest.raises(TrainingError, match="at step 6, after skipping 3 steps in a row"):
         again.train(resume_from=tmp_path / "checkpoint-4")
 
 
@@ -170,7 +170,7 @@ def test_what_is_not_finite_is_not_saved(llama, tmp_path):
             **split,
         ).train()
     assert str(error.value) == (
-        "checkpoint of step 1 was not written: 'base_model.model.model.layers.0.self_attn.q_proj.lora_A.default.weight' has "
-        "values that are not finite; the checkpoints before it are kept; lower training.learning_rate"
+        "the checkpoint of step 1 was not saved: 'base_model.model.model.layers.0.self_attn.q_proj.lora_A.default.weight' "
+        "contains non-finite values; earlier checkpoints are kept; lower training.learning_rate"
     )
     assert saved == []

@@ -57,8 +57,9 @@ def mean(seen, pair, size):
     return total / weight, {key: each / weight for key, each in gradients(model).items()}
 
 
-def test_every_task_has_a_case():
+def test_every_task_has_a_case_and_every_loss_a_pair():
     assert {found.component.name for found in REGISTRY.of_kind(Task)} == {case.task for case in CASES.values()}
+    assert {loss for _, loss, _ in PAIRS} == set(BUILT_IN)
 
 
 @pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: " ".join([*pair[:2], *["rows weigh"] * pair[2]]))

@@ -48,7 +48,7 @@ def test_numbers_that_are_not_finite_stop_the_run_before_the_step(tmp_path, mode
     made = trainer(model, objective(loss, model, kind=kind), tmp_path, rows(), extra={"max_grad_norm": max_grad_norm}, **split)
     with pytest.raises(TrainingError) as error:
         made.train()
-    assert str(error.value) == f"{message}; set model.dtype to float32; this step updated nothing"
+    assert str(error.value) == f"{message}; set model.dtype to float32; no weights were updated"
     assert_unchanged(model, before)
 
 

@@ -1,1 +1,1 @@
-"""From conversations to tokens: chat templates, and which stretches of what they write are trained."""
+"""Write conversations with chat templates, tokenise them and label the answers."""

@@ -1,4 +1,4 @@
-"""From rows to examples: which columns hold what is trained, and what of a row is prompt."""
+"""Recognise the shape of rows, and read them as examples."""
 
 from smolora_core.data.formats.detect import FORMATS, detect_shape, label_kind, peek_shape
 from smolora_core.data.formats.shapes import Example, Shape

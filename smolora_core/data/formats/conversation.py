@@ -1,4 +1,4 @@
-"""Conversations, as many data sets write them, in the one form that chat templates take."""
+"""Read conversations from the many forms that data sets use into the one that chat templates take."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ from smolora_core.data.sources.located import DROP, describe, from_json, misfit,
 from smolora_core.errors import Problem
 
 OPTIONAL = ("tools", "chat_template_kwargs", "system")
-"""Columns that are read beside a conversation, where a row has them."""
+"""Columns that a row may have in addition to its conversation."""
 
 _ROLES = {
     "system": "system",
@@ -24,13 +24,13 @@ _ROLES = {
 
 @attrs.frozen
 class Conversation:
-    """Turns as a chat template takes them.
+    """Messages in the form that chat templates take.
 
     Attributes:
-        messages: each with `role`, `content`, perhaps `tool_calls`, and what else the row says of the turn.
-        trained: for each message, whether it is learned; only turns of the assistant are.
+        messages: dicts with `role`, `content` or `tool_calls`, and any other keys that the row has.
+        trained: whether each message is supervised; only the assistant's are.
         tools: schemas of the functions that may be called.
-        template_kwargs: further variables of the chat template.
+        template_kwargs: further variables for the chat template.
 
     Example:
         >>> row = {"conversations": [{"from": "human", "value": "Why?"}, {"from": "gpt", "value": "So."}]}
@@ -44,17 +44,17 @@ class Conversation:
     template_kwargs: dict[str, Any] = attrs.field(factory=dict)
 
 
-class _UnfitError(Exception):
-    """What is wrong with a message, and what would be right."""
+class _MessageError(Exception):
+    """What is wrong with a message, and the hint if it is not `DROP`."""
 
 
 def read_conversation(row: Mapping[str, Any], columns: Sequence[str], where: str) -> Conversation | Problem:
-    """Take a conversation out of a row, or say why that cannot be.
+    """Read the conversation of a row, or report why that is impossible.
 
     Args:
-        row: the row; of the columns in `OPTIONAL` it may have any.
-        columns: lists of messages that follow each other. The assistant's turns are trained in the last one only, and there
-            unless they say `weight: 0` or `train: false`.
+        row: the row; it may have any of the `OPTIONAL` columns.
+        columns: the columns whose lists of messages make up the conversation, in order. The assistant's turns are trained in
+            the last column only, unless they have `weight: 0` or `train: false`.
         where: the row's place.
     """
     messages: list[dict[str, Any]] = []
@@ -65,43 +65,43 @@ def read_conversation(row: Mapping[str, Any], columns: Sequence[str], where: str
         for number, turn in enumerate(row[column], start=1):
             place = f"{where} message {number}" + (f" of {column!r}" if len(columns) > 1 else "")
             try:
-                message, learned = _message(turn)
-                problem = text_problem(column, _spelled(message), place)
-            except _UnfitError as unfit:
-                problem = Problem(str(unfit.args[0]), where=place, hint=unfit.args[1] if unfit.args[1:] else DROP)
+                message, is_trained = _message(turn)
+                problem = text_problem(column, _as_json(message), place)
+            except _MessageError as error:
+                problem = Problem(str(error.args[0]), where=place, hint=error.args[1] if error.args[1:] else DROP)
             if problem:
                 return problem
             messages.append(message)
-            trained.append(learned and column == columns[-1])
+            trained.append(is_trained and column == columns[-1])
     if not messages:
         return misfit(columns[-1], "a list of messages", row[columns[-1]], where)
     if not any(trained):
-        return Problem(f"column {columns[-1]!r} has no turn of the assistant to train", where=where, hint=DROP)
-    said = (message for message, learned in zip(messages, trained, strict=True) if learned)
-    if not any(message.get("tool_calls") or message.get("content", "").strip() for message in said):
-        return Problem(f"column {columns[-1]!r} has nothing to train", where=where, hint=DROP)
-    return _with_settings(row, messages, trained, where)
+        return Problem(f"column {columns[-1]!r} has no assistant turn to train on", where=where, hint=DROP)
+    answers = (message for message, is_trained in zip(messages, trained, strict=True) if is_trained)
+    if not any(message.get("tool_calls") or message.get("content", "").strip() for message in answers):
+        return Problem(f"column {columns[-1]!r} has nothing to train on", where=where, hint=DROP)
+    return _with_optional(row, messages, trained, where)
 
 
-def _with_settings(
+def _with_optional(
     row: Mapping[str, Any], messages: list[dict[str, Any]], trained: list[bool], where: str
 ) -> Conversation | Problem:
-    """Add what the optional columns say."""
+    """Add the optional columns to the messages."""
     tools, settings = from_json(row.get("tools")) or (), from_json(row.get("chat_template_kwargs")) or {}
     system = row.get("system")
     if not isinstance(tools, list | tuple) or not all(isinstance(tool, Mapping) for tool in tools):
-        return misfit("tools", "a list of objects, or that as JSON", row["tools"], where)
+        return misfit("tools", "a list of objects, or JSON text of one", row["tools"], where)
     if not isinstance(settings, Mapping) or not all(isinstance(key, str) for key in settings):
-        return misfit("chat_template_kwargs", "an object, or that as JSON", row["chat_template_kwargs"], where)
+        return misfit("chat_template_kwargs", "an object, or JSON text of one", row["chat_template_kwargs"], where)
     if system is not None and not isinstance(system, str):
         return misfit("system", "text", system, where)
-    # Arrow gives every row the keys of all rows.
+    # Arrow gives every row the keys of all rows, with nulls.
     settings = {key: value for key, value in settings.items() if value is not None}
     for column, value in zip(OPTIONAL, (tools, settings, system), strict=True):
         try:
-            problem = text_problem(column, _spelled(value), where) if value else None
-        except _UnfitError:
-            return misfit(column, "what JSON can hold", value, where)
+            problem = text_problem(column, _as_json(value), where) if value else None
+        except _MessageError:
+            return misfit(column, "JSON-serialisable", value, where)
         if problem:
             return problem
     if system and messages[0]["role"] not in ("system", "developer"):
@@ -110,19 +110,19 @@ def _with_settings(
 
 
 def _message(turn: Any) -> tuple[dict[str, Any], bool]:
-    """Bring one turn into form, and say whether it is trained."""
+    """Normalise one turn; return it and whether it is trained."""
     if not isinstance(turn, Mapping):
-        raise _UnfitError(f"must be an object with role and content, is {describe(turn)}")
-    # Arrow gives every turn the keys of all turns.
+        raise _MessageError(f"must be an object with role and content, is {describe(turn)}")
+    # Arrow gives every turn the keys of all turns, with nulls.
     rest = {key: value for key, value in turn.items() if value is not None}
-    learned = _learned(rest.pop("weight", 1), rest.pop("train", True))
-    named, spoken = rest.pop("from", None), rest.pop("value", None)
-    named, content = rest.pop("role", named), rest.pop("content", spoken)
+    is_trained = _is_trained(rest.pop("weight", 1), rest.pop("train", True))
+    named, content = rest.pop("from", None), rest.pop("value", None)
+    named, content = rest.pop("role", named), rest.pop("content", content)
     role = _ROLES.get(named.lower()) if isinstance(named, str) else None
     if named is None:
-        raise _UnfitError("has no role", f"it has: {', '.join(map(str, turn))}")
+        raise _MessageError("has no role", f"its keys: {', '.join(map(str, turn))}")
     if role is None:
-        raise _UnfitError(f"has the role {describe(named).removeprefix('str ')}", f"known: {', '.join(_ROLES)}")
+        raise _MessageError(f"has an unknown role, {describe(named).removeprefix('str ')}", f"known: {', '.join(_ROLES)}")
     calls = from_json(rest.pop("tool_calls", None)) or []
     if "function_call" in rest:
         calls = [rest.pop("function_call")]
@@ -130,16 +130,20 @@ def _message(turn: Any) -> tuple[dict[str, Any], bool]:
         calls, content = from_json(content), None
         calls = calls if isinstance(calls, list) else [calls]
     if content is None and not calls:
-        raise _UnfitError("has no content", f"it has: {', '.join(map(str, turn))}")
-    said = {} if content is None else {"content": _text(content)}
-    return {"role": role, **said, **({"tool_calls": _calls(calls)} if calls else {}), **rest}, learned and role == "assistant"
+        raise _MessageError("has no content", f"its keys: {', '.join(map(str, turn))}")
+    message = {"role": role}
+    if content is not None:
+        message["content"] = _text(content)
+    if calls:
+        message["tool_calls"] = _calls(calls)
+    return {**message, **rest}, is_trained and role == "assistant"
 
 
-def _learned(weight: Any, train: Any) -> bool:
+def _is_trained(weight: Any, train: Any) -> bool:
     if not isinstance(weight, int | float) or weight not in (0, 1):
-        raise _UnfitError(f"must have weight 0 or 1, has {describe(weight)}")
+        raise _MessageError(f"must have weight 0 or 1, has {describe(weight)}")
     if not isinstance(train, bool):
-        raise _UnfitError(f"must have train true or false, has {describe(train)}")
+        raise _MessageError(f"must have train true or false, has {describe(train)}")
     return bool(weight) and train
 
 
@@ -147,7 +151,7 @@ def _text(content: Any) -> str:
     if isinstance(content, str):
         return content
     if not isinstance(content, list | tuple):
-        raise _UnfitError(f"must have text as content, has {describe(content)}")
+        raise _MessageError(f"must have text as content, has {describe(content)}")
     return "".join(map(_part, content))
 
 
@@ -156,35 +160,35 @@ def _part(part: Any) -> str:
         return part
     kind = part.get("type", "text") if isinstance(part, Mapping) else type(part).__name__
     if kind != "text":
-        raise _UnfitError(f"has a part of kind {kind!r}, and only text is trained")
+        raise _MessageError(f"has a content part of type {kind!r}; only text is supported")
     if not isinstance(part.get("text"), str):
-        raise _UnfitError(f"must have text in a text part, has {describe(part.get('text'))}")
+        raise _MessageError(f"must have text in a text part, has {describe(part.get('text'))}")
     return str(part["text"])
 
 
 def _calls(calls: Any) -> list[dict[str, Any]]:
     if not isinstance(calls, list | tuple):
-        raise _UnfitError(f"must have a list of tool_calls, has {describe(calls)}")
+        raise _MessageError(f"must have a list of tool_calls, has {describe(calls)}")
     return [_call(call) for call in calls]
 
 
 def _call(call: Any) -> dict[str, Any]:
-    """Bring a call of a tool into OpenAI's form, with an object as its arguments: that is what most templates take."""
+    """Normalise a tool call to OpenAI's form, but with its arguments as an object, as most templates expect."""
     outer = {key: value for key, value in call.items() if value is not None} if isinstance(call, Mapping) else {}
     inner = outer.pop("function", None)
     if inner is None:
         inner = {key: outer.pop(key) for key in ("name", "arguments") if key in outer}
     if not isinstance(inner, Mapping) or not isinstance(inner.get("name"), str):
-        raise _UnfitError(f"must have a name in a tool call, has {describe(call)}")
+        raise _MessageError(f"must have a name in a tool call, has {describe(call)}")
     arguments = inner.get("arguments")
-    read = {} if arguments in (None, "") else from_json(arguments)
-    if not isinstance(read, Mapping):
-        raise _UnfitError(f"must have an object as arguments of {inner['name']!r}, has {describe(arguments)}")
-    return {"type": "function", **outer, "function": {**inner, "arguments": read}}
+    decoded = {} if arguments in (None, "") else from_json(arguments)
+    if not isinstance(decoded, Mapping):
+        raise _MessageError(f"must have an object as arguments of {inner['name']!r}, has {describe(arguments)}")
+    return {"type": "function", **outer, "function": {**inner, "arguments": decoded}}
 
 
-def _spelled(value: Any) -> str:
+def _as_json(value: Any) -> str:
     try:
         return json.dumps(value, ensure_ascii=False, default=str)
     except (TypeError, ValueError, RecursionError):
-        raise _UnfitError("holds what JSON cannot") from None
+        raise _MessageError("is not JSON-serialisable") from None

@@ -1,4 +1,4 @@
-"""Shapes of rows, and the examples they are read as."""
+"""The shapes of rows, and reading rows of each shape as examples."""
 
 import json
 from collections.abc import Callable, Iterable, Mapping
@@ -11,7 +11,7 @@ from smolora_core.data.formats.conversation import Conversation, read_conversati
 from smolora_core.data.sources.located import DROP, finite, misfit, text_problem
 from smolora_core.errors import Problem, nearest
 
-_spell = json.JSONEncoder(default=str).encode
+_to_json = json.JSONEncoder(default=str).encode
 
 
 @attrs.frozen
@@ -19,14 +19,13 @@ class Example:
     """One row as the task sees it.
 
     Attributes:
-        text: what is trained; empty where there is only a conversation.
-        prompt: what comes before it and is not trained; None where a row is text only.
-        columns: values of the further columns that the loss asked for.
-        conversation: the row as turns. An instruction has both: turns for a tokenizer with a chat template, and prompt and
-            text for one without.
-        labels: values of the label columns, in their order; of several columns that say yes or no, one list of the names of
-            those that say yes; the tags of tokens.
-        tokens: of a sentence that comes in tokens; the text is all of them.
+        text: the supervised text; empty if there is only a conversation.
+        prompt: the unsupervised text before it; None for plain text.
+        columns: the values of the columns that the loss needs.
+        conversation: the row as a conversation. An instruction has prompt and text too, for tokenizers without a chat template.
+        labels: the values of the label columns, in order; for several yes/no columns, a single list with the names of those
+            that are yes; for tokens, their tags.
+        tokens: the tokens of a pre-tokenised sentence, which `text` joins.
     """
 
     text: str
@@ -37,26 +36,26 @@ class Example:
     tokens: tuple[str, ...] = ()
 
     def digest(self) -> int:
-        """Make a number of 64 bits that two rows share if they say the same, in every process and run.
+        """Hash the content to a signed 64-bit integer that is the same in every process and run.
 
-        It is signed, as Arrow's int64 is. Columns of the loss do not count: a row with another weight is the same row.
+        Columns of the loss do not count: a row with another weight is the same row.
         """
-        said = self.conversation
-        turns = [said.messages, said.trained, said.tools, said.template_kwargs] if said else None
-        spelled = _spell([self.prompt, self.text, turns, self.labels])
-        return int.from_bytes(blake2b(spelled.encode(), digest_size=8).digest(), "big", signed=True)
+        chat = self.conversation
+        turns = [chat.messages, chat.trained, chat.tools, chat.template_kwargs] if chat else None
+        content = _to_json([self.prompt, self.text, turns, self.labels])
+        return int.from_bytes(blake2b(content.encode(), digest_size=8).digest(), "big", signed=True)
 
 
 @attrs.frozen
 class Shape:
-    """How rows of a source are read.
+    """How to read the rows of a source.
 
     Attributes:
-        name: as `data.format` names it; a prompt and a completion that are lists of messages make `messages`.
-        fields: the columns that make the example: what is trained comes last, and a prompt before it; of a labelled row, the
-            text and its labels; of tokens, these and their tags.
-        extra: columns of numbers that the loss needs besides.
-        optional: columns that are read where a row has them.
+        name: the name in `data.format`; `messages` if prompt and completion are lists of messages.
+        fields: the columns of the example: the prompt, if any, before the supervised text; a text before its labels; tokens
+            before their tags.
+        extra: the numeric columns that the loss needs.
+        optional: columns that a row may lack.
 
     Example:
         >>> Shape("text", ("review",)).unread(("id", "review", "stars"))
@@ -70,19 +69,19 @@ class Shape:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Every column a row must have."""
+        """The columns that every row must have."""
         return (*self.fields, *self.extra)
 
     def unread(self, columns: Iterable[str]) -> tuple[str, ...]:
-        """Say which columns of a row nothing is made of."""
+        """List the columns that the shape ignores."""
         return tuple(column for column in columns if column not in {*self.columns, *self.optional})
 
     def read(self, row: dict[str, Any], where: str) -> Example | Problem:
-        """Take an example out of a row, or say why that cannot be."""
+        """Read an example from a row, or report why that is impossible."""
         for column in self.columns:
             if column not in row:
                 return missing_column(column, row, where)
-        # Whole numbers become floats too: one column has one type in every batch, whichever values come first.
+        # Whole numbers become floats too, so that a column has the same type in every batch.
         numbers: dict[str, float] = {}
         for column in self.extra:
             number = number_in(row[column])
@@ -93,7 +92,7 @@ class Shape:
 
 
 def missing_column(column: str, present: Iterable[str], where: str) -> Problem:
-    """Say that a row has no such column, what it may be called there, and which there are."""
+    """Report a missing column, hinting at the nearest name and at all that are present."""
     names = list(map(str, present))
     hints = filter(None, (nearest(column, names), f"it has: {', '.join(names)}"))
     return Problem(f"has no column {column!r}", where=where, hint=" ".join(hints))
@@ -105,7 +104,7 @@ def _read_text(shape: Shape, row: dict[str, Any], where: str, numbers: dict[str,
             return problem
     text = row[shape.fields[-1]]
     if not text.strip():
-        return Problem(f"column {shape.fields[-1]!r} has nothing to train", where=where, hint=DROP)
+        return Problem(f"column {shape.fields[-1]!r} has nothing to train on", where=where, hint=DROP)
     return Example(text, row[shape.fields[0]] if len(shape.fields) > 1 else None, numbers)
 
 
@@ -113,17 +112,17 @@ def _read_instruction(shape: Shape, row: dict[str, Any], where: str, numbers: di
     example = _read_text(shape, row, where, numbers)
     if isinstance(example, Problem):
         return example
-    about = row.get(shape.optional[0])
-    if about is not None and (problem := _not_text(shape.optional[0], about, where)):
+    given = row.get(shape.optional[0])
+    if given is not None and (problem := _not_text(shape.optional[0], given, where)):
         return problem
-    question = "\n\n".join(filter(None, (example.prompt, about)))
+    question = "\n\n".join(filter(None, (example.prompt, given)))
     turns = ({"role": "user", "content": question}, {"role": "assistant", "content": example.text})
     return attrs.evolve(example, prompt=f"{question}\n\n", conversation=Conversation(turns, (False, True)))
 
 
 def _read_messages(shape: Shape, row: dict[str, Any], where: str, numbers: dict[str, float]) -> Example | Problem:
-    said = read_conversation(row, shape.fields, where)
-    return said if isinstance(said, Problem) else Example("", None, numbers, said)
+    found = read_conversation(row, shape.fields, where)
+    return found if isinstance(found, Problem) else Example("", None, numbers, found)
 
 
 def _read_labelled(shape: Shape, row: dict[str, Any], where: str, numbers: dict[str, float]) -> Example | Problem:
@@ -131,11 +130,11 @@ def _read_labelled(shape: Shape, row: dict[str, Any], where: str, numbers: dict[
     if problem := _not_text(column, row[column], where):
         return problem
     if len(labels) > 1:
-        # A column for each label says whether it holds.
-        says = {label: _SAYS.get(str(row[label]).strip().lower()) for label in labels}
-        if odd := next((label for label in labels if says[label] is None), None):
-            return misfit(odd, "0 or 1", row[odd], where)
-        return Example(row[column], None, numbers, labels=([label for label in labels if says[label]],))
+        # Multi-label: one yes/no column for each label.
+        applies = {label: _YES_NO.get(str(row[label]).strip().lower()) for label in labels}
+        if invalid := next((label for label in labels if applies[label] is None), None):
+            return misfit(invalid, "0 or 1", row[invalid], where)
+        return Example(row[column], None, numbers, labels=([label for label in labels if applies[label]],))
     values = row[labels[0]] if isinstance(row[labels[0]], list) else [row[labels[0]]]
     if not all(isinstance(value, str) or finite(value) is not None for value in values):
         return misfit(labels[0], "a text, a number, or a list of them", row[labels[0]], where)
@@ -170,14 +169,14 @@ def _read_tokens(shape: Shape, row: dict[str, Any], where: str, numbers: dict[st
 
 
 def number_in(value: Any) -> float | None:
-    """Read a number that may be text, as every value of a CSV file is."""
+    """Convert a number, or its text as in CSV files, to a finite float; None if that is impossible."""
     try:
         return finite(float(value) if isinstance(value, str) else value)
     except ValueError:
         return None
 
 
-_SAYS = {"1": True, "true": True, "1.0": True, "0": False, "false": False, "0.0": False}
+_YES_NO = {"1": True, "true": True, "1.0": True, "0": False, "false": False, "0.0": False}
 _READERS: Mapping[str, Callable[[Shape, dict[str, Any], str, dict[str, float]], Example | Problem]] = {
     "text": _read_text,
     "prompt-completion": _read_text,

@@ -1,4 +1,4 @@
-"""From files, the hub or memory to rows: bytes, encodings, and the formats that files have."""
+"""Read rows from files, the hub or memory: compression, encodings and file formats."""
 
 from smolora_core.data.sources.located import Located, OnBad
 from smolora_core.data.sources.reading import Reading

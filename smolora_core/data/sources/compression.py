@@ -1,4 +1,4 @@
-"""Files as bytes, plain or compressed: the extension says which, and nobody else need know."""
+"""Files as bytes, plain or compressed; the extension decides, and callers need not know."""
 
 import gzip
 import zlib
@@ -11,25 +11,25 @@ from typing import BinaryIO, cast
 from smolora_core.errors import DatasetError
 
 COMPRESSED = (".gz", ".zst")
-"""The extensions that stand behind a file's own."""
+"""Extensions that follow the file's own."""
 
-_FACTOR = 4
-"""How many times longer a compressed text is taken to be once it is read; gzip makes a third to a fifth of prose."""
+_EXPANSION = 4
+"""The estimated size of a decompressed text relative to its file; gzip shrinks prose to between a third and a fifth."""
 
 
 def uncompressed(path: Path) -> Path:
-    """Take the compression's extension off a name: `reviews.jsonl` for `reviews.jsonl.gz`."""
+    """Strip the compression's extension: `reviews.jsonl.gz` becomes `reviews.jsonl`."""
     return path.with_suffix("") if path.suffix.lower() in COMPRESSED else path
 
 
 @contextmanager
 def open_bytes(path: Path) -> Iterator[BinaryIO]:
-    """Open a file for its bytes, decompressing them on the way.
+    """Open a file for reading bytes, decompressing them on the fly.
 
     Raises:
-        DatasetError: it cannot be opened, or on the way through it proves to be cut off or damaged.
+        DatasetError: the file cannot be opened, or turns out to be truncated or damaged while it is read.
     """
-    with _explained(path):
+    with _dataset_errors(path):
         suffix = path.suffix.lower()
         if suffix == ".gz":
             with gzip.open(path) as file:
@@ -44,33 +44,25 @@ def open_bytes(path: Path) -> Iterator[BinaryIO]:
                 yield file
 
 
-def stamp(path: Path) -> tuple[int, ...]:
-    """Say what tells this state of a file from another one.
-
-    Raises:
-        DatasetError: it is not there.
-    """
-    with _explained(path):
+def file_state(path: Path) -> tuple[int, ...]:
+    """Identify the current content of a file, as a key for caches; raise a DatasetError if the file is missing."""
+    with _dataset_errors(path):
         status = path.stat()
         return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def size_of(path: Path) -> int:
-    """Say how many bytes there are to read, of a compressed file by estimate: four times what it takes on disk.
-
-    Raises:
-        DatasetError: it is not there.
-    """
-    with _explained(path):
-        return path.stat().st_size * (_FACTOR if path.suffix.lower() in COMPRESSED else 1)
+    """Estimate how many bytes there are to read; raise a DatasetError if the file is missing."""
+    with _dataset_errors(path):
+        return path.stat().st_size * (_EXPANSION if path.suffix.lower() in COMPRESSED else 1)
 
 
 @contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def _dataset_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except (EOFError, OSError, zlib.error) as error:
-        # What a decompressor says is an OSError too, but one without a number.
+        # Decompressors raise OSError too, but without an errno.
         system = isinstance(error, OSError) and error.errno is not None
         what = f"cannot be read ({error.strerror})" if system else f"cannot be decompressed ({error})"  # type: ignore[union-attr]
         raise DatasetError(what, where=path.as_posix()) from error

@@ -1,4 +1,4 @@
-"""How a CSV file is made: what parts its columns, and whether its first record names them."""
+"""The dialect of a CSV file: its delimiter, and whether it starts with a header row."""
 
 import csv
 import re
@@ -11,58 +11,49 @@ from pathlib import Path
 
 import attrs
 
-from smolora_core.data.sources.compression import stamp
+from smolora_core.data.sources.compression import file_state
 from smolora_core.data.sources.encoding import open_text
 from smolora_core.data.sources.reading import Reading
 from smolora_core.errors import DatasetError, Problem
 
 _DELIMITERS = (",", ";", "\t", "|")
-_LONGEST_CELL = 1 << 26
-_SAMPLE = 1 << 18
-_SAMPLED = 20
+_MAX_CELL = 1 << 26
+_SAMPLE_CHARACTERS = 1 << 18
+_SAMPLE_RECORDS = 20
 _SHOWN = 5
-_LONGEST_NAME = 200
-_FEWEST_WORDS = 4
+_MAX_NAME = 200
+_SENTENCE_WORDS = 4
 _is_number = re.compile(r"\s*[+-]?(\d+([.,]\d+)?|[.,]\d+)([eE][+-]?\d+)?%?\s*").fullmatch
 
 
 @attrs.frozen
 class Dialect:
-    """What parts the columns, whether the first record names them, and what there is to say where that is a guess."""
+    """A delimiter, whether there is a header row, and a note on each of the two that is a guess."""
 
     delimiter: str
     header: bool
-    guesses: tuple[Problem, ...] = ()
+    notes: tuple[Problem, ...] = ()
 
 
 def dialect_of(path: Path, reading: Reading, own: str) -> Dialect:
-    """See from its first records how a file is made.
+    """Detect the dialect of a file from its first records, where the config leaves it open.
 
-    Args:
-        path: the file.
-        reading: what the user says.
-        own: the delimiter that goes with the file's extension; it wins where another one fits too.
-
-    Raises:
-        DatasetError: it cannot be read.
+    `own` is the delimiter that the extension implies; it wins where another one fits too. Raises a DatasetError for a file
+    that cannot be read.
     """
-    return _dialect_of(path, reading, own, stamp(path))
+    return _dialect_of(path, reading, own, file_state(path))
 
 
 def column_names(first: Sequence[str], *, header: bool) -> list[str]:
-    """Name the columns: as the first record does, and by their numbers where it does not."""
+    """Name the columns after the header row's cells, and by number where there is none."""
     return [cell if header and cell.strip() else f"column_{number}" for number, cell in enumerate(first, start=1)]
 
 
 def records(lines: Iterable[str], delimiter: str, name: str) -> Iterator[tuple[int, list[str]]]:
-    """Yield each record that is not blank and the line it starts on.
-
-    Raises:
-        DatasetError: a quote is wrong.
-    """
-    # The limit is csv's own global, and its default refuses a cell of 128 KiB. Some limit must stay: a quote that is never
-    # closed makes one cell of the rest of the file.
-    csv.field_size_limit(max(_LONGEST_CELL, csv.field_size_limit()))
+    """Yield each record that is not blank with the line it starts on; raise a DatasetError for a misplaced quote."""
+    # csv's limit is global, and its default rejects cells of 128 KiB. Some limit must stay: a quote that is never closed
+    # turns the rest of the file into one cell.
+    csv.field_size_limit(max(_MAX_CELL, csv.field_size_limit()))
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     start = 1
     try:
@@ -73,37 +64,37 @@ def records(lines: Iterable[str], delimiter: str, name: str) -> Iterator[tuple[i
     except csv.Error as error:
         kind = "TSV" if delimiter == "\t" else "CSV"
         unclosed = "end of data" in str(error) or "field limit" in str(error)
-        hint = "a quote opens there and is never closed" if unclosed else ""
+        hint = "a quote opened there is never closed" if unclosed else ""
         raise DatasetError(f"is not {kind} ({error})", where=f"{name}:{start}", hint=hint) from error
 
 
 @lru_cache(maxsize=4096)
 def _dialect_of(path: Path, reading: Reading, own: str, _: tuple[int, ...]) -> Dialect:
     with open_text(path, reading.encoding, newline="") as file:
-        text = file.read(_SAMPLE)
-        whole = not file.read(1)
+        text = file.read(_SAMPLE_CHARACTERS)
+        complete = not file.read(1)
     given = (reading.delimiter,) if reading.delimiter != "auto" else (own, *(each for each in _DELIMITERS if each != own))
-    samples = {delimiter: _sample(text, delimiter, whole=whole) for delimiter in given}
+    samples = {delimiter: _sample(text, delimiter, complete=complete) for delimiter in given}
     fitting = [delimiter for delimiter in given if _fits(samples[delimiter])] or [given[0]]
     sample = samples[fitting[0]]
-    header = _names_columns([cells for _, cells in sample], reading.fields) if reading.header == "auto" else reading.header
+    header = _is_header([cells for _, cells in sample], reading.fields) if reading.header == "auto" else reading.header
     line, first = sample[0] if sample else (0, [])
     name = path.as_posix()
-    guesses = [
-        *(_parted(fitting, own, name) if reading.delimiter == "auto" else ()),
-        *(_unnamed(first, f"{name}:{line}") if header else ()),
-        *(_headless(first, name) if not header and reading.header == "auto" else ()),
+    notes = [
+        *(_delimiter_note(fitting, own, name) if reading.delimiter == "auto" else ()),
+        *(_unnamed_note(first, f"{name}:{line}") if header else ()),
+        *(_no_header_note(first, name) if not header and reading.header == "auto" else ()),
     ]
-    return Dialect(fitting[0], header, tuple(guesses))
+    return Dialect(fitting[0], header, tuple(notes))
 
 
-def _sample(text: str, delimiter: str, *, whole: bool) -> list[tuple[int, list[str]]]:
-    """Take the first records, up to one that is not closed or is cut by the end of the sample."""
+def _sample(text: str, delimiter: str, *, complete: bool) -> list[tuple[int, list[str]]]:
+    """Take the first records, up to one with an unclosed quote or one that the end of the sample cuts off."""
     found: list[tuple[int, list[str]]] = []
     with suppress(DatasetError):
-        for record in islice(records(StringIO(text, newline=""), delimiter, ""), _SAMPLED):
+        for record in islice(records(StringIO(text, newline=""), delimiter, ""), _SAMPLE_RECORDS):
             found.append(record)
-        if not whole and len(found) < _SAMPLED:
+        if not complete and len(found) < _SAMPLE_RECORDS:
             del found[-1:]
     return found
 
@@ -113,8 +104,8 @@ def _fits(sample: Sequence[tuple[int, Sequence[str]]]) -> bool:
     return len(counts) == 1 and counts != {1}
 
 
-def _names_columns(sample: Sequence[Sequence[str]], fields: Set[str]) -> bool:
-    """Whether the first record names columns; it does unless something speaks against that."""
+def _is_header(sample: Sequence[Sequence[str]], fields: Set[str]) -> bool:
+    """Whether the first record is a header row; it is unless there is evidence against it."""
     if not sample:
         return True
     first = [cell.strip() for cell in sample[0]]
@@ -123,48 +114,42 @@ def _names_columns(sample: Sequence[Sequence[str]], fields: Set[str]) -> bool:
     named = list(filter(None, first))
     if any(map(_is_number, named)):
         return False
-    # Files that were put one behind the other repeat their header.
+    # Concatenated files repeat their header row.
     below = [cells for cells in sample[1:] if len(cells) == len(first) and cells != sample[0]]
     columns = [[value for cells in below if (value := cells[index].strip())] for index in range(len(first))]
     if any(cell and values and all(map(_is_number, values)) for cell, values in zip(first, columns, strict=True)):
         return True
     repeats = any(cell in values for cell, values in zip(first, columns, strict=True) if cell)
-    sentences = any(_is_sentence(cell) and _are_texts(values) for cell, values in zip(first, columns, strict=True))
+    sentences = any(_is_sentence(cell) and _mostly_prose(values) for cell, values in zip(first, columns, strict=True))
     return not (repeats or sentences or len(set(named)) < len(named))
 
 
 def _is_sentence(cell: str) -> bool:
-    # A question, or a 'No.', is the name of a column in many files.
-    return len(cell) > _LONGEST_NAME or (cell.endswith((".", "!")) and len(cell.split()) >= _FEWEST_WORDS)
+    # Many files have a question, or a 'No.', as the name of a column.
+    return len(cell) > _MAX_NAME or (cell.endswith((".", "!")) and len(cell.split()) >= _SENTENCE_WORDS)
 
 
-def _are_texts(values: Sequence[str]) -> bool:
-    return 2 * sum(len(value.split()) >= _FEWEST_WORDS for value in values) >= len(values)
+def _mostly_prose(values: Sequence[str]) -> bool:
+    return 2 * sum(len(value.split()) >= _SENTENCE_WORDS for value in values) >= len(values)
 
 
-def _parted(fitting: Sequence[str], own: str, where: str) -> Iterator[Problem]:
+def _delimiter_note(fitting: Sequence[str], own: str, where: str) -> Iterator[Problem]:
+    hint = "set data.delimiter if that is wrong"
     if len(fitting) > 1:
-        what = f"may be parted by {' or '.join(map(repr, fitting))}: read with {fitting[0]!r}"
+        what = f"could be delimited by {' or '.join(map(repr, fitting))}, using {fitting[0]!r}"
+        yield Problem(what, where=where, hint=hint)
     elif fitting[0] != own:
-        what = f"is parted by {fitting[0]!r}"
-    else:
-        return
-    yield Problem(what, where=where, hint="set data.delimiter if that is wrong")
+        yield Problem(f"is delimited by {fitting[0]!r}", where=where, hint=hint)
 
 
-def _headless(first: Sequence[str], where: str) -> Iterator[Problem]:
-    columns = column_names(first, header=False)
-    are = f"its columns are {_listed(columns)}" if len(columns) > 1 else f"its column is {columns[0]}"
-    yield Problem(f"has no header: {are}", where=where, hint="set data.header if that is wrong")
+def _no_header_note(first: Sequence[str], where: str) -> Iterator[Problem]:
+    names = _listed(column_names(first, header=False))
+    yield Problem(f"has no header row, calling its columns {names}", where=where, hint="set data.header if that is wrong")
 
 
-def _unnamed(first: Sequence[str], where: str) -> Iterator[Problem]:
-    numbers = [str(number) for number, cell in enumerate(first, start=1) if not cell.strip()]
-    columns = _listed([f"column_{number}" for number in numbers])
-    if len(numbers) == 1:
-        yield Problem(f"does not name column {numbers[0]}: it is {columns}", where=where)
-    elif numbers:
-        yield Problem(f"does not name columns {_listed(numbers)}: they are {columns}", where=where)
+def _unnamed_note(first: Sequence[str], where: str) -> Iterator[Problem]:
+    if names := [f"column_{number}" for number, cell in enumerate(first, start=1) if not cell.strip()]:
+        yield Problem(f"has unnamed columns, calling them {_listed(names)}", where=where)
 
 
 def _listed(items: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""How bytes become text: the one place that opens a text file of the user's."""
+"""Decode text files: every text file of the user's is opened here."""
 
 import codecs
 from collections.abc import Iterator
@@ -11,35 +11,31 @@ from typing import BinaryIO, TextIO
 
 import attrs
 
-from smolora_core.data.sources.charset import marked, western, with_zeros
-from smolora_core.data.sources.compression import open_bytes, stamp
+from smolora_core.data.sources.charset import codec_by_mark, codec_by_zeros, guess_western
+from smolora_core.data.sources.compression import file_state, open_bytes
 from smolora_core.errors import DatasetError, Problem
 
 _SCANNED = 1 << 26
-"""Bytes of a file that are looked at before the first row of it is read."""
+"""Bytes of a file that are scanned before its first row is read."""
 _CHUNK = 1 << 16
-_REMEDY = "save it as UTF-8, or set data.encoding to what it is"
+_REMEDY = "save it as UTF-8, or set data.encoding to its encoding"
+_IF_WRONG = "set data.encoding if that is wrong"
 
 
 @attrs.frozen
 class Encoding:
-    """What a file is decoded with, and what there is to say where that is a guess."""
+    """The codec that decodes a file, and a note if it is a guess."""
 
     codec: str
-    guess: Problem | None = None
+    note: Problem | None = None
 
 
 @contextmanager
 def open_text(path: Path, encoding: str = "auto", newline: str | None = None) -> Iterator[TextIO]:
-    """Open a file for its text, with or without a byte order mark.
-
-    Args:
-        path: the file, which may be compressed.
-        encoding: what it is decoded with; `auto` leaves it to `encoding_of`.
-        newline: as for `open`.
+    """Open a text file, compressed or not, with or without a byte order mark; `encoding_of` resolves `auto`.
 
     Raises:
-        DatasetError: it cannot be opened, or a line of it cannot be decoded.
+        DatasetError: the file cannot be opened, or one of its lines cannot be decoded.
     """
     codec = encoding_of(path, encoding).codec
     try:
@@ -47,28 +43,23 @@ def open_text(path: Path, encoding: str = "auto", newline: str | None = None) ->
             yield text
     except UnicodeDecodeError as error:
         if encoding != "auto":
-            hint = "data.encoding says it is; leave that out, or set it to what it is"
-            raise _refused(path, codec, encoding, hint) from error
-        guess = western([error.object]) if codec == "utf-8" else ""
-        hint = f"set data.encoding to {guess}, or to what it is" if guess else _REMEDY
-        raise _refused(path, codec, _title(codec), hint) from error
+            hint = "remove data.encoding, or set it to the file's encoding"
+            raise _undecodable(path, codec, encoding, hint) from error
+        guess = guess_western([error.object]) if codec == "utf-8" else ""
+        hint = f"set data.encoding to {guess}, or to its actual encoding" if guess else _REMEDY
+        raise _undecodable(path, codec, _title(codec), hint) from error
 
 
 def encoding_of(path: Path, encoding: str = "auto") -> Encoding:
-    """See what a file is decoded with.
+    """Resolve the encoding of a file, compressed or not.
 
-    A byte order mark says it. Without one, a text with zero bytes where UTF-16 and UTF-32 have them is that, by guess. What
-    decodes as UTF-8, in its first 64 MiB, is UTF-8. Anything else is windows-1252 or latin-1, by guess, if it looks like a
-    western language.
-
-    Args:
-        path: the file, which may be compressed.
-        encoding: what the user says it is, or `auto`.
+    `auto` trusts a byte order mark. Without one it guesses UTF-16 or UTF-32 from zero bytes in the right places, then takes
+    what decodes as UTF-8 in its first 64 MiB, and last guesses windows-1252 or latin-1 if the language looks western.
 
     Raises:
-        DatasetError: it cannot be read, or may be in any of many encodings.
+        DatasetError: the file cannot be read, or its encoding cannot be guessed.
     """
-    return _encoding_of(path, encoding, stamp(path))
+    return _encoding_of(path, encoding, file_state(path))
 
 
 @lru_cache(maxsize=4096)
@@ -76,26 +67,26 @@ def _encoding_of(path: Path, encoding: str, _: tuple[int, ...]) -> Encoding:
     with open_bytes(path) as file:
         head = file.read(_CHUNK)
     if encoding != "auto":
-        return Encoding(_spelled_out(codecs.lookup(encoding).name, head))
-    if codec := marked(head):
+        return Encoding(_exact_codec(codecs.lookup(encoding).name, head))
+    if codec := codec_by_mark(head):
         return Encoding(codec)
-    if zeros := with_zeros(head):
-        what = f"has no byte order mark and looks like {_title(zeros)}: read as {zeros}"
-        return Encoding(zeros, Problem(what, where=path.as_posix(), hint="set data.encoding if that is wrong"))
-    if (flaw := _first_flaw(path, "utf-8", _SCANNED)) is None:
+    if zeros := codec_by_zeros(head):
+        what = f"has no byte order mark but looks like {_title(zeros)}, reading it as {zeros}"
+        return Encoding(zeros, Problem(what, where=path.as_posix(), hint=_IF_WRONG))
+    if (undecodable := _find_undecodable(path, "utf-8", _SCANNED)) is None:
         return Encoding("utf-8")
-    line, byte = flaw
+    line, byte = undecodable
     with open_bytes(path) as file:
-        guess = western(_chunks(file, _SCANNED))
+        guess = guess_western(_chunks(file, _SCANNED))
     if not guess:
-        raise _refused(path, "utf-8", "UTF-8", _REMEDY)
-    what = f"is not UTF-8 (byte 0x{byte:02x}): read as {guess}"
-    return Encoding(guess, Problem(what, where=f"{path.as_posix()}:{line}", hint="set data.encoding if that is wrong"))
+        raise _undecodable(path, "utf-8", "UTF-8", _REMEDY)
+    what = f"is not UTF-8 (byte 0x{byte:02x}), reading it as {guess}"
+    return Encoding(guess, Problem(what, where=f"{path.as_posix()}:{line}", hint=_IF_WRONG))
 
 
-def _spelled_out(codec: str, head: bytes) -> str:
-    """Take the mark for no part of the text, and say the order of bytes where there is no mark."""
-    mark, zeros = marked(head), with_zeros(head)
+def _exact_codec(codec: str, head: bytes) -> str:
+    """Choose the variant that skips a byte order mark, or the one with the right byte order where there is no mark."""
+    mark, zeros = codec_by_mark(head), codec_by_zeros(head)
     if mark and codec.startswith(mark.removesuffix("-sig")):
         return mark
     if codec in ("utf-16", "utf-32"):
@@ -103,8 +94,8 @@ def _spelled_out(codec: str, head: bytes) -> str:
     return codec
 
 
-def _first_flaw(path: Path, codec: str, limit: int | None = None) -> tuple[int, int] | None:
-    """Find the line that does not decode, and its first byte that does not; None if there is none up to the limit."""
+def _find_undecodable(path: Path, codec: str, limit: int | None = None) -> tuple[int, int] | None:
+    """Find the first byte that does not decode; return its line and value, or None if there is none up to the limit."""
     decoder = codecs.getincrementaldecoder(codec)()
     start = 0
     with open_bytes(path) as file:
@@ -119,7 +110,7 @@ def _first_flaw(path: Path, codec: str, limit: int | None = None) -> tuple[int, 
 
 
 def _line_at(path: Path, codec: str, offset: int) -> int:
-    """Count lines as those who read them do: a carriage return ends one too."""
+    """Count lines as the readers do: a carriage return ends one too."""
     decoder, breaks = codecs.getincrementaldecoder(codec)(), IncrementalNewlineDecoder(None, translate=True)
     with open_bytes(path) as file:
         lines = sum(breaks.decode(decoder.decode(chunk)).count("\n") for chunk in _chunks(file, max(0, offset)))
@@ -127,15 +118,14 @@ def _line_at(path: Path, codec: str, offset: int) -> int:
 
 
 def _chunks(file: BinaryIO, limit: int | None) -> Iterator[bytes]:
-    """Yield the bytes up to the limit."""
     left = limit
     while chunk := file.read(_CHUNK if left is None else min(_CHUNK, left)):
         yield chunk
         left = None if left is None else left - len(chunk)
 
 
-def _refused(path: Path, codec: str, title: str, hint: str) -> DatasetError:
-    line, byte = _first_flaw(path, codec) or (1, 0)
+def _undecodable(path: Path, codec: str, title: str, hint: str) -> DatasetError:
+    line, byte = _find_undecodable(path, codec) or (1, 0)
     return DatasetError(f"is not {title} (byte 0x{byte:02x})", where=f"{path.as_posix()}:{line}", hint=hint)
 
 

@@ -1,4 +1,4 @@
-"""Datasets on the hub, by the name they have there."""
+"""Datasets on the Hugging Face hub."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -12,7 +12,7 @@ from smolora_core.errors import DatasetError
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*(/[A-Za-z0-9][A-Za-z0-9_.-]*)?")
 _CONFIG = re.compile(r"[A-Za-z0-9_.-]*")
-# Parts of splits too: train[:10%]+test
+# Slices and sums of splits too: train[:10%]+test
 _SPLIT = re.compile(r"[A-Za-z0-9_.\[\]:%+-]+")
 _find_configs = re.compile(r"available configs: \[(.*)\]").search
 
@@ -32,7 +32,7 @@ class HubId:
 
     @classmethod
     def parse(cls, spec: str) -> Self | None:
-        """Read a text that can only be an id on the hub, as it names no path and neither does its first part; else None."""
+        """Parse a hub id; return None for anything that could be a path, and for ids whose first part is an existing file."""
         name, config, split = [*spec.split(":", 2), "", ""][:3]
         path = Path(name)
         # 'gpt-4.1' has no extension, 'reviews.xlsx' has one.
@@ -42,18 +42,14 @@ class HubId:
         return cls(name, config or None, split or "train") if fits and not looks_like_file and not first.exists() else None
 
     def rows(self, *, streaming: bool = False) -> Iterator[Any]:
-        """Load the dataset, or read it over the network as it is asked for.
-
-        Raises:
-            DatasetError: it cannot be loaded, or not be read on.
-        """
+        """Download the dataset, or stream it over the network; raise a DatasetError if that fails at any point."""
         from datasets.load import load_dataset
 
         load: Callable[..., Iterable[Any]] = load_dataset
         try:
             yield from load(self.name, self.config, split=self.split, streaming=streaming)
-        except Exception as error:  # loading fails in many ways that share no base class
+        except Exception as error:  # the many ways in which loading fails share no base class
             reason = (str(error) or type(error).__name__).splitlines()[0]
             configs = _find_configs(str(error))
-            hint = f"name a config behind a colon: {configs[1]}" if configs else near_name(self.name)
+            hint = f"append one of its configs after a colon: {configs[1]}" if configs else near_name(self.name)
             raise DatasetError(f"cannot be loaded from the hub ({reason})", where=self.name, hint=hint) from error

@@ -1,4 +1,4 @@
-"""A row and the place it came from."""
+"""A row and its place in the source, and the problems that rows can have."""
 
 import json
 import math
@@ -11,7 +11,10 @@ import attrs
 from smolora_core.errors import Problem
 
 OnBad = Callable[[Problem], object]
-"""Is told of each row that cannot be used but can be stepped over, and raises or lets the reader go on."""
+"""Called with the problem of each row that cannot be used; it raises, or returns to let the reader skip the row."""
+
+DROP = "set data.on_bad_row to drop"
+"""The hint for a row that cannot be used."""
 
 _NOUNS = {
     bool: "true or false",
@@ -26,12 +29,12 @@ _NOUNS = {
 
 @attrs.frozen
 class Located:
-    """A row and where it stands.
+    """A row and its place.
 
     Attributes:
         row: column names to values.
-        where: `reviews.jsonl:12`, the line the row starts on; `file.parquet:row 12` where there are no lines;
-            `folder/a.txt` for a whole document.
+        where: `reviews.jsonl:12`, the row's first line; `file.parquet:row 12` in files without lines; `folder/a.txt` for a
+            whole document.
 
     Example:
         >>> Located({"text": "fine"}, "reviews.jsonl:12").row["text"]
@@ -43,46 +46,40 @@ class Located:
 
 
 def noun(value: Any) -> str:
-    """Say what a value is, in the words of a data file."""
+    """Name the type of a value as a data file's user would: `a list`, `null`."""
     return _NOUNS.get(type(value), f"a {type(value).__name__}")
 
 
-def flaw(value: Any, *, escaped: bool = False) -> str:
-    r"""Say why a value is no row; empty if it is one.
+def row_problem(value: Any, *, escaped: bool = False) -> str:
+    r"""Explain why a value cannot be a row; empty if it can.
 
-    Args:
-        value: the value.
-        escaped: whether it was decoded from JSON that holds `\ud...`. Only then can it hold half of a surrogate pair, and
-            looking for one takes as long as reading the row.
+    `escaped` tells that it was decoded from JSON with a `\ud...` in it. Only then can it contain a lone surrogate, and the
+    search for one takes as long as reading the row.
     """
     if not isinstance(value, dict):
         return f"is {noun(value)}, not an object with columns"
     if escaped:
-        return _holds_half(json.dumps(value, ensure_ascii=False))
+        return _lone_surrogate(json.dumps(value, ensure_ascii=False))
     return ""
 
 
 def text_problem(column: str, text: str, where: str) -> Problem | None:
-    """Say why a text of a row cannot be used, whoever made it; None if it can."""
-    what = _holds_half(text)
-    return Problem(f"column {column!r} {what}", where=where, hint="set data.on_bad_row to drop") if what else None
+    """Explain why a text cannot be encoded, whether it was read or made by a preprocessor; None if it can."""
+    what = _lone_surrogate(text)
+    return Problem(f"column {column!r} {what}", where=where, hint=DROP) if what else None
 
 
-def _holds_half(text: str) -> str:
+def _lone_surrogate(text: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        # It would fail in the tokenizer or in Arrow, which do not know the row.
-        return f"holds {error.object[error.start]!r}, half of a character"
+        # The tokenizer or Arrow would fail on it, without knowing the row.
+        return f"contains a lone surrogate, {error.object[error.start]!r}"
     return ""
 
 
-DROP = "set data.on_bad_row to drop"
-"""What a person can do about a row that cannot be used."""
-
-
 def describe(value: Any) -> str:
-    """Say what a value is: `empty`, `int 3`, `str 'why'`, cut where it is long."""
+    """Describe a value by type and content, shortened to 40 characters: `empty`, `int 3`, `str 'why'`."""
     if value is None:
         return "empty"
     text = repr(value)
@@ -90,12 +87,12 @@ def describe(value: Any) -> str:
 
 
 def misfit(column: str, expected: str, value: Any, where: str) -> Problem:
-    """Say that a column holds something else than it must."""
+    """Report a column whose value has the wrong type."""
     return Problem(f"column {column!r} must be {expected}, is {describe(value)}", where=where, hint=DROP)
 
 
 def finite(value: Any) -> float | None:
-    """Read a number as float; None if it is none, or has no end."""
+    """Convert a number to a float; None if it is not a number, or not finite."""
     if not isinstance(value, Real):
         return None
     try:
@@ -106,7 +103,7 @@ def finite(value: Any) -> float | None:
 
 
 def from_json(value: Any) -> Any:
-    """Read what may be written as JSON text; any other value, and text that is no JSON, is returned as it is."""
+    """Decode JSON text; return other values, and text that is not JSON, unchanged."""
     if not isinstance(value, str):
         return value
     try:

@@ -1,4 +1,4 @@
-"""What the user says about the form of files, and what is left to be seen from them."""
+"""The config's settings for reading files."""
 
 import codecs
 from typing import Literal, Self
@@ -9,36 +9,31 @@ from smolora_core.config import DataConfig
 from smolora_core.data.sources.files import FileKind
 from smolora_core.errors import DatasetError, did_you_mean
 
-# Of more than a hundred that Python knows.
+# The ones to suggest, of more than a hundred that Python has.
 _USUAL = ("utf-8", "utf-16", "latin-1", "windows-1251", "windows-1252", "shift_jis", "gb18030", "big5", "euc-kr", "koi8-r")
-_OF_NO_FILE = {"idna", "punycode", "raw-unicode-escape", "unicode-escape"}
+_NOT_FOR_FILES = {"idna", "punycode", "raw-unicode-escape", "unicode-escape"}
 
 
-def _character(text: str) -> str:
-    # In YAML, '\t' in single quotes or in none is two characters.
-    return "\t" if text == "\\t" else text
-
-
-def _is_of_files(encoding: str) -> bool:
+def _is_text_encoding(encoding: str) -> bool:
     try:
-        # Some codecs make bytes of bytes, and others are for names of hosts; this knows only those of text.
+        # Fails for codecs between bytes and bytes.
         "".encode(encoding)
-        return codecs.lookup(encoding).name not in _OF_NO_FILE
+        return codecs.lookup(encoding).name not in _NOT_FOR_FILES
     except (LookupError, ValueError):
         return False
 
 
 @attrs.frozen
 class Reading:
-    r"""How files are to be read; `auto` leaves it to what is found in them.
+    r"""How to read files; `auto` is detected from their content.
 
     Attributes:
-        encoding: a codec that Python knows.
-        delimiter: the one character between the cells of a CSV file, a tab also as `\t`.
-        header: whether its first record names the columns.
-        streaming: whether the rows of a hub dataset come over the network as they are read.
-        kind: of all files, whatever their names say.
-        fields: names of columns that are looked for; a record that has one of them is a header.
+        encoding: the name of a Python codec.
+        delimiter: the character between the cells of a CSV file; `\t` is a tab.
+        header: whether a CSV file starts with a header row.
+        streaming: whether a hub dataset is streamed over the network.
+        kind: the kind of all files, instead of what their extensions imply.
+        fields: column names to look for; a record that contains one is a header row.
 
     Example:
         >>> Reading(encoding="latin-1", delimiter="\\t").delimiter
@@ -46,7 +41,8 @@ class Reading:
     """
 
     encoding: str = "auto"
-    delimiter: str = attrs.field(default="auto", converter=_character)
+    # In YAML, '\t' in single quotes or in none is two characters.
+    delimiter: str = attrs.field(default="auto", converter=lambda text: "\t" if text == "\\t" else text)
     header: Literal["auto"] | bool = "auto"
     streaming: bool = False
     kind: FileKind | None = None
@@ -54,20 +50,16 @@ class Reading:
 
     @classmethod
     def of(cls, config: DataConfig) -> Self:
-        """Take what a config says."""
-        wanted = {name: getattr(config, name) for name in attrs.fields_dict(DataConfig) if name.endswith("_field")}
-        fields = {each for name in wanted.values() for each in ([name] if isinstance(name, str) else name or ())}
+        """Take the settings from a config."""
+        wanted = [getattr(config, name) for name in attrs.fields_dict(DataConfig) if name.endswith("_field")]
+        fields = {each for name in wanted for each in ([name] if isinstance(name, str) else name or ())}
         return cls(config.encoding, config.delimiter, config.header, config.streaming, fields=frozenset(fields))
 
     def check(self) -> None:
-        """Refuse what no file can be read with.
-
-        Raises:
-            DatasetError: there is no such encoding, or the delimiter is none.
-        """
+        """Raise a DatasetError for an unusable encoding or delimiter."""
         if self.delimiter != "auto" and (len(self.delimiter) != 1 or self.delimiter in '"\r\n\0'):
-            hint = "give one character, like ',' or ';' or '\\t'"
-            raise DatasetError(f"data.delimiter {self.delimiter!r} parts no columns", hint=hint)
-        if self.encoding != "auto" and not _is_of_files(self.encoding):
-            what = f"data.encoding {self.encoding!r} is no encoding of text"
+            hint = "set it to one character, like ',' or ';' or '\\t'"
+            raise DatasetError(f"data.delimiter {self.delimiter!r} is not a single-character delimiter", hint=hint)
+        if self.encoding != "auto" and not _is_text_encoding(self.encoding):
+            what = f"data.encoding {self.encoding!r} is not a text encoding"
             raise DatasetError(what, hint=did_you_mean(self.encoding.lower(), _USUAL))

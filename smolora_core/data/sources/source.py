@@ -1,10 +1,10 @@
-"""Where rows come from: files, a dataset on the hub, or an object in memory.
+"""Open a source of rows: files, a dataset on the hub, or an object in memory.
 
     source = open_source("reviews/*.jsonl", where="run.yaml:3")
     for located in source.rows():
         print(located.where, located.row["text"])
 
-Opening finds the files; reading happens row by row, and as often as asked for.
+Opening finds the files; `rows` reads them lazily, and again at each call.
 """
 
 import os
@@ -22,7 +22,7 @@ from smolora_core.data.sources.encoding import encoding_of, open_text
 from smolora_core.data.sources.files import FileKind, find_files, kind_of
 from smolora_core.data.sources.hub import HubId
 from smolora_core.data.sources.json_files import read_json, read_jsonl
-from smolora_core.data.sources.located import Located, OnBad, flaw
+from smolora_core.data.sources.located import Located, OnBad, row_problem
 from smolora_core.data.sources.reading import Reading
 from smolora_core.data.sources.tables import read_conll, read_delimited, read_parquet
 from smolora_core.errors import DatasetError, Problem
@@ -53,15 +53,15 @@ _READERS: Mapping[str, Callable[[Path, Reading, OnBad], Iterator[Located]]] = {
 
 @attrs.frozen
 class Source:
-    """Rows that can be read again and again.
+    """Rows that can be read any number of times.
 
     Attributes:
-        name: as the user wrote it.
-        files: what it is read from; none for the hub and for memory.
-        kind: how it is read.
-        held: the object that holds the rows in memory, or the id on the hub.
-        reading: how the files are to be read.
-        left_out: what there is to say of files that were not taken.
+        name: the source as the user wrote it.
+        files: the files; empty for the hub and for memory.
+        kind: the kind of the files, `hub` or `memory`.
+        held: the rows in memory, or the hub id.
+        reading: the settings for reading the files.
+        skipped: notes on files that were skipped.
 
     Example:
         >>> source = open_source([{"text": "fine"}, {"text": "bad"}])
@@ -74,21 +74,21 @@ class Source:
     kind: Kind
     held: Any = attrs.field(default=None, repr=False, eq=id)
     reading: Reading = _AUTO
-    left_out: tuple[str, ...] = ()
+    skipped: tuple[str, ...] = ()
 
     @property
     def documents(self) -> bool:
-        """Whether a row is the whole text of a file."""
+        """Whether each row is the whole text of a file."""
         return self.kind == "text"
 
     def rows(self, on_bad: OnBad | None = None) -> Iterator[Located]:
-        """Read from the start, a piece at a time.
+        """Read the rows lazily, from the start.
 
         Args:
-            on_bad: is told of each row that cannot be used but can be stepped over; without it the first such row raises.
+            on_bad: called for each bad row that can be skipped; without it, the first one raises.
 
         Raises:
-            DatasetError: a file cannot be read on, or there was no row at all.
+            DatasetError: the rest of a file cannot be read, or there are no rows at all.
         """
         skipped = False
 
@@ -107,32 +107,23 @@ class Source:
         yield from rows
 
     def columns(self, on_bad: OnBad | None = None) -> tuple[str, ...]:
-        """Name the columns of the first row, reading no further.
-
-        Raises:
-            DatasetError: the first row cannot be read, or there is none.
-        """
+        """Read the first row's column names; raise a DatasetError if there is no first row."""
         return tuple(next(self.rows(on_bad)).row)
 
     def notes(self) -> tuple[str, ...]:
-        """Say what was guessed about the files, and which were left out; nothing where nothing was.
+        """Describe the guesses made about the files, and the files that were skipped.
 
-        It looks at the first 64 MiB of every file at most, and reading does not look again.
-
-        Raises:
-            DatasetError: a file cannot be read.
+        This scans up to 64 MiB of each file; the results are cached for reading. Raises a DatasetError for an unreadable file.
         """
         if self.kind == "parquet":
-            return self.left_out
-        return (*self.left_out, *(str(guess) for file in self.files for guess in self._guesses(file)))
+            return self.skipped
+        return (*self.skipped, *(str(note) for file in self.files for note in self._guesses(file)))
 
     def size(self) -> int | None:
-        """Estimate how many bytes there are to read; None for the hub, and for what does not know its length.
+        """Estimate the bytes to read; None for the hub, and for rows in memory without a length.
 
-        A compressed file counts four times what it takes on disk; rows in memory are taken to be as long as the first 20.
-
-        Raises:
-            DatasetError: a file is not there any more.
+        A compressed file counts four times its size on disk; rows in memory are taken to be as long as the first 20.
+        Raises a DatasetError for a missing file.
         """
         if self.files:
             return sum(map(size_of, self.files))
@@ -142,10 +133,10 @@ class Source:
         return len(self.held) * sum(first) // max(len(first), 1)
 
     def _guesses(self, file: Path) -> Iterator[Problem]:
-        if guess := encoding_of(file, self.reading.encoding).guess:
-            yield guess
+        if note := encoding_of(file, self.reading.encoding).note:
+            yield note
         if own := _DELIMITERS.get(self.kind):
-            yield from dialect_of(file, self.reading, own).guesses
+            yield from dialect_of(file, self.reading, own).notes
 
     def _read(self, on_bad: OnBad) -> Iterator[Located]:
         if self.kind == "memory":
@@ -156,17 +147,16 @@ class Source:
 
 
 def open_source(spec: Any, where: str = "", reading: Reading = _AUTO, *, held_out: bool = False) -> Source:
-    """Find out what the user means by a source, without reading it.
+    """Resolve a source without reading it.
 
     Args:
         spec: a file, a glob, a folder or a list of them, a hub id, a `datasets` dataset, or a list of dicts.
-        where: where the user wrote it, `run.yaml:3` say, for errors.
-        reading: how its files are to be read.
-        held_out: whether it is there to be evaluated on: of a folder that holds `train.jsonl` and `test.jsonl`, the one or the
-            other is read.
+        where: the place in the config, such as `run.yaml:3`, for errors.
+        reading: the settings for reading its files.
+        held_out: whether it is the evaluation split; it decides between `train.jsonl` and `test.jsonl` in the same folder.
 
     Raises:
-        DatasetError: it stands for nothing that can be read.
+        DatasetError: there is nothing to read.
     """
     reading.check()
     if isinstance(spec, str) and (hub_id := HubId.parse(spec)):
@@ -177,19 +167,15 @@ def open_source(spec: Any, where: str = "", reading: Reading = _AUTO, *, held_ou
         found = find_files(names, where, held_out=held_out)
         return Source(", ".join(names), found.files, reading.kind or kind_of(found.files, where), None, reading, found.notes)
     if isinstance(spec, Mapping) and spec and all(hasattr(split, "column_names") for split in spec.values()):
-        raise DatasetError(f"a {type(spec).__name__} has several splits", where=where, hint=f"give one of: {', '.join(spec)}")
+        raise DatasetError(f"a {type(spec).__name__} has several splits", where=where, hint=f"pass one of: {', '.join(spec)}")
     if isinstance(spec, list | tuple) or hasattr(spec, "column_names"):
         return Source("dataset", (), "memory", spec)
     known = "a file, a folder, a list of files, a hub id, a datasets.Dataset or a list of dicts"
-    raise DatasetError(f"rows cannot be read from a {type(spec).__name__}", where=where, hint=f"give {known}")
+    raise DatasetError(f"cannot read rows from a {type(spec).__name__}", where=where, hint=f"pass {known}")
 
 
 def peek(source: Source, count: int = _PEEKED, on_bad: OnBad | None = None) -> list[Located]:
-    """Read the first rows and no more than that takes.
-
-    Raises:
-        DatasetError: as for `Source.rows`.
-    """
+    """Read only the first rows; errors as for `Source.rows`."""
     return list(islice(source.rows(on_bad), count))
 
 
@@ -199,4 +185,4 @@ def _number(rows: Iterable[Any], name: str, on_bad: OnBad) -> Iterator[Located]:
         if isinstance(row, Mapping):
             yield Located(dict(row), where)
         else:
-            on_bad(Problem(flaw(row), where=where))
+            on_bad(Problem(row_problem(row), where=where))

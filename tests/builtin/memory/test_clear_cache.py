@@ -83,4 +83,4 @@ def test_an_interval_below_one_is_refused(llama, tmp_path):
     memory = [{"name": "clear-cache", "interval": 0}]
     with pytest.raises(PluginError) as error:
         SmoLoRA(str(llama), ROWS, output_dir=str(tmp_path / "run"), memory=memory).train()
-    assert str(error.value) == "given from Python memory.0.interval must be above 0, is 0"
+    assert str(error.value) == "given from Python memory.0.interval must be above 0, got 0"

@@ -5,12 +5,12 @@ import json
 import torch
 
 from smolora_core import train
-from tests.training.test_memory import ROWS
+from tests.support.runs import FILM_ROWS
 
 
 def test_the_base_is_in_16_bits_and_the_adapter_in_32(llama, tmp_path):
     told = []
-    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, ROWS)))
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, FILM_ROWS)))
     outcome = train(
         {
             "model": {"path": str(llama), "dtype": "float32", "device": "cpu"},

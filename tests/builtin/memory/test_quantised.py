@@ -186,7 +186,7 @@ def test_a_new_head_is_left_as_it_is_and_trained_in_float32(rows, tmp_path, kind
 def test_layers_that_nothing_quantises_are_refused(rows, tmp_path, kind):
     with pytest.raises(ModelLoadError) as error:
         train(settings(save_gpt2(tmp_path / "gpt2"), rows, tmp_path / "run", quantised(kind)))
-    assert str(error.value) == "the layers of GPT2LMHeadModel are Conv1D, which nothing quantises; choose another base model"
+    assert str(error.value) == "GPT2LMHeadModel has Conv1D layers, which cannot be quantised; choose another base model"
 
 
 def test_parameters_are_counted_as_what_they_stand_for(base, rows, tmp_path):
@@ -197,7 +197,7 @@ def test_parameters_are_counted_as_what_they_stand_for(base, rows, tmp_path):
 
 
 def test_an_unknown_format_is_refused(base, rows, tmp_path):
-    with pytest.raises(PluginError, match="format must be one of nf4, int8, torchao-int8, is 'nf3'"):
+    with pytest.raises(PluginError, match="format must be one of nf4, int8, torchao-int8, got 'nf3'"):
         train(settings(base, rows, tmp_path / "run", quantised("nf3")))
 
 

@@ -107,7 +107,7 @@ def test_more_overlap_than_a_sequence_holds_is_refused(apply, context):
     told = Context(context.tokenizer, max_seq_length=8, seed=42)
     with pytest.raises(ConfigError) as caught:
         apply("chunk-tokens", {"text": "a"}, told=told, overlap=7)
-    assert str(caught.value) == "overlap must be below the 7 tokens that data.max_seq_length leaves, is 7"
+    assert str(caught.value) == "overlap must be below the 7 tokens that fit in data.max_seq_length, got 7"
 
 
 def test_a_tokenizer_that_changes_texts_loses_no_character(apply):
@@ -124,4 +124,4 @@ def test_a_tokenizer_that_cannot_place_its_tokens_is_refused(apply):
 
     with pytest.raises(DatasetError) as caught:
         apply("chunk-tokens", {"text": "a"}, told=Context(Slow(), max_seq_length=8, seed=42), size=2)
-    assert str(caught.value) == "the tokenizer does not say where its tokens stand in a text; take chunk-words"
+    assert str(caught.value) == "the tokenizer has no character offsets of its tokens; use chunk-words"

@@ -29,7 +29,7 @@ def test_drop_empty_keeps_what_is_not_blank(apply, value):
 
 @pytest.mark.parametrize("row", [{"text": " "}, {"text": "", "title": None, "label": 1}, {"messages": []}, {}])
 def test_drop_empty_drops_a_row_without_text(apply, row):
-    assert apply("drop-empty", row) == [Drop("holds no text")]
+    assert apply("drop-empty", row) == [Drop("contains no text")]
 
 
 @pytest.mark.parametrize("row", [{"text": "", "title": "a"}, {"messages": [{"role": "user", "content": "a"}]}])
@@ -48,7 +48,7 @@ def test_rename_swaps_names(apply):
 
 def test_rename_overwrites_no_column(apply):
     assert refusal(apply, "rename", {"review": "a", "text": "b"}, columns={"review": "text"}) == (
-        "has a column 'text' already, which 'review' cannot become; it has: review, text"
+        "cannot rename 'review': column 'text' exists; it has: review, text"
     )
 
 
@@ -103,7 +103,7 @@ def test_template_writes_a_text_of_the_columns(apply, template, expected):
 )
 def test_template_says_why_it_cannot_be_filled(apply, template, reason):
     row = {"title": "a", "tags": []}
-    assert refusal(apply, "template", row, text=template) == f"the template cannot be filled ({reason}); it has: title, tags"
+    assert refusal(apply, "template", row, text=template) == f"the template cannot be rendered ({reason}); it has: title, tags"
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ def test_a_row_without_columns_has_none(apply):
 )
 @pytest.mark.parametrize(("value", "found"), [(4, "a number"), (["a"], "a list"), (True, "true or false")])
 def test_what_is_no_text_where_text_is_due_is_said(apply, name, options, value, found):
-    assert refusal(apply, name, {"text": value}, **options) == f"column 'text' must be text, is {found}"
+    assert refusal(apply, name, {"text": value}, **options) == f"column 'text' must be text, got {found}"
 
 
 @pytest.mark.parametrize(
@@ -148,4 +148,4 @@ def test_what_is_no_text_where_text_is_due_is_said(apply, name, options, value, 
 )
 def test_half_of_a_character_has_no_tokens(apply, name, options):
     row = {"text": "a\ud83d"}
-    assert refusal(apply, name, row, **options) == r"column 'text' holds '\ud83d', half of a character"
+    assert refusal(apply, name, row, **options) == r"column 'text' contains a lone surrogate, '\ud83d'"

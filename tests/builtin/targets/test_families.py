@@ -7,17 +7,12 @@ import pytest
 import torch
 import transformers
 
-from smolora_core import LoRAConfig, Targets, Task
+from smolora_core import LoRAConfig, Targets
 from smolora_core.lora.attach import adaptable_modules, attach
 from smolora_core.lora.targets import choose_targets, matches
 from smolora_core.model.header import read_header
-from smolora_core.plugins import PluginChoice, PluginManager
+from tests.support.known_families import KNOWN, RECORDS, REGISTRY, TASK
 from tests.support.tiny import inputs, tiny
-
-REGISTRY = PluginManager.create(PluginChoice(third_party=False)).registry
-RECORDS = {name: found.component for found in REGISTRY.of_kind(Targets) for name in found.component.model_types}
-KNOWN = [name for name in RECORDS if name in transformers.CONFIG_MAPPING]
-TASK = Task(name="any", summary="", implementation="a:b", model_class="AutoModel", loss="any")
 
 
 def test_at_least_75_architectures_are_proved():

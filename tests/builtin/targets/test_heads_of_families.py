@@ -13,8 +13,7 @@ from smolora_core.lora.attach import adaptable_modules, attach
 from smolora_core.lora.merge import merge_and_save
 from smolora_core.lora.targets import choose_targets
 from smolora_core.model.load import load_base, read_config
-from tests.builtin.targets.test_families import KNOWN, RECORDS
-from tests.builtin.targets.test_merge_of_families import REGISTRY, difference, outputs, tokenizer, write_adapter  # noqa: F401
+from tests.support.known_families import KNOWN, RECORDS, REGISTRY, difference, outputs, write_adapter
 from tests.support.tiny import tiny
 
 TASKS = {name: REGISTRY.resolve(Task, name).component for name in ("sequence-classification", "token-classification")}
@@ -35,7 +34,7 @@ PAIRS = EVERY if "SMOLORA_EVERY_HEAD" in os.environ else list(ONE_EACH.values())
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
 @pytest.mark.parametrize(("task", "model_type"), PAIRS)
-def test_its_head_comes_back_and_is_merged(task, model_type, tmp_path, monkeypatch, tokenizer):  # noqa: F811
+def test_its_head_comes_back_and_is_merged(task, model_type, tmp_path, monkeypatch, tokenizer):
     record = RECORDS[model_type]
     base = tiny(model_type, encoder=record.name in ("bert", "albert") or "encoders" in record.summary)
     base.save_pretrained(tmp_path / "base")

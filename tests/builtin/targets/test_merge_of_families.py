@@ -4,39 +4,12 @@ import peft
 import pytest
 import torch
 
-from smolora_core import CheckpointWriter, LoRAConfig, Task
-from smolora_core.checkpoints.staging import Checkpoint
+from smolora_core import LoRAConfig
 from smolora_core.lora.attach import adaptable_modules, attach
 from smolora_core.lora.merge import merge_and_save
 from smolora_core.lora.targets import choose_targets
-from smolora_core.plugins import PluginChoice, PluginManager, build
-from tests.builtin.targets.test_families import KNOWN, RECORDS
-from tests.support.models import save_tokenizer
-from tests.support.tiny import inputs, tiny
-
-REGISTRY = PluginManager.create(PluginChoice(third_party=False)).registry
-WRITE = build(REGISTRY.resolve(CheckpointWriter, "adapter"))
-TASK = Task(name="any", summary="", implementation="a:b", model_class="AutoModel", loss="any")
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory):
-    return save_tokenizer(tmp_path_factory.mktemp("tokenizer"))
-
-
-def write_adapter(model, tokenizer, folder):
-    folder.mkdir()
-    WRITE(Checkpoint(step=1, model=model, tokenizer=tokenizer, metrics={}, config={}), folder)
-
-
-@torch.no_grad()
-def outputs(model):
-    return model.eval()(**inputs(model))[0]
-
-
-def difference(found, expected):
-    """The largest difference, relative to the largest output."""
-    return ((found - expected).abs().max() / expected.abs().max()).item()
+from tests.support.known_families import KNOWN, RECORDS, REGISTRY, TASK, difference, outputs, write_adapter
+from tests.support.tiny import tiny
 
 
 @pytest.mark.slow

@@ -99,7 +99,7 @@ def test_a_model_that_nobody_knows_is_trained_saved_and_merged_by_its_structure(
     run.train()
     told = next(event.values for event in events if event.kind == "targets")
     assert (sorted(told["patterns"]), told["modules"]) == (["back", "blend"], 4)
-    assert told["reason"] == "[no plugin knows 'stranger-of-a-test': its structure]"
+    assert told["reason"] == "[by structure: no plugin knows 'stranger-of-a-test']"
     adapted = {
         name for name, module in watch.model.get_base_model().named_modules() if isinstance(module, peft.tuners.lora.Linear)
     }

@@ -28,24 +28,24 @@ def choose(tmp_path):
 
 TEXT = {"text": "fine"}
 AUTO = [
-    ("LlamaForCausalLM", TEXT, {}, "causal-lm", "config.json says LlamaForCausalLM"),
-    ("LlamaForCausalLM", {**TEXT, "label": "a"}, {}, "causal-lm", "config.json says LlamaForCausalLM"),
+    ("LlamaForCausalLM", TEXT, {}, "causal-lm", "config.json lists LlamaForCausalLM"),
+    ("LlamaForCausalLM", {**TEXT, "label": "a"}, {}, "causal-lm", "config.json lists LlamaForCausalLM"),
     (
         "LlamaForCausalLM",
         {**TEXT, "label": "a"},
         {"label_field": "label"},
         "sequence-classification",
-        "column 'label' holds labels",
+        "column 'label' contains labels",
     ),
-    ("T5ForConditionalGeneration", TEXT, {}, "seq2seq-lm", "config.json says T5ForConditionalGeneration"),
-    ("BertForMaskedLM", TEXT, {}, "masked-lm", "config.json says BertForMaskedLM"),
-    ("BertForMaskedLM", {**TEXT, "label": "a"}, {}, "masked-lm", "config.json says BertForMaskedLM"),
-    ("BertForMaskedLM", {**TEXT, "v1": "a"}, {"label_field": "v1"}, "sequence-classification", "column 'v1' holds labels"),
-    ("BertModel", {**TEXT, "label": 3}, {}, "sequence-classification", "column 'label' holds labels"),
-    ("BertModel", {**TEXT, "label": 3.5}, {}, "regression", "column 'label' holds numbers"),
-    ("BertModel", [{**TEXT, "V": "3.0"}, {**TEXT, "V": "2.8"}], {"label_field": "V"}, "regression", "column 'V' holds numbers"),
+    ("T5ForConditionalGeneration", TEXT, {}, "seq2seq-lm", "config.json lists T5ForConditionalGeneration"),
+    ("BertForMaskedLM", TEXT, {}, "masked-lm", "config.json lists BertForMaskedLM"),
+    ("BertForMaskedLM", {**TEXT, "label": "a"}, {}, "masked-lm", "config.json lists BertForMaskedLM"),
+    ("BertForMaskedLM", {**TEXT, "v1": "a"}, {"label_field": "v1"}, "sequence-classification", "column 'v1' contains labels"),
+    ("BertModel", {**TEXT, "label": 3}, {}, "sequence-classification", "column 'label' contains labels"),
+    ("BertModel", {**TEXT, "label": 3.5}, {}, "regression", "column 'label' contains numbers"),
+    ("BertModel", [{**TEXT, "V": "3.0"}, {**TEXT, "V": "2.8"}], {"label_field": "V"}, "regression", "column 'V' contains numbers"),
     ("BertModel", {**TEXT, "V": 3, "A": 2}, {"label_field": ["V", "A"]}, "regression", "data.label_field names 2 columns"),
-    ("BertModel", {**TEXT, "label": ["a"]}, {}, "sequence-classification", "column 'label' holds lists"),
+    ("BertModel", {**TEXT, "label": ["a"]}, {}, "sequence-classification", "column 'label' contains lists"),
     ("BertModel", {"tokens": ["we"], "tags": ["O"]}, {}, "token-classification", "columns tokens and tags"),
     (
         "BertModel",
@@ -55,8 +55,8 @@ AUTO = [
         "columns tokens and tags",
     ),
     ("BertForMaskedLM", {"tokens": ["we"], "tags": ["O"]}, {}, "token-classification", "columns tokens and tags"),
-    ("BertForTokenClassification", TEXT, {}, "token-classification", "config.json says BertForTokenClassification"),
-    ("BertForSequenceClassification", {**TEXT, "label": 0.5}, {}, "regression", "column 'label' holds numbers"),
+    ("BertForTokenClassification", TEXT, {}, "token-classification", "config.json lists BertForTokenClassification"),
+    ("BertForSequenceClassification", {**TEXT, "label": 0.5}, {}, "regression", "column 'label' contains numbers"),
 ]
 
 
@@ -74,7 +74,7 @@ def test_a_task_that_the_user_names_needs_no_reason(choose):
 def test_a_model_that_says_nothing_with_rows_that_do_not(choose):
     with pytest.raises(PluginError) as error:
         choose("BertModel", TEXT)
-    assert str(error.value).startswith("run.yaml the task cannot be told from the model: its config.json says BertModel; set")
+    assert str(error.value).startswith("run.yaml the task cannot be inferred: the model's config.json lists BertModel; set")
 
 
 @pytest.mark.parametrize(
@@ -93,17 +93,17 @@ def test_the_loss_hangs_on_how_many_labels_a_row_may_have(choose, row, data, los
 @pytest.mark.parametrize(
     ("task", "loss", "kinds", "fits"),
     [
-        ("causal-lm", "mse", "prediction, and causal-lm (smolora 0.1.0) needs kind token", "cross-entropy, label-smoothing"),
-        ("regression", "cross-entropy", "token, and regression (smolora 0.1.0) needs kind prediction", "mse, weighted-mse"),
+        ("causal-lm", "mse", "prediction, but causal-lm (smolora 0.1.0) needs kind token", "cross-entropy, label-smoothing"),
+        ("regression", "cross-entropy", "token, but regression (smolora 0.1.0) needs kind prediction", "mse, weighted-mse"),
     ],
 )
 def test_a_loss_of_another_kind_is_refused_with_those_that_fit(choose, task, loss, kinds, fits):
     with pytest.raises(PluginError) as error:
         choose("BertModel", {**TEXT, "label": 1.5}, task=task, loss=loss)
-    assert str(error.value).startswith(f"run.yaml the loss {loss} (smolora 0.1.0) is of kind {kinds}; these fit: {fits}")
+    assert str(error.value).startswith(f"run.yaml loss {loss} (smolora 0.1.0) is of kind {kinds}; compatible losses: {fits}")
 
 
 def test_a_task_learns_from_rows_that_there_are():
     with pytest.raises(PluginError) as error:
         Task(name="ranking", summary="", implementation="acme:ranking", model_class="Auto", loss="mse", formats=("label",))
-    assert str(error.value) == "Task 'ranking': formats names 'label', which no rows have; did you mean 'labelled'?"
+    assert str(error.value) == "Task 'ranking': formats contains the unknown format 'label'; did you mean 'labelled'?"

@@ -83,7 +83,7 @@ def test_columns_of_yes_and_no_keep_their_order(wordpiece):
         (
             ("a", "b"),
             ("a", "c"),
-            "data.eval: label 'c' is on rows held out, and on none to train on; the labels to train on are: a, b",
+            "data.eval: label 'c' occurs in held-out rows but not in training rows; the training labels are: a, b",
         ),
         (("a", "a"), None, "data.train: every row is labelled 'a'"),
     ],
@@ -98,7 +98,7 @@ def test_labels_that_cannot_be_learned_are_named(wordpiece, train, held_out, mes
 
 def test_one_label_and_lists_do_not_mix(wordpiece):
     task = SequenceClassification()
-    with pytest.raises(ConfigError, match=r"data\.train: some rows have one label and some a list of labels"):
+    with pytest.raises(ConfigError, match=r"data\.train: some rows have one label, others a list of labels"):
         task.configure(setup(wordpiece, rows_of(task, wordpiece, labelled("a", ["b"]))))
 
 
@@ -224,5 +224,5 @@ def test_a_long_text_becomes_sequences_with_special_tokens_of_their_own(wordpiec
 
 
 def test_a_tokenizer_that_masks_nothing_is_refused(tmp_path):
-    with pytest.raises(ConfigError, match=r"the tokenizer has no mask token; is it a model for masked tokens\?"):
+    with pytest.raises(ConfigError, match=r"the tokenizer has no mask token; is this a masked language model\?"):
         MaskedLM().configure(setup(save_tokenizer(tmp_path)))

@@ -11,12 +11,14 @@ from tests.support.small_run import difference
 from tests.support.small_tasks import CASES, Watch, run_of
 
 EQUAL = 1e-5
+# tests/training/test_split_invariance.py takes every pair of task and loss, at the objective; whole runs repeat it for these.
+WHOLE_RUNS = ("causal-lm", "regression")
 
 
 @pytest.mark.parametrize(
     "weights", [pytest.param({}, id="alike"), pytest.param({"weight_field": "weight"}, id="weighted", marks=pytest.mark.slow)]
 )
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", WHOLE_RUNS)
 def test_micro_batches_do_not_change_the_step(tmp_path, model_of, name, weights):
     case, steps = CASES[name], []
     for micro_batch, accumulation in [(8, 1), (4, 2), (1, 8)]:
@@ -50,7 +52,7 @@ def test_the_size_of_a_batch_does_not_change_the_evaluation(tmp_path, model_of, 
     assert found[1] == pytest.approx(found[0], rel=1e-2)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", [*WHOLE_RUNS, "sequence-classification"])
 def test_weights_count_rows(tmp_path, model_of, name):
     """A row of weight 3 is worth three rows."""
     case, gradients = CASES[name], []

@@ -58,7 +58,7 @@ def test_weights_of_the_base_must_not_be_missing(tmp_path, lost):
     with pytest.raises(ModelLoadError) as error:
         loaded(tmp_path)
     assert str(error.value) == (
-        f"{tmp_path} has no weights for 1 tensors, {lost!r} among them; is it a sequence-classification model?"
+        f"{tmp_path} has no weights for 1 tensors (first: {lost!r}); is it a sequence-classification model?"
     )
 
 

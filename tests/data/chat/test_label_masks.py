@@ -251,7 +251,7 @@ def test_the_plain_template_writes_tools_calls_and_answers(llama: Path) -> None:
 
 def test_a_template_that_leaves_calls_out_trains_nothing_of_them(llama: Path) -> None:
     row = {"messages": [{**turn, "content": turn["content"] or ""} for turn in CALL["messages"]]}
-    assert encode(row, make_tokenizer(llama, CHATML)) == Drop("the chat template leaves out tool calls")
+    assert encode(row, make_tokenizer(llama, CHATML)) == Drop("the chat template omits tool calls")
 
 
 def test_a_call_is_left_out_even_if_somebody_names_its_function(llama: Path) -> None:
@@ -260,14 +260,14 @@ def test_a_call_is_left_out_even_if_somebody_names_its_function(llama: Path) -> 
         {"role": "user", "content": "Use get_weather for Paris"},
         {"role": "assistant", "content": "", "tool_calls": [call]},
     ]
-    assert encode({"messages": turns}, make_tokenizer(llama, CHATML)) == Drop("the chat template leaves out tool calls")
+    assert encode({"messages": turns}, make_tokenizer(llama, CHATML)) == Drop("the chat template omits tool calls")
 
 
 @pytest.mark.parametrize("role", ["system", "tool"])
 def test_what_a_template_does_not_write_drops_the_row(role: str, llama: Path) -> None:
     deaf = CHATML.replace("{% for message in messages %}", f"{{% for message in messages if message.role != '{role}' %}}")
     turns = [{"role": role, "content": "It is 'cold'."}, *chat("Hi", "Hello")["messages"]]
-    reason = f"the chat template leaves out what a turn of the {role} says"
+    reason = f"the chat template omits the content of a {role} turn"
     assert encode({"messages": turns}, make_tokenizer(llama, deaf)) == Drop(reason)
     assert isinstance(encode({"messages": turns}, make_tokenizer(llama, CHATML)), Encoded)
 
@@ -275,7 +275,7 @@ def test_what_a_template_does_not_write_drops_the_row(role: str, llama: Path) ->
 def test_tools_that_a_template_does_not_write_drop_the_row(llama: Path) -> None:
     tools = [{"type": "function", "function": {"name": "get_weather", "parameters": {}}}]
     row = {**chat("Hi", "Hello"), "tools": tools}
-    assert encode(row, make_tokenizer(llama, CHATML)) == Drop("the chat template leaves out the tools")
+    assert encode(row, make_tokenizer(llama, CHATML)) == Drop("the chat template omits the tools")
 
 
 def test_an_end_that_a_prompt_was_given_is_not_trained(llama: Path) -> None:
@@ -376,15 +376,15 @@ def test_a_prompt_that_leaves_no_room_is_dropped_with_its_length(row: dict[str, 
         (
             MISTRAL,
             {"messages": [*chat("a")["messages"], *chat("b", "c")["messages"]]},
-            "the chat template refuses it (Conversation roles must alternate user/assistant)",
+            "the chat template fails (Conversation roles must alternate user/assistant)",
         ),
         (
             "{% for m in messages %}{{ m.content }}{% endfor %}{% if add_generation_prompt %}{{ '>' }}{% endif %}",
             chat("a", "b"),
-            "the chat template does not begin an answer as its prompt ends; "
-            "put {% generation %} markers into it, or choose another in data.chat_template",
+            "the chat template does not start an answer with its generation prompt; "
+            "add {% generation %} markers to the chat template, or choose another in data.chat_template",
         ),
-        ("{{ messages[0].content }}", chat("a", "b"), "the chat template writes nothing that is trained"),
+        ("{{ messages[0].content }}", chat("a", "b"), "the chat template writes nothing to train on"),
     ],
 )
 def test_a_conversation_that_cannot_be_told_apart_is_dropped(

@@ -29,14 +29,14 @@ def make_tokenizer(folder: Path, template: Any = None, **changes: Any) -> Any:
 @pytest.mark.parametrize(
     ("own", "wanted", "name", "note"),
     [
-        (TEMPLATE, "auto", "the tokenizer's", ""),
+        (TEMPLATE, "auto", "default", ""),
         (
             {"default": TEMPLATE, "rag": "{{ 1 }}"},
             "auto",
             "default",
-            "of the tokenizer's chat templates default, rag, default is used",
+            "using the tokenizer's chat template 'default' (available: default, rag)",
         ),
-        ({"default": "{{ 1 }}", "rag": TEMPLATE}, "rag", "rag", "chat template 'rag' of the tokenizer"),
+        ({"default": "{{ 1 }}", "rag": TEMPLATE}, "rag", "rag", "using the tokenizer's chat template 'rag'"),
     ],
 )
 def test_the_tokenizer_may_have_a_template_or_several(own: Any, wanted: str, name: str, note: str, llama: Path) -> None:
@@ -47,8 +47,8 @@ def test_the_tokenizer_may_have_a_template_or_several(own: Any, wanted: str, nam
 @pytest.mark.parametrize(
     ("own", "wanted", "note"),
     [
-        (None, "auto", "the tokenizer has no chat template: turns are written plainly, after 'User:' and 'Assistant:'"),
-        (TEMPLATE, "plain", "turns are written plainly, after 'User:' and 'Assistant:'"),
+        (None, "auto", "the tokenizer has no chat template, using plain turns after 'User:' and 'Assistant:'"),
+        (TEMPLATE, "plain", "using plain turns after 'User:' and 'Assistant:'"),
     ],
 )
 def test_ours_is_plain_and_announced(own: str | None, wanted: str, note: str, llama: Path) -> None:
@@ -72,13 +72,13 @@ def test_a_template_may_be_a_file(llama: Path, tmp_path: Path, monkeypatch: pyte
     (tmp_path / "mine.jinja").write_text(TEMPLATE, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     chosen = choose_template(make_tokenizer(llama), "mine.jinja", WHERE)
-    assert (chosen.template, chosen.note) == (TEMPLATE, "chat template mine.jinja")
+    assert (chosen.template, chosen.note) == (TEMPLATE, "using chat template mine.jinja")
 
 
 def test_a_template_may_be_one_of_trl(llama: Path) -> None:
     chosen = choose_template(make_tokenizer(llama), "qwen3", WHERE)
     assert "<|im_start|>" in chosen.template
-    assert chosen.note == "chat template 'qwen3' of TRL"
+    assert chosen.note == "using TRL's chat template 'qwen3'"
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_a_template_may_be_one_of_trl(llama: Path) -> None:
         (
             {"rag": TEMPLATE, "tools": TEMPLATE},
             "auto",
-            "the tokenizer has several chat templates, and none is the default; set data.chat_template to one of: rag, tools",
+            "the tokenizer has several chat templates, and none is named 'default'; set data.chat_template to one of: rag, tools",
         ),
         (
             None,
@@ -99,11 +99,11 @@ def test_a_template_may_be_one_of_trl(llama: Path) -> None:
             "chat template 'mine.jinja' fails (Unexpected end of template. Jinja was looking for the following tags: "
             "'endfor' or 'else'. The innermost block that needs to be closed is 'for'.)",
         ),
-        ("{{ raise_exception('not today') }}", "auto", 'chat template "the tokenizer\'s" fails (not today)'),
+        ("{{ raise_exception('not today') }}", "auto", "chat template 'default' fails (not today)"),
         (
             "{{ 1 }}",
             "auto",
-            'chat template "the tokenizer\'s" leaves out what turns say; it may be made for images; choose another, or plain',
+            "chat template 'default' omits the content of messages; it may expect images; choose another one, or plain",
         ),
     ],
 )

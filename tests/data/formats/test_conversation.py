@@ -115,15 +115,18 @@ DROP = "set data.on_bad_row to drop"
     ("turn", "message"),
     [
         ("why?", f"must be an object with role and content, is str 'why?'; {DROP}"),
-        ({"content": "so"}, "has no role; it has: content"),
-        ({"role": "robot", "content": "so"}, f"has the role 'robot'; known: {ROLES}"),
-        ({"role": 3, "content": "so"}, f"has the role int 3; known: {ROLES}"),
-        ({"role": "user"}, "has no content; it has: role"),
-        ({"role": "assistant", "content": None}, "has no content; it has: role, content"),
+        ({"content": "so"}, "has no role; its keys: content"),
+        ({"role": "robot", "content": "so"}, f"has an unknown role, 'robot'; known: {ROLES}"),
+        ({"role": 3, "content": "so"}, f"has an unknown role, int 3; known: {ROLES}"),
+        ({"role": "user"}, "has no content; its keys: role"),
+        ({"role": "assistant", "content": None}, "has no content; its keys: role, content"),
         ({"role": "user", "content": 3}, f"must have text as content, has int 3; {DROP}"),
-        ({"role": "user", "content": [{"type": "image"}]}, f"has a part of kind 'image', and only text is trained; {DROP}"),
+        (
+            {"role": "user", "content": [{"type": "image"}]},
+            f"has a content part of type 'image'; only text is supported; {DROP}",
+        ),
         ({"role": "user", "content": [{"type": "text"}]}, f"must have text in a text part, has empty; {DROP}"),
-        ({"role": "user", "content": "\ud800"}, f"column 'messages' holds '\\ud800', half of a character; {DROP}"),
+        ({"role": "user", "content": "\ud800"}, f"column 'messages' contains a lone surrogate, '\\ud800'; {DROP}"),
         ({**ANSWER, "weight": 0.5}, f"must have weight 0 or 1, has float 0.5; {DROP}"),
         ({**ANSWER, "train": "no"}, f"must have train true or false, has str 'no'; {DROP}"),
         ({**ANSWER, "tool_calls": "look"}, f"must have a list of tool_calls, has str 'look'; {DROP}"),
@@ -133,7 +136,7 @@ DROP = "set data.on_bad_row to drop"
             f"must have an object as arguments of 'look', has str 'at'; {DROP}",
         ),
         ({"from": "function_call", "value": "look"}, f"must have a name in a tool call, has str 'look'; {DROP}"),
-        ({**ANSWER, ("a", "b"): 1}, f"holds what JSON cannot; {DROP}"),
+        ({**ANSWER, ("a", "b"): 1}, f"is not JSON-serialisable; {DROP}"),
     ],
 )
 def test_a_turn_that_cannot_be_used_is_named_by_its_number(turn: Any, message: str) -> None:
@@ -142,7 +145,7 @@ def test_a_turn_that_cannot_be_used_is_named_by_its_number(turn: Any, message: s
 
 def test_a_turn_of_several_columns_is_named_with_its_column() -> None:
     found = read_conversation({"prompt": [QUESTION], "completion": [{}]}, ["prompt", "completion"], WHERE)
-    assert str(found) == "rows.jsonl:7 message 1 of 'completion' has no role; it has: "
+    assert str(found) == "rows.jsonl:7 message 1 of 'completion' has no role; its keys: "
 
 
 @pytest.mark.parametrize(
@@ -151,20 +154,23 @@ def test_a_turn_of_several_columns_is_named_with_its_column() -> None:
         ({"messages": []}, "column 'messages' must be a list of messages, is list []"),
         ({"messages": None}, "column 'messages' must be a list of messages, is empty"),
         ({"messages": "why?"}, "column 'messages' must be a list of messages, is str 'why?'"),
-        ({"messages": [QUESTION]}, "column 'messages' has no turn of the assistant to train"),
-        ({"messages": [{**ANSWER, "weight": 0}]}, "column 'messages' has no turn of the assistant to train"),
-        ({"messages": [{**ANSWER, "content": " "}]}, "column 'messages' has nothing to train"),
-        ({"messages": [ANSWER], "tools": "look"}, "column 'tools' must be a list of objects, or that as JSON, is str 'look'"),
+        ({"messages": [QUESTION]}, "column 'messages' has no assistant turn to train on"),
+        ({"messages": [{**ANSWER, "weight": 0}]}, "column 'messages' has no assistant turn to train on"),
+        ({"messages": [{**ANSWER, "content": " "}]}, "column 'messages' has nothing to train on"),
+        (
+            {"messages": [ANSWER], "tools": "look"},
+            "column 'tools' must be a list of objects, or JSON text of one, is str 'look'",
+        ),
         (
             {"messages": [ANSWER], "tools": ["look"]},
-            "column 'tools' must be a list of objects, or that as JSON, is list ['look']",
+            "column 'tools' must be a list of objects, or JSON text of one, is list ['look']",
         ),
         (
             {"messages": [ANSWER], "chat_template_kwargs": [1]},
-            "column 'chat_template_kwargs' must be an object, or that as JSON, is list [1]",
+            "column 'chat_template_kwargs' must be an object, or JSON text of one, is list [1]",
         ),
         ({"messages": [ANSWER], "system": 3}, "column 'system' must be text, is int 3"),
-        ({"messages": [ANSWER], "system": "\ud800"}, "column 'system' holds '\\ud800', half of a character"),
+        ({"messages": [ANSWER], "system": "\ud800"}, "column 'system' contains a lone surrogate, '\\ud800'"),
     ],
 )
 def test_a_conversation_that_cannot_be_used_is_a_problem_of_its_row(row: dict[str, Any], message: str) -> None:

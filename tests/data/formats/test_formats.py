@@ -85,8 +85,8 @@ def test_an_example_carries_the_columns_of_the_loss() -> None:
         ({"text": None}, "column 'text' must be text, is empty"),
         ({"text": 3}, "column 'text' must be text, is int 3"),
         ({"text": ["a"]}, "column 'text' must be text, is list ['a']"),
-        ({"text": " \n"}, "column 'text' has nothing to train"),
-        ({"text": "x\ud800"}, "column 'text' holds '\\ud800', half of a character"),
+        ({"text": " \n"}, "column 'text' has nothing to train on"),
+        ({"text": "x\ud800"}, "column 'text' contains a lone surrogate, '\\ud800'"),
         ({"review": "good"}, "has no column 'text'"),
     ],
 )
@@ -159,15 +159,15 @@ def test_labels_are_read_for_a_task_that_learns_from_them(settings: dict, column
 @pytest.mark.parametrize(
     ("settings", "formats", "message"),
     [
-        ({"format": "labelled"}, FORMATS, "data.format is 'labelled', and the task does not learn from labelled rows"),
-        ({"label_field": "stars"}, FORMATS, "data.label_field is set, and the task does not learn from labelled rows"),
-        ({"prompt_field": "q"}, LABELLED, "data.prompt_field is set, and the task does not learn from prompt-completion rows"),
+        ({"format": "labelled"}, FORMATS, "data.format is 'labelled', but the task does not accept labelled rows"),
+        ({"label_field": "stars"}, FORMATS, "data.label_field is set, but the task does not accept labelled rows"),
+        ({"prompt_field": "q"}, LABELLED, "data.prompt_field is set, but the task does not accept prompt-completion rows"),
     ],
 )
 def test_a_shape_that_the_task_does_not_learn_from_is_refused(settings: dict, formats: tuple, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         detect_shape(DataConfig(train="rows.jsonl", **settings), ("text", "stars"), WHERE, formats=formats)
-    assert str(caught.value) == f"{message}; it takes: {', '.join(formats)}"
+    assert str(caught.value) == f"{message}; it accepts: {', '.join(formats)}"
 
 
 def test_a_shape_says_which_columns_it_leaves_alone() -> None:
@@ -224,7 +224,7 @@ def test_an_instruction_may_be_about_something() -> None:
 @pytest.mark.parametrize(
     ("row", "what"),
     [
-        ({"instruction": "sum up", "output": " "}, "column 'output' has nothing to train"),
+        ({"instruction": "sum up", "output": " "}, "column 'output' has nothing to train on"),
         ({"instruction": 3, "output": "good"}, "column 'instruction' must be text, is int 3"),
         ({"instruction": "sum up", "input": 3, "output": "good"}, "column 'input' must be text, is int 3"),
         ({"messages": "why?"}, "column 'messages' must be a list of messages, is str 'why?'"),

@@ -19,9 +19,9 @@ SAID = "set data.encoding if that is wrong"
 KNOWN = "known: big5, euc-kr, gb18030, koi8-r, latin-1, shift_jis, utf-16, utf-8, windows-1251, windows-1252"
 KINDS = (
     "known: .bio, .conll, .csv, .iob, .iob2, .json, .jsonl, .md, .ndjson, .parquet, .tsv, .txt; "
-    "all but .parquet also as .gz or .zst"
+    "all but .parquet may be compressed as .gz or .zst"
 )
-SAVE = "save it as UTF-8, or set data.encoding to what it is"
+SAVE = "save it as UTF-8, or set data.encoding to its encoding"
 
 
 @attrs.frozen
@@ -58,8 +58,8 @@ XY = [{"a": "x", "b": "y"}]
 DAY = '{"a": "día"}\n{"a": "\u2026"}\n'
 DAYS = [{"a": "día"}, {"a": "\u2026"}]
 SENTENCE = "It was a film that I would see once more."
-HEADLESS = "a.csv has no header: its columns are column_1, column_2; set data.header if that is wrong"
-UNMARKED = "a.jsonl has no byte order mark and looks like {}: read as {}; " + SAID
+HEADLESS = "a.csv has no header row, calling its columns column_1, column_2; set data.header if that is wrong"
+UNMARKED = "a.jsonl has no byte order mark but looks like {}, reading it as {}; " + SAID
 
 ODD = {
     "UTF-8 mark": Odd("a.jsonl", DAY.encode("utf-8-sig"), DAYS),
@@ -78,13 +78,13 @@ ODD = {
         "a.csv",
         b"a,b\nnone here,n\ncosts \xa3 5\x9d,y\n",
         [{"a": "none here", "b": "n"}, {"a": "costs £ 5\x9d", "b": "y"}],
-        notes=(f"a.csv:3 is not UTF-8 (byte 0xa3): read as latin-1; {SAID}",),
+        notes=(f"a.csv:3 is not UTF-8 (byte 0xa3), reading it as latin-1; {SAID}",),
     ),
     "windows-1252": Odd(
         "a.txt",
         b"it\x92s fine \x96 caf\xe9",
         [{"text": "it\u2019s fine \u2013 café"}],
-        notes=(f"a.txt:1 is not UTF-8 (byte 0x92): read as windows-1252; {SAID}",),
+        notes=(f"a.txt:1 is not UTF-8 (byte 0x92), reading it as windows-1252; {SAID}",),
     ),
     "explicit Shift-JIS": Odd(
         "a.txt", "日本語の文章".encode("shift-jis"), [{"text": "日本語の文章"}], reading={"encoding": "shift_jis"}
@@ -95,13 +95,15 @@ ODD = {
         "a.txt",
         b"one\rtwo\r\nthree \xe9",
         [{"text": "one\ntwo\nthree é"}],
-        notes=(f"a.txt:3 is not UTF-8 (byte 0xe9): read as latin-1; {SAID}",),
+        notes=(f"a.txt:3 is not UTF-8 (byte 0xe9), reading it as latin-1; {SAID}",),
     ),
     "carriage returns in CSV": Odd("a.csv", b"a,b\rx,y\rz", XY, ("a.csv:3 has 1 value for 2 columns",)),
     "line separators are no lines": Odd(
         "a.jsonl", '{"a": "x\u2028\x85"}\n1'.encode(), [{"a": "x\u2028\x85"}], ("a.jsonl:2 is a number",)
     ),
-    "half of a character": Odd("a.jsonl", b'{"a": "\\ud800"}\n{"a": 1}', [{"a": 1}], (r"a.jsonl:1 holds '\ud800', half",)),
+    "lone surrogate": Odd(
+        "a.jsonl", b'{"a": "\\ud800"}\n{"a": 1}', [{"a": 1}], (r"a.jsonl:1 contains a lone surrogate, '\ud800'",)
+    ),
     "zero byte in JSON": Odd("a.jsonl", b'{"a": "\0"}\n{"a": 1}', [{"a": 1}], ("a.jsonl:1:8 is not JSON (Invalid control",)),
     "huge cell": Odd("a.csv", b"a,b\n" + b"x" * 2_000_000 + b",y", [{"a": "x" * 2_000_000, "b": "y"}]),
     "mark in the header": Odd("a.csv", b"\xef\xbb\xbfa,b\nx,y", XY),
@@ -110,17 +112,19 @@ ODD = {
         "a.csv",
         b"a;b\nx, 1;y, 2",
         [{"a": "x, 1", "b": "y, 2"}],
-        notes=("a.csv is parted by ';'; set data.delimiter if that is wrong",),
+        notes=("a.csv is delimited by ';'; set data.delimiter if that is wrong",),
     ),
-    "tabs in .csv": Odd("a.csv", b"a\tb\nx\ty", XY, notes=(r"a.csv is parted by '\t'; set data.delimiter if that is wrong",)),
-    "pipes": Odd("a.csv", b"a|b\nx|y", XY, notes=("a.csv is parted by '|'; set data.delimiter if that is wrong",)),
-    "commas in .tsv": Odd("a.tsv", b"a,b\nx,y", XY, notes=("a.tsv is parted by ','; set data.delimiter if that is wrong",)),
+    "tabs in .csv": Odd(
+        "a.csv", b"a\tb\nx\ty", XY, notes=(r"a.csv is delimited by '\t'; set data.delimiter if that is wrong",)
+    ),
+    "pipes": Odd("a.csv", b"a|b\nx|y", XY, notes=("a.csv is delimited by '|'; set data.delimiter if that is wrong",)),
+    "commas in .tsv": Odd("a.tsv", b"a,b\nx,y", XY, notes=("a.tsv is delimited by ','; set data.delimiter if that is wrong",)),
     "tabs and commas in .tsv": Odd("a.tsv", b"a\tb\nx, 1\ty", [{"a": "x, 1", "b": "y"}]),
     "both commas and semicolons": Odd(
         "a.csv",
         b"a;,b\nx;,y",
         [{"a;": "x;", "b": "y"}],
-        notes=("a.csv may be parted by ',' or ';': read with ','; set data.delimiter if that is wrong",),
+        notes=("a.csv could be delimited by ',' or ';', using ','; set data.delimiter if that is wrong",),
     ),
     "semicolons in one column": Odd("a.csv", b"a\nx; y\nz", [{"a": "x; y"}, {"a": "z"}]),
     "ragged among the first": Odd("a.csv", b"a,b\nx;1,y;2,z\nx,y", XY, ("a.csv:2 has 3 values for 2 columns",)),
@@ -132,7 +136,7 @@ ODD = {
         "a.csv",
         b"x;2,5\ny;3",
         [{"column_1": "x", "column_2": "2,5"}, {"column_1": "y", "column_2": "3"}],
-        notes=("a.csv is parted by ';'; set data.delimiter if that is wrong", HEADLESS),
+        notes=("a.csv is delimited by ';'; set data.delimiter if that is wrong", HEADLESS),
     ),
     "no header, a cell twice": Odd(
         "a.csv", b"x,x\ny,z", [{"column_1": "x", "column_2": "x"}, {"column_1": "y", "column_2": "z"}], notes=(HEADLESS,)
@@ -150,7 +154,7 @@ ODD = {
         "a.csv",
         f"{SENTENCE}\nWe left early on.".encode(),
         [{"column_1": SENTENCE}, {"column_1": "We left early on."}],
-        notes=("a.csv has no header: its column is column_1; set data.header if that is wrong",),
+        notes=("a.csv has no header row, calling its columns column_1; set data.header if that is wrong",),
     ),
     "a question is a header": Odd(
         "a.csv",
@@ -161,7 +165,7 @@ ODD = {
         "a.csv", b"I would come here again.\nyes", [{"I would come here again.": "yes"}]
     ),
     "headers of files put together": Odd(
-        "a.csv", b"a,b\nx,y\na,b", XY, ("a.csv:3 repeats the header; remove the line, or drop bad rows",)
+        "a.csv", b"a,b\nx,y\na,b", XY, ("a.csv:3 repeats the header row; remove the line, or set data.on_bad_row to drop",)
     ),
     "a field's name that is a value too": Odd(
         "a.csv", b"text,lang\nhi,en\ntext,en", [{"text": "hi", "lang": "en"}, {"text": "text", "lang": "en"}]
@@ -177,19 +181,16 @@ ODD = {
         "a.csv",
         b"a,,\nx,,\ny,, z",
         [{"a": "x"}, {"a": "y", "column_3": " z"}],
-        notes=("a.csv:1 does not name columns 2, 3: they are column_2, column_3",),
+        notes=("a.csv:1 has unnamed columns, calling them column_2, column_3",),
     ),
     "an unnamed index": Odd(
-        "a.csv", b"\n,a\n0,x", [{"column_1": "0", "a": "x"}], notes=("a.csv:2 does not name column 1: it is column_1",)
+        "a.csv", b"\n,a\n0,x", [{"column_1": "0", "a": "x"}], notes=("a.csv:2 has unnamed columns, calling them column_1",)
     ),
     "many unnamed columns": Odd(
         "a.csv",
         b"a" + b"," * 9 + b"\nx" + b"," * 9,
         [{"a": "x"}],
-        notes=(
-            "a.csv:1 does not name columns 2, 3, 4, 5, 6 and 4 more: "
-            "they are column_2, column_3, column_4, column_5, column_6 and 4 more",
-        ),
+        notes=("a.csv:1 has unnamed columns, calling them column_2, column_3, column_4, column_5, column_6 and 4 more",),
     ),
     "no final newline, quoted newline": Odd("a.csv", b'a,b\n"x\r\n1",y', [{"a": "x\r\n1", "b": "y"}]),
     "compressed JSON lines": Odd(
@@ -200,14 +201,14 @@ ODD = {
     ),
     "compressed JSON": Odd("a.json.gz", gzip.compress(b'[{"a": 1}]', mtime=0), [{"a": 1}]),
     "compressed CSV": Odd(
-        "a.csv.zst", zstd(b"a;b\nx;y"), XY, notes=("a.csv.zst is parted by ';'; set data.delimiter if that is wrong",)
+        "a.csv.zst", zstd(b"a;b\nx;y"), XY, notes=("a.csv.zst is delimited by ';'; set data.delimiter if that is wrong",)
     ),
     "compressed TSV": Odd("a.tsv.gz", gzip.compress(b"a\tb\nx\ty", mtime=0), XY),
     "compressed text": Odd(
         "a.txt.zst",
         zstd(b"one\ncaf\xe9"),
         [{"text": "one\ncafé"}],
-        notes=(f"a.txt.zst:2 is not UTF-8 (byte 0xe9): read as latin-1; {SAID}",),
+        notes=(f"a.txt.zst:2 is not UTF-8 (byte 0xe9), reading it as latin-1; {SAID}",),
     ),
     "compressed UTF-16": Odd("a.jsonl.zst", zstd(DAY.encode("utf-16")), DAYS),
     "tokens": Odd(
@@ -230,7 +231,7 @@ ODD = {
         ("a.conll:4 has 1 column where other lines have 2", "a.conll:8 has 3 columns where other lines have 2"),
     ),
     "tokens and no tags": Odd(
-        "a.conll", b"EU\nsays\n\nEU O", [{"tokens": ["EU"], "tags": ["O"]}], ("a.conll:1 has a token and no tag",)
+        "a.conll", b"EU\nsays\n\nEU O", [{"tokens": ["EU"], "tags": ["O"]}], ("a.conll:1 has a token but no tag",)
     ),
 }
 
@@ -265,37 +266,37 @@ def test_rows_in_are_rows_out_and_problems(odd: Odd) -> None:
             "a.txt",
             b"fine\ncut\xc3",
             {"encoding": "utf-8"},
-            "a.txt:2 is not utf-8 (byte 0xc3); data.encoding says it is; leave that out, or set it to what it is",
+            "a.txt:2 is not utf-8 (byte 0xc3); remove data.encoding, or set it to the file's encoding",
         ),
         (
             "a.csv",
             b"a\nx\n\xe9",
             {"encoding": "ascii"},
-            "a.csv:3 is not ascii (byte 0xe9); data.encoding says it is; leave that out, or set it to what it is",
+            "a.csv:3 is not ascii (byte 0xe9); remove data.encoding, or set it to the file's encoding",
         ),
         ("a.jsonl", b'\xff\xfe{\0}\0\n\0\n\0"', {}, f"a.jsonl:3 is not UTF-16 (byte 0x22); {SAVE}"),
         ("a.jsonl", b"\xff\xfe\n\0\n\0\0\xdc", {}, f"a.jsonl:3 is not UTF-16 (byte 0x00); {SAVE}"),
-        ("a.jsonl", b"{}", {"encoding": "uft-8"}, "data.encoding 'uft-8' is no encoding of text; did you mean 'utf-8'?"),
-        ("a.jsonl", b"{}", {"encoding": "idna"}, "data.encoding 'idna' is no encoding of text; " + KNOWN),
-        ("a.jsonl", b"{}", {"encoding": "hex"}, "data.encoding 'hex' is no encoding of text; " + KNOWN),
-        ("a.jsonl", b"{}", {"encoding": ""}, "data.encoding '' is no encoding of text; " + KNOWN),
+        ("a.jsonl", b"{}", {"encoding": "uft-8"}, "data.encoding 'uft-8' is not a text encoding; did you mean 'utf-8'?"),
+        ("a.jsonl", b"{}", {"encoding": "idna"}, "data.encoding 'idna' is not a text encoding; " + KNOWN),
+        ("a.jsonl", b"{}", {"encoding": "hex"}, "data.encoding 'hex' is not a text encoding; " + KNOWN),
+        ("a.jsonl", b"{}", {"encoding": ""}, "data.encoding '' is not a text encoding; " + KNOWN),
         (
             "a.csv",
             b"a",
             {"delimiter": "::"},
-            "data.delimiter '::' parts no columns; give one character, like ',' or ';' or '\\t'",
+            "data.delimiter '::' is not a single-character delimiter; set it to one character, like ',' or ';' or '\\t'",
         ),
         (
             "a.csv",
             b"a",
             {"delimiter": '"'},
-            "data.delimiter '\"' parts no columns; give one character, like ',' or ';' or '\\t'",
+            "data.delimiter '\"' is not a single-character delimiter; set it to one character, like ',' or ';' or '\\t'",
         ),
-        ("a.csv", b"a,b,a\n1,2,3", {}, "a.csv:1 names column 'a' twice; rename one of them"),
-        ("a.csv", b"x,x\n", {"header": True}, "a.csv:1 names column 'x' twice; rename one of them"),
-        ("a.csv", b'a,b\n"x', {}, "a.csv:2 is not CSV (unexpected end of data); a quote opens there and is never closed"),
+        ("a.csv", b"a,b,a\n1,2,3", {}, "a.csv:1 has two columns named 'a'; rename one of them"),
+        ("a.csv", b"x,x\n", {"header": True}, "a.csv:1 has two columns named 'x'; rename one of them"),
+        ("a.csv", b'a,b\n"x', {}, "a.csv:2 is not CSV (unexpected end of data); a quote opened there is never closed"),
         ("a.csv", b'a;b\nx;"y"z', {}, "a.csv:2 is not CSV (';' expected after '\"')"),
-        ("a.tsv", b'a\tb\n"x', {}, "a.tsv:2 is not TSV (unexpected end of data); a quote opens there and is never closed"),
+        ("a.tsv", b'a\tb\n"x', {}, "a.tsv:2 is not TSV (unexpected end of data); a quote opened there is never closed"),
         ("a.jsonl.gz", b'{"a": 1}', {}, "a.jsonl.gz cannot be decompressed (Not a gzipped file (b'{\"'))"),
         (
             "a.jsonl.gz",
@@ -335,7 +336,7 @@ def test_a_file_that_is_refused(name: str, content: bytes, reading: dict[str, An
 
 
 @pytest.mark.parametrize(
-    ("at_the_bound", "hint"), [(b"xx", "set data.encoding to latin-1, or to what it is"), ("é".encode(), SAVE)]
+    ("at_the_bound", "hint"), [(b"xx", "set data.encoding to latin-1, or to its actual encoding"), ("é".encode(), SAVE)]
 )
 def test_what_is_no_utf_8_behind_the_part_that_is_looked_at(
     at_the_bound: bytes, hint: str, monkeypatch: pytest.MonkeyPatch
@@ -371,36 +372,25 @@ def test_the_line_of_what_cannot_be_decoded(tmp_path_factory: pytest.TempPathFac
 
 
 @pytest.mark.parametrize(
-    ("files", "train", "test", "beside"),
+    ("files", "train", "test"),
     [
-        (["train.jsonl", "test.jsonl"], ["train.jsonl"], ["test.jsonl"], "test.jsonl beside train.jsonl"),
-        (
-            ["a.csv", "a_dev.csv", "a-valid2.csv"],
-            ["a.csv"],
-            ["a-valid2.csv", "a_dev.csv"],
-            "a-valid2.csv, a_dev.csv beside a.csv",
-        ),
-        (["train/0.jsonl", "Eval/0.jsonl"], ["train/0.jsonl"], ["Eval/0.jsonl"], "Eval/0.jsonl beside train/0.jsonl"),
-        (["wiki.train.txt", "wiki.test.txt"], ["wiki.train.txt"], ["wiki.test.txt"], "wiki.test.txt beside wiki.train.txt"),
-        (
-            ["x.json.gz", "x.validation.json.gz"],
-            ["x.json.gz"],
-            ["x.validation.json.gz"],
-            "x.validation.json.gz beside x.json.gz",
-        ),
+        (["train.jsonl", "test.jsonl"], ["train.jsonl"], ["test.jsonl"]),
+        (["a.csv", "a_dev.csv", "a-valid2.csv"], ["a.csv"], ["a-valid2.csv", "a_dev.csv"]),
+        (["train/0.jsonl", "Eval/0.jsonl"], ["train/0.jsonl"], ["Eval/0.jsonl"]),
+        (["wiki.train.txt", "wiki.test.txt"], ["wiki.train.txt"], ["wiki.test.txt"]),
+        (["x.json.gz", "x.validation.json.gz"], ["x.json.gz"], ["x.validation.json.gz"]),
     ],
 )
-def test_the_held_out_files_of_a_folder_are_told_from_the_others(
-    files: list[str], train: list[str], test: list[str], beside: str
-) -> None:
+def test_the_held_out_files_of_a_folder_are_told_from_the_others(files: list[str], train: list[str], test: list[str]) -> None:
     for name in files:
         write(f"data/{name}", "")
     source, held_out = open_source("data"), open_source("data", held_out=True)
     assert [file.relative_to("data").as_posix() for file in source.files] == train
     assert [file.relative_to("data").as_posix() for file in held_out.files] == test
-    read = f"only {train[0]} is read; set data.eval to 'data' to evaluate on the rest"
-    assert source.left_out == (f"folder 'data' holds {beside}: {read}",)
-    assert len(held_out.left_out) == 1
+    read, skipped = ", ".join(train), ", ".join(test)
+    hint = "set data.eval to 'data' to evaluate on the rest"
+    assert source.skipped == (f"folder 'data': reading {read}, skipping {skipped}; {hint}",)
+    assert held_out.skipped == (f"folder 'data': reading {skipped}, skipping {read}",)
 
 
 @pytest.mark.parametrize(
@@ -418,7 +408,7 @@ def test_a_folder_without_two_sides_is_read_whole(files: list[str]) -> None:
     for held_out in (False, True):
         source = open_source("data", held_out=held_out)
         assert [file.name for file in source.files] == sorted(files)
-        assert source.left_out == ()
+        assert source.skipped == ()
 
 
 def test_many_files_left_out_are_counted() -> None:
@@ -426,8 +416,9 @@ def test_many_files_left_out_are_counted() -> None:
         write(f"data/test-{number}.jsonl", "")
     write("data/a.jsonl", '{"a": 1}')
     (note,) = open_source("data").notes()
-    assert note.startswith(
-        "folder 'data' holds test-0.jsonl, test-1.jsonl, test-2.jsonl, test-3.jsonl, test-4.jsonl and 3 more beside"
+    assert note == (
+        "folder 'data': reading a.jsonl, skipping test-0.jsonl, test-1.jsonl, test-2.jsonl, test-3.jsonl, test-4.jsonl "
+        "and 3 more; set data.eval to 'data' to evaluate on the rest"
     )
 
 
@@ -443,7 +434,7 @@ def test_a_link_to_nothing_is_not_passed_over(spec: str) -> None:
         Path(name).symlink_to("loop.jsonl")
     with pytest.raises(DatasetError) as caught:
         open_source(spec)
-    assert str(caught.value) == f"'{'folder/' * (spec == 'folder')}loop.jsonl' is a link to nothing"
+    assert str(caught.value) == f"'{'folder/' * (spec == 'folder')}loop.jsonl' is a broken link"
 
 
 def test_a_file_that_may_not_be_read(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from smolora_core.errors import DatasetError
 
 KNOWN = (
     "known: .bio, .conll, .csv, .iob, .iob2, .json, .jsonl, .md, .ndjson, .parquet, .tsv, .txt; "
-    "all but .parquet also as .gz or .zst"
+    "all but .parquet may be compressed as .gz or .zst"
 )
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
@@ -310,8 +310,8 @@ def test_a_parquet_file_without_rows(folder):
         ("1.5", "bad.jsonl:1 is a number, not an object with columns"),
         ("true", "bad.jsonl:1 is true or false, not an object with columns"),
         ("null", "bad.jsonl:1 is null, not an object with columns"),
-        ('{"a": ["x\\ud800y"]}', r"bad.jsonl:1 holds '\ud800', half of a character"),
-        ('{"\\uDc00": 1}', r"bad.jsonl:1 holds '\udc00', half of a character"),
+        ('{"a": ["x\\ud800y"]}', r"bad.jsonl:1 contains a lone surrogate, '\ud800'"),
+        ('{"\\uDc00": 1}', r"bad.jsonl:1 contains a lone surrogate, '\udc00'"),
     ],
 )
 def test_a_bad_line(folder, content, expected):
@@ -339,17 +339,20 @@ def test_escapes_that_only_look_like_half_a_character(folder):
         ('{"a": "x"}\n{"a" "y"}', "bad.json:2:6 is not JSON (Expecting ':' delimiter)"),
         ("a,b\n1,2", "bad.json:1:1 is not JSON (Expecting value)"),
         ('[{"a": 1},\n"x"]', "bad.json:2 is a text, not an object with columns"),
-        ('[{"a": "\\ud800"}]', r"bad.json:1 holds '\ud800', half of a character"),
+        ('[{"a": "\\ud800"}]', r"bad.json:1 contains a lone surrogate, '\ud800'"),
         (
             '{"data": [{"a": 1}],\n "version": 1}',
-            "bad.json:1 has more keys than the one list of rows; leave only the list",
+            "bad.json:1 has other keys beside the list of rows; keep only the list",
         ),
         (
             '{\n "version": 1,\n "data": [{"a": 1}]}',
-            "bad.json is an object, not a list of rows; write the rows as [{...}, {...}], or as lines of a .jsonl file",
+            "bad.json is an object, not a list of rows; write the rows as [{...}, {...}], or one per line in a .jsonl file",
         ),
-        ("{\n}", "bad.json is an object, not a list of rows; write the rows as [{...}, {...}], or as lines of a .jsonl file"),
-        ('"x"', "bad.json is a text, not a list of rows; write the rows as [{...}, {...}], or as lines of a .jsonl file"),
+        (
+            "{\n}",
+            "bad.json is an object, not a list of rows; write the rows as [{...}, {...}], or one per line in a .jsonl file",
+        ),
+        ('"x"', "bad.json is a text, not a list of rows; write the rows as [{...}, {...}], or one per line in a .jsonl file"),
     ],
 )
 def test_a_bad_json_list(folder, content, expected):
@@ -360,11 +363,11 @@ def test_a_bad_json_list(folder, content, expected):
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        ("a,b\n1,2\n1,2,3\n", "bad.csv:3 has 3 values for 2 columns; put quotes around a value that holds ','"),
+        ("a,b\n1,2\n1,2,3\n", "bad.csv:3 has 3 values for 2 columns; quote values that contain ','"),
         ("a,b\n1\n", "bad.csv:2 has 1 value for 2 columns"),
-        ("a\n1,2\n", "bad.csv:2 has 2 values for 1 column; put quotes around a value that holds ','"),
-        ("a,b,a\n1,2,3\n", "bad.csv:1 names column 'a' twice; rename one of them"),
-        ('a,b\n"x",1\n"y,1\nz,1\n', "bad.csv:3 is not CSV (unexpected end of data); a quote opens there and is never closed"),
+        ("a\n1,2\n", "bad.csv:2 has 2 values for 1 column; quote values that contain ','"),
+        ("a,b,a\n1,2,3\n", "bad.csv:1 has two columns named 'a'; rename one of them"),
+        ('a,b\n"x",1\n"y,1\nz,1\n', "bad.csv:3 is not CSV (unexpected end of data); a quote opened there is never closed"),
         ('a,b\n"x"y,1\n', "bad.csv:2 is not CSV (',' expected after '\"')"),
     ],
 )
@@ -375,7 +378,7 @@ def test_a_bad_csv(folder, content, expected):
 
 def test_a_ragged_tsv(folder):
     write(folder, "bad.tsv", "a\tb\n1\t2\t3\n")
-    assert read_error("bad.tsv") == r"bad.tsv:2 has 3 values for 2 columns; put quotes around a value that holds '\t'"
+    assert read_error("bad.tsv") == r"bad.tsv:2 has 3 values for 2 columns; quote values that contain '\t'"
 
 
 def test_a_file_that_is_no_parquet(folder):
@@ -426,24 +429,24 @@ def test_columns_and_peek_step_over_bad_rows(folder):
         ("reviews.json", "no file 'reviews.json'; did you mean 'reviews.jsonl'?"),
         ("texts/on.txt", "no file 'texts/on.txt'; did you mean 'texts/one.txt'?"),
         ("./text", "no file or folder './text'; did you mean './texts'?"),
-        ("texts/no", "no file or folder 'texts/no'; here are: texts/one.txt"),
-        ("zzz.csv", "no file 'zzz.csv'; here are: odd, reviews.jsonl, texts"),
-        ("nowhere/a.csv", "no file 'nowhere/a.csv'; there is no folder 'nowhere'"),
-        ("owner/name:a/b", "no file or folder 'owner/name:a/b'; there is no folder 'owner/name:a'"),
+        ("texts/no", "no file or folder 'texts/no'; available: texts/one.txt"),
+        ("zzz.csv", "no file 'zzz.csv'; available: odd, reviews.jsonl, texts"),
+        ("nowhere/a.csv", "no file 'nowhere/a.csv'; folder 'nowhere' does not exist"),
+        ("owner/name:a/b", "no file or folder 'owner/name:a/b'; folder 'owner/name:a' does not exist"),
         ("reviews.jsonl:main", "no file 'reviews.jsonl:main'; did you mean 'reviews.jsonl'?"),
-        ("", "no file or folder ''; here are: odd, reviews.jsonl, texts"),
-        ("*.csv", "no file matches '*.csv'; here are: odd, reviews.jsonl, texts"),
-        (["reviews.jsonl", "owner/name"], "no file or folder 'owner/name'; there is no folder 'owner'"),
-        ([], "the list is empty"),
+        ("", "no file or folder ''; available: odd, reviews.jsonl, texts"),
+        ("*.csv", "no file matches '*.csv'; available: odd, reviews.jsonl, texts"),
+        (["reviews.jsonl", "owner/name"], "no file or folder 'owner/name'; folder 'owner' does not exist"),
+        ([], "the list of files is empty"),
         ("notes.xlsx", f"file 'notes.xlsx' has the unknown extension '.xlsx'; {KNOWN}"),
         ("LICENSE", f"file 'LICENSE' has no extension; {KNOWN}"),
-        ("missing.xlsx", "no file 'missing.xlsx'; here are: odd, reviews.jsonl, texts"),
-        ("odd", f"folder 'odd' holds no file to read; {KNOWN}"),
-        (["reviews.jsonl", "texts"], "'reviews.jsonl' is jsonl and 'texts/one.txt' is text; name files of one kind"),
+        ("missing.xlsx", "no file 'missing.xlsx'; available: odd, reviews.jsonl, texts"),
+        ("odd", f"folder 'odd' contains no data files; {KNOWN}"),
+        (["reviews.jsonl", "texts"], "'reviews.jsonl' is jsonl and 'texts/one.txt' is text; list files of one kind only"),
         (
             {"a": [1]},
-            "rows cannot be read from a dict; "
-            "give a file, a folder, a list of files, a hub id, a datasets.Dataset or a list of dicts",
+            "cannot read rows from a dict; "
+            "pass a file, a folder, a list of files, a hub id, a datasets.Dataset or a list of dicts",
         ),
     ],
 )
@@ -460,7 +463,7 @@ def test_a_source_that_stands_for_nothing(folder, spec, expected):
 def test_a_folder_of_two_kinds(folder):
     write(folder, "data/a.csv", "a\n1")
     write(folder, "data/b.txt", "x")
-    assert error(open_source, "data") == "'data/a.csv' is csv and 'data/b.txt' is text; name files of one kind"
+    assert error(open_source, "data") == "'data/a.csv' is csv and 'data/b.txt' is text; list files of one kind only"
 
 
 @pytest.mark.parametrize("spec", ["imdb", "openai/gsm8k", "teknium/OpenHermes-2.5", "a_b/c.d-1"])
@@ -514,7 +517,7 @@ def test_a_hub_dataset_of_several_configs(monkeypatch):
 
     monkeypatch.setattr("datasets.load.load_dataset", load_dataset)
     assert read_error("openai/gsm8k") == (
-        "openai/gsm8k cannot be loaded from the hub (Config name is missing.); name a config behind a colon: 'main', 'socratic'"
+        "openai/gsm8k cannot be loaded from the hub (Config name is missing.); append one of its configs after a colon: 'main', 'socratic'"
     )
 
 
@@ -572,7 +575,7 @@ def test_a_dataset_of_several_splits():
     from datasets import Dataset, DatasetDict
 
     both = DatasetDict(train=Dataset.from_dict({"a": [1]}), test=Dataset.from_dict({"a": [2]}))
-    assert error(open_source, both) == "a DatasetDict has several splits; give one of: train, test"
+    assert error(open_source, both) == "a DatasetDict has several splits; pass one of: train, test"
 
 
 def test_an_item_in_memory_that_is_no_row():

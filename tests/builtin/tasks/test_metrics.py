@@ -5,13 +5,13 @@ import math
 import pytest
 import torch
 
-from smolora_plugins.tasks.measures import (
-    class_measures,
-    entity_measures,
-    label_measures,
+from smolora_plugins.tasks.metrics import (
+    class_metrics,
+    entity_metrics,
+    label_metrics,
     observe_tokens,
-    score_measures,
-    token_measures,
+    score_metrics,
+    token_metrics,
 )
 
 
@@ -20,7 +20,7 @@ def test_scores_are_those_of_scipy():
     right = torch.tensor([1.0, 2.0, 2.0, 3.5, -1.0, 0.25])
     predicted = torch.tensor([0.5, 2.5, 2.5, 2.0, -2.0, 0.75])
     other = right.flip(0)
-    found = score_measures(torch.stack([predicted, other, right, right], dim=-1), ["V", "A"])
+    found = score_metrics(torch.stack([predicted, other, right, right], dim=-1), ["V", "A"])
     assert found == pytest.approx(
         {
             "pearson_V": stats.pearsonr(predicted, right)[0],
@@ -35,20 +35,20 @@ def test_scores_are_those_of_scipy():
 
 
 def test_what_does_not_vary_correlates_with_nothing():
-    found = score_measures(torch.tensor([[1.0, 2.0], [1.0, 4.0]]), ["0"])
+    found = score_metrics(torch.tensor([[1.0, 2.0], [1.0, 4.0]]), ["0"])
     assert found == pytest.approx({"pearson": 0.0, "spearman": 0.0, "rmse": math.sqrt(5)})
 
 
 def test_macro_f1_is_the_mean_over_the_classes_that_are_met():
     # Class 0: 2 hits of 3 predicted and 2 right; class 1: 1 hit, 1 predicted, 2 right; class 2 never; class 3: 0 of 1 right.
     predicted, right = [0, 0, 0, 1, 3], [0, 0, 1, 1, 3]
-    found = class_measures(torch.tensor([predicted, right]).T, classes=4)
+    found = class_metrics(torch.tensor([predicted, right]).T, classes=4)
     assert found == pytest.approx({"accuracy": 0.8, "macro_f1": (4 / 5 + 2 / 3 + 1) / 3})
 
 
 def test_a_row_with_several_labels_is_right_if_all_of_them_are():
     predicted, right = torch.tensor([[1, 0], [1, 1], [0, 0]]), torch.tensor([[1, 0], [1, 0], [0, 0]])
-    found = label_measures(torch.cat([predicted, right], dim=-1))
+    found = label_metrics(torch.cat([predicted, right], dim=-1))
     assert found == pytest.approx({"accuracy": 2 / 3, "macro_f1": (1 + 0) / 2})
 
 
@@ -64,15 +64,15 @@ def test_a_row_with_several_labels_is_right_if_all_of_them_are():
     ],
 )
 def test_an_entity_counts_as_a_whole(predicted, right, f1):
-    assert entity_measures([predicted.split()], [right.split()])["entity_f1"] == pytest.approx(f1)
+    assert entity_metrics([predicted.split()], [right.split()])["entity_f1"] == pytest.approx(f1)
 
 
 def test_entities_end_with_their_sentence():
-    found = entity_measures([["B-a"], ["I-a"]], [["B-a"], ["B-a"]])
+    found = entity_metrics([["B-a"], ["I-a"]], [["B-a"], ["B-a"]])
     assert found == {"entity_f1": 1.0, "entity_precision": 1.0, "entity_recall": 1.0}
 
 
 def test_perplexity_is_that_of_the_likelihood():
     logits = torch.tensor([[0.0, 0.0], [math.log(3), 0.0]])
-    found = token_measures(observe_tokens(logits, torch.tensor([0, 1])))
+    found = token_metrics(observe_tokens(logits, torch.tensor([0, 1])))
     assert found == pytest.approx({"perplexity": math.exp((math.log(2) + math.log(4)) / 2), "token_accuracy": 0.5})

@@ -1,0 +1,202 @@
+"""Build a release, check it, and assemble its changelog; nothing is uploaded.
+
+    python -m tests.release                # build and check everything, print the changelog section
+    python -m tests.release --changelog    # only print the changelog section
+    python -m tests.release --write        # build and check, then move the fragments into docs/changelog.md
+
+`python -m build` makes the sdist, and the wheel from it, in `dist/`. The wheel must hold both packages with every tracked file, the
+sdist README.md and LICENSE as well. The wheel is installed with `-c tests/constraints.txt` into a new virtual environment, where
+`smolora --version` and `smolora demo` run offline in an empty folder. Nothing of this depends on the checkout being importable.
+
+The version is the one in pyproject.toml. Each file in docs/changelog/ is one fragment; its title is its `# ` heading, or else its
+first words up to a full stop or a colon. The oldest fragment by its first commit comes first, uncommitted ones come last.
+"""
+
+import argparse
+import datetime
+import email
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tarfile
+import tempfile
+import tomllib
+import venv
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+FRAGMENTS = ROOT / "docs" / "changelog"
+CHANGELOG = ROOT / "docs" / "changelog.md"
+TITLE = "# Changelog\n"
+PACKAGES = ("smolora_core", "smolora_plugins")
+# What an installation fails without and Python's import system does not look for: named here in case it is no longer tracked.
+NEEDED = (
+    "smolora_core/py.typed",
+    "smolora_core/__init__.pyi",
+    "smolora_core/report/page.html.j2",
+    "smolora_plugins/py.typed",
+    "smolora_plugins/demo/base/config.json",
+    "smolora_plugins/demo/base/model.safetensors",
+    "smolora_plugins/demo/base/tokenizer.json",
+)
+
+
+class ReleaseError(Exception):
+    """Something about the release is not as it must be."""
+
+
+def project_version() -> str:
+    """Read the version from pyproject.toml."""
+    version: str = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+    return version
+
+
+def git(*arguments: str) -> list[str]:
+    """Run git in the checkout and return the lines of its output."""
+    return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+
+
+def build(folder: Path) -> tuple[Path, Path]:
+    """Build the sdist, and the wheel from it; return the wheel and the sdist."""
+    for old in (*folder.glob("smolora-*.whl"), *folder.glob("smolora-*.tar.gz")):
+        old.unlink()
+    subprocess.run([sys.executable, "-m", "build", "--outdir", str(folder), str(ROOT)], check=True)
+    version = project_version()
+    wheel, sdist = folder / f"smolora-{version}-py3-none-any.whl", folder / f"smolora-{version}.tar.gz"
+    if made := [file.name for file in (wheel, sdist) if not file.exists()]:
+        raise ReleaseError(f"not built: {', '.join(made)}")
+    return wheel, sdist
+
+
+def check_contents(wheel: Path, sdist: Path) -> None:
+    """Compare the files in the wheel and the sdist with the tracked ones, and read the wheel's metadata."""
+    with zipfile.ZipFile(wheel) as archive:
+        inside = set(archive.namelist())
+        info = next(name.partition("/")[0] for name in inside if name.endswith(".dist-info/METADATA"))
+        metadata = email.message_from_bytes(archive.read(f"{info}/METADATA"))
+    with tarfile.open(sdist) as archive:
+        source = {name.partition("/")[2] for name in archive.getnames()}
+    tracked = {name for name in git("ls-files", *PACKAGES) if (ROOT / name).exists()}
+    licence = f"{info}/licenses/LICENSE"
+    problems = [f"the wheel lacks {name}" for name in sorted({*tracked, *NEEDED, licence} - inside)]
+    problems += [f"the wheel should not hold {name}" for name in sorted(inside - tracked) if not name.startswith(f"{info}/")]
+    wanted = {*tracked, *NEEDED, "README.md", "CONTRIBUTING.md", "LICENSE", "pyproject.toml", "tests/constraints.txt"}
+    problems += [f"the sdist lacks {name}" for name in sorted(wanted - source)]
+    if metadata["Version"] != project_version():
+        problems.append(f"the wheel's version is {metadata['Version']}")
+    if str(metadata.get_payload()).strip() != (ROOT / "README.md").read_text(encoding="utf-8").strip():
+        problems.append("the wheel's description is not README.md")
+    if problems:
+        raise ReleaseError("\n".join(problems))
+    print(f"contents: {len(inside)} files in the wheel, {len(source)} in the sdist")
+
+
+def check_installed(wheel: Path, folder: Path) -> None:
+    """Install the wheel into a new virtual environment in a folder and run `smolora --version` and `smolora demo` there."""
+    place, empty = folder / "venv", folder / "empty"
+    empty.mkdir()
+    venv.create(place, with_pip=True)
+    programs = place / ("Scripts" if os.name == "nt" else "bin")
+    hidden = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
+    environment = {key: value for key, value in os.environ.items() if key not in hidden} | {"HF_HUB_OFFLINE": "1"}
+
+    def run(*command: str, **options: bool) -> subprocess.CompletedProcess[str]:
+        program = str(programs / command[0])
+        return subprocess.run([program, *command[1:]], cwd=empty, env=environment, text=True, check=True, **options)
+
+    constraints = str(ROOT / "tests" / "constraints.txt")
+    run("python", "-m", "pip", "install", "--quiet", "-c", constraints, str(wheel))
+    run("python", "-m", "pip", "check")
+    told = run("smolora", "--version", capture_output=True).stdout.strip()
+    if told != project_version():
+        raise ReleaseError(f"smolora --version prints {told!r}")
+    run("smolora", "demo")
+    for name in ("adapter/adapter_model.safetensors", "report.html"):
+        if not (empty / "smolora-demo" / name).is_file():
+            raise ReleaseError(f"smolora demo wrote no {name}")
+    print(f"installed: smolora {told}, and the demo ran")
+
+
+def fragments() -> list[Path]:
+    """List the changelog fragments, the oldest by its first commit first; those without a commit come last."""
+    added = git("log", "--reverse", "--diff-filter=A", "--no-renames", "--format=", "--name-only", "--", str(FRAGMENTS))
+    order = {name: position for position, name in reversed(list(enumerate(added)))}
+    return sorted(
+        FRAGMENTS.glob("*.md"), key=lambda file: (order.get(file.relative_to(ROOT).as_posix(), len(order)), file.name)
+    )
+
+
+def split_title(text: str) -> tuple[str, str]:
+    """Split a fragment into its title and its body."""
+    first, _, rest = text.strip().partition("\n")
+    if first.startswith("# "):
+        return first.removeprefix("# ").strip(), rest.strip()
+    title, body = re.split(r"[.:]\s+", text.strip(), maxsplit=1)
+    return title.replace("\n", " "), body[:1].upper() + body[1:]
+
+
+def changelog_section(date: datetime.date) -> str:
+    """Assemble the section of this version from the fragments."""
+    parts = [split_title(file.read_text(encoding="utf-8")) for file in fragments()]
+    if not parts:
+        raise ReleaseError("docs/changelog/ holds no fragment")
+    return "\n\n".join([f"## {project_version()} ({date})", *(f"### {title}\n\n{body}" for title, body in parts)]) + "\n"
+
+
+def write_changelog(section: str) -> None:
+    """Put a section on top of docs/changelog.md and delete the fragments it was made from."""
+    before = CHANGELOG.read_text(encoding="utf-8") if CHANGELOG.exists() else TITLE
+    older = before.removeprefix(TITLE).strip()
+    CHANGELOG.write_text("\n".join(filter(None, (TITLE, section, older and f"{older}\n"))), encoding="utf-8")
+    for file in fragments():
+        file.unlink()
+
+
+def refuse_a_second_time() -> None:
+    """Refuse a version that docs/changelog.md has a section of already."""
+    written = CHANGELOG.read_text(encoding="utf-8") if CHANGELOG.exists() else ""
+    if re.search(rf"^## {re.escape(project_version())} ", written, re.MULTILINE):
+        raise ReleaseError(
+            f"docs/changelog.md has a section of {project_version()} already: raise the version in pyproject.toml"
+        )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Build and check a release and assemble its changelog."""
+    parser = argparse.ArgumentParser(prog="python -m tests.release", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--changelog", action="store_true", help="only assemble the changelog; build nothing")
+    parser.add_argument(
+        "--write", action="store_true", help="write docs/changelog.md and delete the fragments; print otherwise"
+    )
+    parser.add_argument("--dist", type=Path, default=ROOT / "dist", metavar="FOLDER", help="write wheel and sdist here")
+    chosen = parser.parse_args(arguments)
+    try:
+        refuse_a_second_time()
+        section = changelog_section(datetime.datetime.now(datetime.UTC).date())
+        if not chosen.changelog:
+            if changed := git("status", "--porcelain"):
+                print(f"warning: {len(changed)} files are not as they were committed", file=sys.stderr)
+            wheel, sdist = build(chosen.dist.resolve())
+            check_contents(wheel, sdist)
+            with tempfile.TemporaryDirectory(prefix="smolora-release-") as folder:
+                check_installed(wheel, Path(folder))
+            print(f"release: {wheel} and {sdist.name}")
+        if chosen.write:
+            write_changelog(section)
+        else:
+            print(f"\n{section}", end="")
+    except ReleaseError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except subprocess.CalledProcessError as error:
+        print(f"error: {shlex.join(error.cmd)} exited with {error.returncode}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
