@@ -47,8 +47,8 @@ def authors_page() -> str:
     lines = [
         "# Names for plugin authors",
         "",
-        "The built-in plugins are written with these names and those of the [library](library.md); yours can be too. Other names in",
-        "`smolora_core` may change without notice.",
+        "The built-in plugins are written with these names and those of the [library](library.md), and yours can be too.",
+        "Other names in `smolora_core` may change without notice.",
     ]
     described = (HERE / "library.md").read_text(encoding="utf-8")
     for stub in sorted(Path(smolora_core.__file__).parent.glob("*/__init__.pyi")):

@@ -4,12 +4,12 @@
     python -m tests.release --changelog    # only print the changelog section
     python -m tests.release --write        # build and check, then move the fragments into docs/changelog.md
 
-`python -m build` makes the sdist, and the wheel from it, in `dist/`. The wheel must hold both packages with every tracked file, the
-sdist README.md and LICENSE as well. The wheel is installed with `-c tests/constraints.txt` into a new virtual environment, where
-`smolora --version` and `smolora demo` run offline in an empty folder. Nothing of this depends on the checkout being importable.
+`python -m build` makes the sdist, and from it the wheel, in `dist/`. Both must hold every tracked file of the two packages, the
+sdist also README.md, LICENSE and the rest of the checkout. The wheel is installed with `-c tests/constraints.txt` into a new
+virtual environment, where `smolora --version` and `smolora demo` run offline in an empty folder outside the checkout.
 
-The version is the one in pyproject.toml. Each file in docs/changelog/ is one fragment; its title is its `# ` heading, or else its
-first words up to a full stop or a colon. The oldest fragment by its first commit comes first, uncommitted ones come last.
+The version is the one in pyproject.toml. Each file in docs/changelog/ is one fragment. Its title is its `# ` heading, or else
+its first words up to a full stop or a colon. Fragments are ordered by the commit that added them; uncommitted ones come last.
 """
 
 import argparse
@@ -33,7 +33,7 @@ FRAGMENTS = ROOT / "docs" / "changelog"
 CHANGELOG = ROOT / "docs" / "changelog.md"
 TITLE = "# Changelog\n"
 PACKAGES = ("smolora_core", "smolora_plugins")
-# What an installation fails without and Python's import system does not look for: named here in case it is no longer tracked.
+# Named one by one, so that a file which is no longer tracked is missed as well.
 NEEDED = (
     "smolora_core/py.typed",
     "smolora_core/__init__.pyi",
@@ -62,13 +62,15 @@ def git(*arguments: str) -> list[str]:
 
 def build(folder: Path) -> tuple[Path, Path]:
     """Build the sdist, and the wheel from it; return the wheel and the sdist."""
+    folder.mkdir(parents=True, exist_ok=True)
     for old in (*folder.glob("smolora-*.whl"), *folder.glob("smolora-*.tar.gz")):
         old.unlink()
-    subprocess.run([sys.executable, "-m", "build", "--outdir", str(folder), str(ROOT)], check=True)
+    # Not in the checkout, where a folder named build/ would be imported instead.
+    subprocess.run([sys.executable, "-m", "build", "--outdir", str(folder), str(ROOT)], cwd=folder, check=True)
     version = project_version()
     wheel, sdist = folder / f"smolora-{version}-py3-none-any.whl", folder / f"smolora-{version}.tar.gz"
-    if made := [file.name for file in (wheel, sdist) if not file.exists()]:
-        raise ReleaseError(f"not built: {', '.join(made)}")
+    if missing := [file.name for file in (wheel, sdist) if not file.exists()]:
+        raise ReleaseError(f"not built: {', '.join(missing)}")
     return wheel, sdist
 
 
@@ -88,7 +90,11 @@ def check_contents(wheel: Path, sdist: Path) -> None:
     problems += [f"the sdist lacks {name}" for name in sorted(wanted - source)]
     if metadata["Version"] != project_version():
         problems.append(f"the wheel's version is {metadata['Version']}")
-    if str(metadata.get_payload()).strip() != (ROOT / "README.md").read_text(encoding="utf-8").strip():
+    description = metadata.get_payload(decode=True)
+    if (
+        not isinstance(description, bytes)
+        or description.decode().strip() != (ROOT / "README.md").read_text(encoding="utf-8").strip()
+    ):
         problems.append("the wheel's description is not README.md")
     if problems:
         raise ReleaseError("\n".join(problems))
@@ -135,8 +141,8 @@ def split_title(text: str) -> tuple[str, str]:
     first, _, rest = text.strip().partition("\n")
     if first.startswith("# "):
         return first.removeprefix("# ").strip(), rest.strip()
-    title, body = re.split(r"[.:]\s+", text.strip(), maxsplit=1)
-    return title.replace("\n", " "), body[:1].upper() + body[1:]
+    title, *body = re.split(r"[.:]\s+", text.strip(), maxsplit=1)
+    return title.replace("\n", " "), "".join(each[:1].upper() + each[1:] for each in body)
 
 
 def changelog_section(date: datetime.date) -> str:

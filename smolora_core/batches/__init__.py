@@ -1,4 +1,4 @@
-"""Micro-batches: from texts to token ids to tensors, as preparing rows, training and predicting all need them."""
+"""Micro-batches: tokenise texts, and batch token sequences for training and inference."""
 
 from smolora_core import public_names
 

@@ -1,4 +1,4 @@
-"""What makes micro-batches: a task's `collate`, and for one that draws, a number that changes with the epoch."""
+"""Collate rows into micro-batches with the task's `collate`, seeded by epoch if it is random."""
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
@@ -16,11 +16,11 @@ class Collator:
     """Collates rows for training, or for evaluation.
 
     Attributes:
-        task: the implementation.
-        pad_token_id: what fills rows up.
-        seed: of the run.
-        epoch: that rows are collated for; None for an evaluation, where every draw is the same.
-        concatenate: makes a micro-batch without padding, in place of the task's `collate`.
+        task: the task implementation.
+        pad_token_id: the token id that pads rows.
+        seed: the run's seed.
+        epoch: the current epoch; None for an evaluation, where every pass draws the same.
+        concatenate: makes padding-free micro-batches, instead of the task's `collate`.
     """
 
     task: TaskImplementation
@@ -30,11 +30,10 @@ class Collator:
     concatenate: Callable[[Sequence[Mapping[str, Any]]], dict[str, Any]] | None = None
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose what the rows of an epoch are drawn by, before its batches are made."""
+        """Set the epoch, before its batches are made."""
         self.epoch = epoch
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
-        """Make a micro-batch."""
         if self.concatenate is not None:
             return self.concatenate(rows)
         if "seed" not in inspect.signature(self.task.collate).parameters:
@@ -43,20 +42,9 @@ class Collator:
         return self.task.collate(rows, self.pad_token_id, seed=draw)  # type: ignore[call-arg]
 
     def configure(self, train: Any, held_out: Any, tokenizer: Any, base_config: Any, data: DataConfig) -> dict[str, Any]:
-        """Let the task look at the encoded rows before any is collated.
-
-        Args:
-            train: encoded rows to train on.
-            held_out: encoded rows to evaluate on, or None.
-            tokenizer: the base model's tokenizer.
-            base_config: the base model's transformers config.
-            data: the config's section, which names the label columns.
-
-        Returns:
-            What the model's config must hold for these rows.
-        """
-        look = getattr(self.task, "configure", None)
-        if look is None:
+        """Let the task inspect the encoded rows of both splits; return the values to set in the model's config."""
+        configure = getattr(self.task, "configure", None)
+        if configure is None:
             return {}
         setup = TaskSetup(
             train=train,
@@ -66,4 +54,4 @@ class Collator:
             model_config=base_config,
             label_field=data.label_field,
         )
-        return dict(look(setup))
+        return dict(configure(setup))

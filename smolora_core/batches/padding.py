@@ -1,4 +1,4 @@
-"""Micro-batches: rows of different lengths as rectangular tensors."""
+"""Micro-batches: pad or concatenate rows of different lengths, and take such batches apart again."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,17 +7,17 @@ import torch
 from torch import Tensor
 
 IGNORED = -100
-"""The label of a token that nothing is learned from."""
+"""The label of an unsupervised token."""
 
 _FILLERS = {"labels": IGNORED, "attention_mask": 0}
 
 
 def pad(rows: Sequence[Mapping[str, Any]], pad_token_id: int) -> dict[str, Tensor]:
-    """Pad token lists on the right to the longest row, and stack what else the rows hold.
+    """Pad lists on the right to the longest row, and stack scalars.
 
     Args:
-        rows: each with `input_ids`, other lists, or scalars.
-        pad_token_id: what fills lists up; labels are filled with -100.
+        rows: the rows, each with `input_ids`, and perhaps other lists or scalars.
+        pad_token_id: the token id that pads lists; labels are padded with -100.
 
     Returns:
         `input_ids`, `attention_mask` and every list column as `[B, T]`, where `T` is the longest list of the column; scalar
@@ -38,15 +38,15 @@ def pad(rows: Sequence[Mapping[str, Any]], pad_token_id: int) -> dict[str, Tenso
 
 
 def concatenate(rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor | int]:
-    """Lay token lists one behind the other in a single row, without padding.
+    """Concatenate token lists into a single padding-free row.
 
     Args:
-        rows: each with `input_ids`, `labels`, other lists as long as these, or scalars.
+        rows: the rows, each with `input_ids`, and perhaps `labels` and other lists of that length, or scalars.
 
     Returns:
-        Every list column as `[1, N]`, where no label asks to predict the first token of a sequence; scalar columns as `[B]`;
-        `position_ids` `[1, N]` that count from 0 in each sequence; and what transformers' models tell sequences apart by:
-        `cu_seq_lens_q` and `cu_seq_lens_k`, where sequences begin, and N, `[B + 1]`, and `max_length_q` and `max_length_k`.
+        Every list column as `[1, N]`, with the label of each sequence's first token ignored; scalar columns as `[B]`;
+        `position_ids` `[1, N]` that restart at 0 in each sequence; and the sequence boundaries as transformers expects them:
+        `cu_seq_lens_q` and `cu_seq_lens_k` `[B + 1]`, `max_length_q` and `max_length_k`.
     """
     lengths = [len(row["input_ids"]) for row in rows]
     batch: dict[str, Tensor | int] = {}
@@ -68,26 +68,26 @@ def concatenate(rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor | int]:
 
 
 def row_indices(batch: Mapping[str, Tensor], positions: Tensor) -> Tensor:
-    """Say which row of those that were collated a position is of, given as indices `[n, 2]` into `[B, T]`."""
+    """Map positions, as indices `[n, 2]` into `[B, T]`, to the indices of the collated rows that they belong to."""
     if "cu_seq_lens_q" not in batch:
         return positions[:, 0]
     return torch.searchsorted(batch["cu_seq_lens_q"][1:], positions[:, 1].to(torch.int32), right=True)
 
 
 def count_rows(batch: Mapping[str, Any]) -> int:
-    """Count the rows that were collated, padded or one behind the other."""
+    """Count the rows in a micro-batch, padded or concatenated."""
     return len(batch["cu_seq_lens_q"]) - 1 if "cu_seq_lens_q" in batch else len(batch["input_ids"])
 
 
 def split(batch: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Part a micro-batch of several rows into one of its first half and one of the rest."""
+    """Split a micro-batch of several rows into halves."""
     rows = count_rows(batch)
     return take(batch, range(rows // 2)), take(batch, range(rows // 2, rows))
 
 
 def take(batch: Mapping[str, Any], rows: Sequence[int]) -> dict[str, Any]:
-    """Make a micro-batch of some rows of another one, in the order given."""
-    count, chosen, places = count_rows(batch), torch.tensor(rows), flat_positions(batch, rows)
+    """Select rows of a micro-batch, in the order given."""
+    count, chosen, positions = count_rows(batch), torch.tensor(rows), flat_positions(batch, rows)
     bounds = batch.get("cu_seq_lens_q")
     if bounds is not None:
         lengths = bounds.diff()[chosen]
@@ -101,14 +101,14 @@ def take(batch: Mapping[str, Any], rows: Sequence[int]) -> dict[str, Any]:
         elif isinstance(each, Tensor) and each.dim() > 0 and len(each) == count:
             taken[name] = each[chosen]
         elif bounds is not None and isinstance(each, Tensor) and each.dim() > 1:
-            taken[name] = each[:, places]
+            taken[name] = each[:, positions]
         else:
             taken[name] = each
     return taken
 
 
 def flat_positions(batch: Mapping[str, Any], rows: Sequence[int]) -> Tensor:
-    """Say where rows are: their numbers or, where they lie one behind the other, their tokens' places, in the order given."""
+    """Locate rows in a micro-batch: by row index if it is padded, by the positions of all their tokens if concatenated."""
     bounds = batch.get("cu_seq_lens_q")
     if bounds is None:
         return torch.tensor(rows)

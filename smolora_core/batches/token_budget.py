@@ -1,4 +1,4 @@
-"""Micro-batches of as many rows as a budget of tokens has room for, so that each takes about as much memory as the others."""
+"""Fill micro-batches up to a budget of tokens, so that all of them take about the same memory."""
 
 import math
 from bisect import bisect_left, insort
@@ -14,7 +14,7 @@ from smolora_core.errors import ConfigError
 
 Rows = list[int]
 
-# Budgets that a window of shuffled rows is worth: one micro-batch of a window is half empty, and the others nearly full.
+# The micro-batches per window of shuffled rows: the last one of a window is half empty, the others are nearly full.
 _WINDOW = 64
 
 
@@ -25,28 +25,27 @@ def token_counts(dataset: Any) -> list[int]:
 
 
 def fill_micro_batches(lengths: Sequence[int], budget: int, seed: int, *, padded: bool, ranks: int = 1) -> list[Rows]:
-    """Put rows together, the same whenever they are of the same lengths.
+    """Group rows into micro-batches; the result depends only on the arguments.
 
     Args:
-        lengths: of the rows.
-        budget: tokens of a micro-batch at most.
-        seed: of the order that rows are taken in.
-        padded: whether a row counts as much as the longest of its micro-batch; rows of similar length then come together.
-        ranks: that share the micro-batches; some of them are halved, until each rank gets as many as the others.
+        lengths: the tokens of each row.
+        budget: the tokens in a micro-batch at most.
+        seed: the seed for the order of the rows.
+        padded: whether every row counts as much as the longest of its micro-batch; rows of similar length are then grouped.
+        ranks: the number of ranks; micro-batches are halved until all ranks get the same number.
 
     Returns:
-        The rows' numbers, each in one micro-batch.
+        The row indices of each micro-batch.
 
     Raises:
-        ConfigError: a row alone is longer.
+        ConfigError: a single row exceeds the budget.
     """
     if (longest := max(lengths, default=0)) > budget:
         hint = f"set it to {longest} or more, or data.max_seq_length to {budget} or less"
-        raise ConfigError(
-            f"has room for {budget} tokens, and a row has {longest}", where="training.max_tokens_per_batch:", hint=hint
-        )
+        what = f"is {budget}, but the longest row has {longest} tokens"
+        raise ConfigError(what, where="training.max_tokens_per_batch:", hint=hint)
     order = torch.randperm(len(lengths), generator=torch.Generator().manual_seed(seed)).tolist()
-    fill = _of_similar_length if padded else _end_to_end
+    fill = _group_by_length if padded else _pack
     found = [rows for window in _windows(order, lengths, _WINDOW * budget) for rows in fill(window, lengths, budget)]
     while len(found) % ranks and len(most := max(found, key=len)) > 1:
         found.append(most[len(most) // 2 :])
@@ -66,23 +65,23 @@ def _windows(order: Rows, lengths: Sequence[int], tokens: int) -> Iterator[Rows]
     yield window
 
 
-def _end_to_end(window: Rows, lengths: Sequence[int], budget: int) -> list[Rows]:
-    """Put the longest row first, each where the least room is that is enough."""
+def _pack(window: Rows, lengths: Sequence[int], budget: int) -> list[Rows]:
+    """Pack rows by best-fit decreasing."""
     found: list[Rows] = []
     rooms: list[tuple[int, int]] = []
     for row in sorted(window, key=lengths.__getitem__, reverse=True):
         at = bisect_left(rooms, (lengths[row], 0))
         if at == len(rooms):
-            room, number = budget, len(found)
+            room, index = budget, len(found)
             found.append([])
         else:
-            room, number = rooms.pop(at)
-        found[number].append(row)
-        insort(rooms, (room - lengths[row], number))
+            room, index = rooms.pop(at)
+        found[index].append(row)
+        insort(rooms, (room - lengths[row], index))
     return found
 
 
-def _of_similar_length(window: Rows, lengths: Sequence[int], budget: int) -> list[Rows]:
+def _group_by_length(window: Rows, lengths: Sequence[int], budget: int) -> list[Rows]:
     found: list[Rows] = []
     for row in sorted(window, key=lengths.__getitem__, reverse=True):
         if not found or (len(found[-1]) + 1) * lengths[found[-1][0]] > budget:
@@ -92,19 +91,19 @@ def _of_similar_length(window: Rows, lengths: Sequence[int], budget: int) -> lis
 
 
 class BudgetSampler(BatchRebalanceSampler):
-    """Draws one rank's micro-batches, in another order each epoch.
+    """Draws one rank's micro-batches, in a new order each epoch.
 
-    It is of the one class that Trainer takes for a sampler of whole micro-batches, and does not share out among the ranks.
+    The base class is the only one that Trainer accepts as a sampler of whole micro-batches and does not shard across ranks.
     """
 
     def __init__(self, micro_batches: Sequence[Rows], seed: int, rank: int = 0, ranks: int = 1) -> None:
-        """Make a sampler of what `fill_micro_batches` has made."""
+        """Make a sampler of the micro-batches from `fill_micro_batches`."""
         self._micro_batches, self._seed, self._rank, self._ranks = micro_batches, seed, rank, ranks
         self.epoch = 0
 
     @property
     def sampler(self) -> "BudgetSampler":
-        """What accelerate tells the epoch where there are several ranks."""
+        """The object on which accelerate sets the epoch where there are several ranks."""
         return self
 
     def __len__(self) -> int:
@@ -112,8 +111,8 @@ class BudgetSampler(BatchRebalanceSampler):
         return math.ceil(len(self._micro_batches) / self._ranks)
 
     def __iter__(self) -> Iterator[Rows]:
-        """Draw an epoch; rows that are fewer than the ranks are drawn again, so that none waits for ever."""
+        """Draw an epoch; repeat micro-batches where there are too few, so that no rank waits for ever."""
         generator = torch.Generator().manual_seed(self._seed + self.epoch)
         order = torch.randperm(len(self._micro_batches), generator=generator).tolist()
-        for number in islice(cycle(order), self._rank, len(self) * self._ranks, self._ranks):
-            yield self._micro_batches[number]
+        for index in islice(cycle(order), self._rank, len(self) * self._ranks, self._ranks):
+            yield self._micro_batches[index]

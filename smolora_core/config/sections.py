@@ -125,7 +125,7 @@ class LoRAConfig:
     alpha: float = attrs.field(default=16.0, converter=float, validator=above(0))
     """Scale of the update, which is multiplied by alpha / r."""
     dropout: float = attrs.field(default=0.1, validator=probability)
-    """Dropout probability of the adapter's inputs."""
+    """Dropout probability for the adapter's inputs."""
     target_modules: str | tuple[str, ...] = "auto"
     """Modules to adapt: auto, attention, all-linear, a list of module names, or a regular expression for full names."""
     exclude_modules: str | tuple[str, ...] = ()
@@ -141,7 +141,7 @@ class LoRAConfig:
     use_dora: bool = False
     """Learn the magnitude and the direction of weights separately (DoRA)."""
     init: str = attrs.field(default="default", validator=_init)
-    """Initialisation of the adapter: default, gaussian, orthogonal or mica; all start from the base model's outputs."""
+    """Initialisation of the adapter: default, gaussian, orthogonal or mica; none changes the model's initial outputs."""
     bias: Literal["none", "all", "lora_only"] = "none"
     """Biases of the base model to train: none, all, or lora_only for those of adapted modules."""
     modules_to_save: tuple[str, ...] = ()
@@ -213,9 +213,9 @@ class DebugConfig:
     """Diagnostics."""
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
-    """Least severe messages to show; DEBUG includes every event and the output of other libraries."""
+    """Minimum severity of messages to show; DEBUG adds every event and the output of other libraries."""
     profile_training: bool = False
-    """Profile the training, report what took most time and write profile.pstats to the run's folder."""
+    """Profile the training, report where the time went and write profile.pstats to the run's folder."""
     save_intermediate: bool = False
     """Save the tokens and labels in the run's folder."""
 

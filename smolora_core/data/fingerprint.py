@@ -20,15 +20,10 @@ _BLOCK = 64 * 2**10
 
 
 def fingerprint(depends_on: Mapping[str, Any]) -> str | None:
-    """Hash the plain values that a result depends on; None if one of them is None, and so unknown."""
+    """Hash the plain values that a result depends on, with our own code and the installed packages; None if one is None."""
     if any(value is None for value in depends_on.values()):
         return None
-    return text_digest(canonical_json(depends_on))
-
-
-def surroundings() -> dict[str, str]:
-    """Digest the inputs of every preparation: our own code, and the installed packages."""
-    return {"core": package_digest(__name__), "environment": environment()}
+    return text_digest(canonical_json({**depends_on, "core": package_digest(__name__), "environment": environment()}))
 
 
 def source_digest(source: Source) -> str | None:

@@ -200,7 +200,7 @@ class Parts:
                 yield from in_order(make, batches, self._processes)
                 return
             self.ledger.add(ledger)
-        raise DatasetError(f"no row is left of {self.ledger.read}", where=self._where, hint=_reasons(self.ledger))
+        raise DatasetError(f"no rows left of {self.ledger.read}", where=self._where, hint=_reasons(self.ledger))
 
 
 def check_loss(ledger: Ledger, recipe: Recipe) -> None:

@@ -18,7 +18,6 @@ from smolora_core.data.fingerprint import (
     sampled_digest,
     sequences_digest,
     source_digest,
-    surroundings,
     tokenizer_digest,
 )
 from smolora_core.data.pipeline import PreparedRows, Recipe, prepare
@@ -154,7 +153,6 @@ def cache_places(sources: dict[str, Source], choices: Choices, recipe: Recipe) -
         "tokenizer": tokenizer_digest(recipe.tokenizer),
         "seed": recipe.seed,
         "vocab_size": -1 if recipe.vocab_size is None else recipe.vocab_size,
-        **surroundings(),
     }
     digest = cache(source_digest)
     for key, source in sources.items():

@@ -166,7 +166,7 @@ def dataset_of(rows: Sequence[Mapping[str, Any]]) -> "Dataset":
     errors = (ArrowException, OverflowError, TypeError, ValueError)
     try:
         return Dataset.from_dict(columns)
-    except errors as whole:
+    except errors as failure:
         for name, values in columns.items():
             try:
                 Dataset.from_dict({name: values})
@@ -174,4 +174,4 @@ def dataset_of(rows: Sequence[Mapping[str, Any]]) -> "Dataset":
                 mixed = len({type(value) for value in values if value is not None}) > 1
                 what = "has values of different types" if mixed else f"cannot be stored in a dataset ({first_line(error)})"
                 raise DatasetError(f"column {name!r} {what}") from error
-        raise DatasetError("its columns cannot be stored in a dataset") from whole
+        raise DatasetError("its columns cannot be stored in a dataset") from failure

@@ -1,4 +1,4 @@
-"""Rows that are prepared while training, again in every epoch, and never kept."""
+"""Stream rows: prepare them while training, again in every epoch, without storing them."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -13,23 +13,14 @@ from smolora_core.data.splits import Reader
 
 _BLOCK = 10_000
 _AT_A_TIME = 100
-_ENOUGH_TO_JUDGE = 1000
+_MIN_ROWS_TO_CHECK = 1000
 
 
 class RowStream(torch.utils.data.IterableDataset[dict[str, Any]]):
-    """Token sequences in an order that is shuffled within blocks of 10,000.
-
-    Attributes:
-        ledger: the account of the first pass, so far.
-    """
+    """Token sequences, shuffled within blocks of 10,000 by seed and epoch; `ledger` accounts for the first pass."""
 
     def __init__(self, start: Callable[[Ledger], Parts], recipe: Recipe) -> None:
-        """Make a stream; nothing is read.
-
-        Args:
-            start: starts a pass, whose parts keep the account that it is given.
-            recipe: says what becomes of rows; its seed is that of their order.
-        """
+        """Make a stream from a function that starts a pass and fills the given ledger; nothing is read yet."""
         self._start, self._recipe, self._epoch = start, recipe, 0
         self._counted = False
         self.ledger = Ledger()
@@ -39,11 +30,7 @@ class RowStream(torch.utils.data.IterableDataset[dict[str, Any]]):
         self._epoch = epoch
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        """Read from the start.
-
-        Raises:
-            DatasetError: as `prepare`, at the row.
-        """
+        """Read from the start; errors as for `prepare`, once the row is reached."""
         rng = np.random.default_rng([self._recipe.seed, self._epoch])
         ledger = Ledger() if self._counted else self.ledger
         self._counted = True
@@ -56,12 +43,12 @@ class RowStream(torch.utils.data.IterableDataset[dict[str, Any]]):
         yield from _shuffled(block, rng)
 
     def in_order(self) -> Iterator[dict[str, Any]]:
-        """Read from the start without shuffling, outside the account."""
+        """Read from the start without shuffling, and without counting."""
         return (row for table in self._tables(Ledger()) for row in _rows(table))
 
     def _tables(self, ledger: Ledger) -> Iterator[Table]:
         for part in self._start(ledger):
-            if ledger.read >= _ENOUGH_TO_JUDGE:
+            if ledger.read >= _MIN_ROWS_TO_CHECK:
                 check_loss(ledger, self._recipe)
             if part.table is not None:
                 yield part.table
@@ -75,22 +62,13 @@ def _shuffled(block: list[Table], rng: np.random.Generator) -> Iterator[dict[str
 
 
 def _rows(table: Table) -> Iterator[dict[str, Any]]:
-    # As Python objects the sequences take many times the memory, so only a few of them are that at a time.
+    # Python objects take many times the memory of Arrow's, so convert only a few sequences at a time.
     for batch in table.to_batches(max_chunksize=_AT_A_TIME):
         yield from batch.to_pylist()
 
 
 def stream(read: Reader, recipe: Recipe, *, processes: int = 1) -> PreparedRows:
-    """Make a stream of the rows of one side; the first ones are prepared at once, for their shape and their errors.
-
-    Args:
-        read: reads rows.
-        recipe: says what becomes of them.
-        processes: how many share the work.
-
-    Raises:
-        DatasetError: as `prepare`, at the first rows.
-    """
+    """Make a stream of a split; the first rows are prepared at once, to learn their shape and raise early."""
 
     def start(ledger: Ledger) -> Parts:
         return Parts(read, recipe, ledger, processes=processes)

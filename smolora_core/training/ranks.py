@@ -1,5 +1,6 @@
 """The processes of a run started by torchrun: the first one logs, writes and decides, the others follow."""
 
+import atexit
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +25,9 @@ class Ranks:
         """Join the other processes if torchrun started any."""
         if os.environ.get("WORLD_SIZE", "1") == "1":
             return cls()
+        if not torch.distributed.is_initialized():
+            # Before the interpreter tears down the backend's threads, which aborts the process now and then.
+            atexit.register(_leave)
         state: Any = PartialState(cpu=device.type == "cpu")
         return cls(state.process_index, state.num_processes)
 
@@ -56,3 +60,8 @@ class Ranks:
         yield
         if self.leads:
             self.wait()
+
+
+def _leave() -> None:
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()

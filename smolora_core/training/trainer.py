@@ -2,23 +2,25 @@
 
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from smolora_core.checkpoints.rng import capture, restore
+from smolora_core.errors import TrainingError
+from smolora_core.plugins.loading import describe_whole
 from smolora_core.training.guards import rows_of_batches, skip_or_stop, strange_start
 from smolora_core.training.objective import Measured, Objective
-from smolora_core.training.oom import rng_states
-from smolora_core.training.recovering import RecoveringTrainer
-from smolora_core.training.resuming import Save
+from smolora_core.training.oom import Recovery, isolated_gradients, rng_states, set_rng_states
+from smolora_core.training.resuming import ResumableTrainer, Save
 
 Summarise = Callable[[Tensor, Tensor], Mapping[str, float]]
 """Computes metrics from what the objective observed in an evaluation, `[n, k]`, and the row numbers, `[n]`."""
 
 
-class SmoLoRATrainer(RecoveringTrainer):
+class SmoLoRATrainer(ResumableTrainer):
     """A `transformers.Trainer` whose loss is an `Objective`, whatever the task.
 
     Stock Trainer scales the loss of most heads by the number of accumulation steps and ranks
@@ -28,6 +30,10 @@ class SmoLoRATrainer(RecoveringTrainer):
     A step whose loss or gradient is not finite is skipped: parameters and optimizer do not change. It counts as a step, its
     rows are not trained again in this epoch and the schedule advances, but it is left out of the logged losses. All ranks
     see the same sums and skip together. fp16's gradient scaler skips overflows itself, without advancing the schedule.
+
+    A micro-batch that does not fit in memory is computed in parts; if nothing helps, the last finished step is saved. Parts
+    draw different random numbers than the whole micro-batch, so dropout differs. With several ranks nothing is recomputed:
+    they exchange gradients once, in the last backward pass of a step.
     """
 
     def __init__(
@@ -38,6 +44,7 @@ class SmoLoRATrainer(RecoveringTrainer):
         summarise: Summarise | None = None,
         eval_collator: Callable[..., Any] | None = None,
         warn: Callable[[str], object] = lambda text: None,
+        recovery: Recovery | None = None,
         **arguments: Any,
     ) -> None:
         uses_cache = getattr(arguments["model"].config, "use_cache", None)
@@ -53,6 +60,9 @@ class SmoLoRATrainer(RecoveringTrainer):
         self._pending = self._nothing()
         self._skipping = False
         self._losses_before = torch.zeros((), device=self.args.device)
+        self._recovery = recovery or Recovery()
+        self._first_of_step, self._step_ended = 0, True
+        self._tokens_before, self._rng_before = self._tokens, rng_states(self.args.device)
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None) -> Tensor:
         """Add a micro-batch to the gradient, and normalise it after the last one of an optimizer step.
@@ -68,6 +78,50 @@ class SmoLoRATrainer(RecoveringTrainer):
         if not self.accelerator.sync_gradients:
             return torch.zeros((), device=self.args.device)
         return self._normalise(model)
+
+    def _learn(self, model: nn.Module, batch: Mapping[str, Any]) -> Measured:
+        """Add the gradient of a micro-batch to that of its step."""
+        if self._step_ended:
+            self._first_of_step, self._step_ended = self._batches, False
+            self._tokens_before, self._rng_before = self._tokens.clone(), rng_states(self.args.device)
+        alone = self.args.world_size == 1
+        work = partial(self._add_at_once if alone else self._add, model)
+        return self._in_memory(work, batch, "at", self.state.global_step + 1, splits=alone)
+
+    def _add(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Measured:
+        measured = self._measure(model, batch)
+        self.accelerator.backward(measured.sum)
+        return Measured(measured.sum.detach(), measured.weight)
+
+    def _add_at_once(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Measured:
+        assert self.optimizer is not None
+        with isolated_gradients(each for group in self.optimizer.param_groups for each in group["params"]):
+            return self._add(model, batch)
+
+    def _in_memory(self, work: Any, batch: Mapping[str, Any], when: str, step: int, *, splits: bool = True) -> Measured:
+        try:
+            return self._recovery.measure(batch, work, f"{when} step {step}", step, splits=splits)
+        except TrainingError as error:
+            self._save_last_step(error)
+            raise
+
+    def _save_last_step(self, error: TrainingError) -> None:
+        """Commit the last finished step; parameters and optimizer have not changed since."""
+        step = self.state.global_step
+        if not self.is_in_train or step == 0 or step == self._saved_at or self.args.world_size > 1:
+            return
+        self._evaluation_due = self._step_ended
+        if not self._step_ended:
+            self._batches, self._tokens = self._first_of_step, self._tokens_before
+        if self._batches:
+            set_rng_states(self._rng_before)
+        else:
+            # The state before the order of the epoch was drawn.
+            restore(self._epoch_rng)
+        try:
+            self._save_checkpoint(self.model_wrapped, None)
+        except Exception as late:
+            error.add_note(f"then saving the last step raised {describe_whole(late)}")
 
     def _normalise(self, model: nn.Module) -> Tensor:
         loss, weight = self._mean_over_ranks(self._pending)
@@ -134,7 +188,8 @@ class SmoLoRATrainer(RecoveringTrainer):
             for inputs in self.get_eval_dataloader(eval_dataset):
                 if interruptible and self._caught.first:
                     break
-                measured = self._watch(model, self._prepare_inputs(inputs))
+                batch = self._prepare_inputs(inputs)
+                measured = self._in_memory(partial(self._measure, model), batch, "evaluating after", self.state.global_step)
                 total = _added(total, measured)
                 if measured.observed is not None and measured.rows is not None:
                     seen.append((measured.observed.cpu(), measured.rows.cpu() + count))

@@ -47,7 +47,7 @@ def test_a_row_that_is_longer_than_the_budget_is_refused():
     with pytest.raises(ConfigError) as error:
         fill_micro_batches([5, 9, 7], 8, 42, padded=True)
     hint = "set it to 9 or more, or data.max_seq_length to 8 or less"
-    assert str(error.value) == f"training.max_tokens_per_batch: has room for 8 tokens, and a row has 9; {hint}"
+    assert str(error.value) == f"training.max_tokens_per_batch: is 8, but the longest row has 9 tokens; {hint}"
 
 
 def test_tokens_are_counted_in_the_order_of_rows():

@@ -20,11 +20,11 @@ MISTAKES = {
     ),
     "text that is null": (
         {"reviews.jsonl": '{"text": "good"}\n{"text": null}\n'},
-        "reviews.jsonl:2 column 'text' must be text, is empty; set data.on_bad_row to drop",
+        "reviews.jsonl:2 column 'text' must be text, got null; set data.on_bad_row to drop",
     ),
     "text that is a number": (
         {"reviews.jsonl": '{"text": 4}\n'},
-        "reviews.jsonl:1 column 'text' must be text, is int 4; set data.on_bad_row to drop",
+        "reviews.jsonl:1 column 'text' must be text, got int 4; set data.on_bad_row to drop",
     ),
     "missing data file": (
         {"run.yaml": "model: ./tiny\ndata:\n  train: reviewz.jsonl\n"},

@@ -232,8 +232,8 @@ def test_a_folder_that_cannot_be_written_is_named_with_the_way_out(tmp_path: Pat
     with pytest.raises(DatasetError) as caught:
         write_entry(tmp_path / "file" / "entry", iter([part(1)]), dict)
     assert str(caught.value) == (
-        f"{tmp_path / 'file'} prepared rows cannot be kept (File exists); name a folder with room in the environment "
-        "variable SMOLORA_CACHE, or set data.cache to false"
+        f"{tmp_path / 'file'} prepared rows cannot be cached (File exists); "
+        "set SMOLORA_CACHE to a folder with free space, or data.cache to false"
     )
 
 

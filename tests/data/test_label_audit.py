@@ -46,7 +46,7 @@ def test_it_counts_what_the_batches_train(tokenizer: Any) -> None:
         prompted_rows=4,
         leaking_rows=0,
     )
-    assert list(found.warnings()) == ["1 of 4 sequences have no supervised token and teach nothing"]
+    assert list(found.warnings()) == ["1 of 4 sequences have no supervised token and do not contribute"]
 
 
 def test_a_prompt_among_the_supervised_tokens_is_found(tokenizer: Any) -> None:
@@ -56,7 +56,7 @@ def test_a_prompt_among_the_supervised_tokens_is_found(tokenizer: Any) -> None:
 
 def test_a_model_that_would_not_learn_to_stop_is_warned_of(tokenizer: Any) -> None:
     found = audited([sequence(tokenizer, PROMPT, " a cat", end=False)], tokenizer)
-    assert list(found.warnings()) == ["no sequence ends with a supervised end token: the model will not learn to stop"]
+    assert list(found.warnings()) == ["no sequence ends with a supervised end token, so the model will not learn to stop"]
 
 
 def test_a_collate_that_masks_everything_stops_the_run(tokenizer: Any) -> None:
@@ -67,5 +67,5 @@ def test_a_collate_that_masks_everything_stops_the_run(tokenizer: Any) -> None:
     with pytest.raises(DatasetError) as caught:
         audit_labels([sequence(tokenizer, "why?", " not")] * 3, forgetful, tokenizer, 2, {})
     assert str(caught.value) == (
-        "0 trainable tokens in the first 3 sequences as they are batched; the task's collate, or a plugin, masks every label"
+        "0 trainable tokens in the first 3 sequences as batched; the task's collate, or a plugin, masks every label"
     )

@@ -140,7 +140,7 @@ def test_none_and_an_empty_list_are_drops(tokenizer: Any) -> None:
         return {"a": None, "b": []}.get(row["text"], row)
 
     found = prepared([{"text": "a"}, {"text": "b"}, {"text": "c"}], tokenizer, step(odd))
-    assert found.ledger.reasons == {"odd: dropped": 1, "odd: made no rows": 1}
+    assert found.ledger.reasons == {"odd: dropped": 1, "odd: returned no rows": 1}
     assert adds_up(found.ledger)
 
 
@@ -165,13 +165,13 @@ def test_a_dataset_step_gets_the_columns_of_every_row(tokenizer: Any) -> None:
 def test_a_column_of_different_types_is_named_before_a_dataset_step(tokenizer: Any, values: tuple[Any, ...]) -> None:
     rows = [{"text": "good", "label": value} for value in values]
     assert refusal(rows, tokenizer, step(half, "dataset")) == (
-        "preprocessor 'half' (mine) works on whole datasets, and column 'label' holds values of different types"
+        "preprocessor 'half' (mine) needs the rows as a dataset, but column 'label' has values of different types"
     )
 
 
 def test_a_value_that_no_dataset_can_hold_comes_with_the_reason_of_arrow(tokenizer: Any) -> None:
     rows = [{"text": "good", "label": 2**70}]
-    expected = "preprocessor 'half' (mine) works on whole datasets, and column 'label' holds what no dataset can ("
+    expected = "preprocessor 'half' (mine) needs the rows as a dataset, but column 'label' cannot be stored in a dataset ("
     assert refusal(rows, tokenizer, step(half, "dataset")).startswith(expected)
 
 
@@ -241,11 +241,11 @@ def test_dropping_every_row_is_an_error_that_says_who_did(tokenizer: Any) -> Non
 
     with pytest.raises(DatasetError) as caught:
         prepared([{"text": "good"}, {"text": "bad"}], tokenizer, step(nothing))
-    assert str(caught.value) == "no row is left of 2; 2 rows: nothing: not today"
+    assert str(caught.value) == "no rows left of 2; 2 rows: nothing: not today"
 
 
-def test_a_side_of_its_own_is_named_where_nothing_is_left(tokenizer: Any) -> None:
-    assert refusal([{"text": " "}], tokenizer, on_bad_row="drop", further={"side": "data.eval"}) == (
+def test_a_held_out_split_is_named_where_nothing_is_left(tokenizer: Any) -> None:
+    assert refusal([{"text": " "}], tokenizer, on_bad_row="drop", further={"key": "data.eval"}) == (
         "data.eval: 0 trainable tokens in 1 rows; 1 rows: read: column 'text' has nothing to train on"
     )
 
@@ -255,7 +255,8 @@ def test_a_token_beyond_the_vocabulary_is_the_wrong_tokenizer(tokenizer: Any) ->
     rows = [{"text": "a"}, {"text": "good"}]
     assert max(tokenizer("a")["input_ids"]) < largest
     assert refusal(rows, tokenizer, further={"vocab_size": largest}) == (
-        f"rows.jsonl:2 holds token id {largest}, and the model's vocabulary ends at {largest}; is it this model's tokenizer?"
+        f"rows.jsonl:2 contains token id {largest}, but the model's vocabulary has size {largest}; "
+        "does the tokenizer belong to this model?"
     )
 
 
@@ -273,7 +274,7 @@ def test_a_column_of_the_loss_has_one_type_in_every_batch(tokenizer: Any) -> Non
 def test_a_bad_value_for_the_loss_is_dropped_like_any_bad_row(tokenizer: Any) -> None:
     rows = [{"text": "good", "weight": "much"}, {"text": "bad", "weight": 1}]
     found = prepared(rows, tokenizer, on_bad_row="drop", further={"extra": ("weight",)})
-    assert found.ledger.reasons == {"read: column 'weight' must be a finite number, is str 'much'": 1}
+    assert found.ledger.reasons == {"read: column 'weight' must be a finite number, got str 'much'": 1}
 
 
 def test_first_rows_without_a_column_are_dropped(tokenizer: Any) -> None:
@@ -357,7 +358,7 @@ def test_what_is_wrong_with_an_earlier_row_is_heard_first(tokenizer: Any) -> Non
             yield Located({"text": "cat" if number != 3100 else 5}, f"rows.jsonl:{number + 1}")
         raise DatasetError("is not JSON", where="rows.jsonl:5001")
 
-    with pytest.raises(DatasetError, match=r"rows\.jsonl:3101 column 'text' must be text, is int 5"):
+    with pytest.raises(DatasetError, match=r"rows\.jsonl:3101 column 'text' must be text, got int 5"):
         prepare(reads, recipe(tokenizer), processes=2)
 
 
@@ -365,8 +366,8 @@ def test_more_lost_rows_than_allowed_stop_the_run(tokenizer: Any) -> None:
     rows: list[dict[str, Any]] = [{"text": "cat"}] * 6 + [{"text": 1}] * 3 + [{"text": ""}]
     message = refusal(rows, tokenizer, on_bad_row="drop", max_row_loss=0.3)
     assert message == (
-        "data.train: 4 of 10 rows could not be used, 40.0%, and data.max_row_loss is 0.3; "
-        "3 rows: read: column 'text' must be text, is int 1; 1 rows: read: column 'text' has nothing to train on"
+        "data.train: 4 of 10 rows (40.0%) could not be used, but data.max_row_loss is 0.3; "
+        "3 rows: read: column 'text' must be text, got int 1; 1 rows: read: column 'text' has nothing to train on"
     )
     assert prepared(rows, tokenizer, on_bad_row="drop", max_row_loss=0.4).ledger.dropped == 4
 

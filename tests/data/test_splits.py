@@ -23,7 +23,7 @@ def test_a_fraction_that_leaves_nothing_to_train_on_is_to_be_lowered() -> None:
     splits = open_splits(DataConfig(train="-", eval=0.99), rows=ROWS)
     with pytest.raises(DatasetError) as caught:
         list(splits.train(None))
-    assert str(caught.value) == "data.eval 0.99 leaves no row of 3 to train on; lower it"
+    assert str(caught.value) == "data.eval 0.99 leaves none of 3 rows to train on; decrease it"
 
 
 def test_a_fraction_that_holds_out_nothing_is_to_be_raised() -> None:
@@ -31,7 +31,7 @@ def test_a_fraction_that_holds_out_nothing_is_to_be_raised() -> None:
     assert splits.held_out is not None
     with pytest.raises(DatasetError) as caught:
         list(splits.held_out(None))
-    assert str(caught.value) == "run.yaml:4 data.eval 0.01 holds out none of 3 rows; raise it, or give more rows"
+    assert str(caught.value) == "run.yaml:4 data.eval 0.01 holds out none of 3 rows; increase it, or add data"
 
 
 def test_documents_are_counted_whole(tmp_path: Path) -> None:
@@ -41,7 +41,7 @@ def test_documents_are_counted_whole(tmp_path: Path) -> None:
     assert splits.held_out is not None
     with pytest.raises(DatasetError) as caught:
         list(splits.held_out(None))
-    assert str(caught.value) == "data.eval 0.1 holds out none of 2 documents; raise it, or give more documents"
+    assert str(caught.value) == "data.eval 0.1 holds out none of 2 documents; increase it, or add data"
 
 
 def test_both_sources_are_read_as_the_config_says_and_what_was_guessed_is_said_of_both(
@@ -91,4 +91,4 @@ def test_many_guesses_are_not_all_listed(tmp_path: Path) -> None:
         (tmp_path / f"{number:02}.txt").write_bytes("the café in town".encode("latin-1"))
     notes = open_splits(DataConfig(train=str(tmp_path))).notes()
     assert len(notes) == 11
-    assert notes[-1] == "as much was guessed in 5 more cases"
+    assert notes[-1] == "and 5 more notes like these"

@@ -109,5 +109,5 @@ def test_a_process_that_is_killed_is_an_error_and_no_silence() -> None:
     with pytest.raises(DatasetError) as caught:
         list(in_order(double, iter([1, 17, 2]), 2))
     assert str(caught.value) == (
-        "a process that prepared rows ended without a word; the system may have run out of memory: set data.num_proc to 1"
+        "a data worker process died unexpectedly; it may have run out of memory: set data.num_proc to 1"
     )

@@ -16,6 +16,13 @@ from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser
 from smolora_core.cli import main
 from tests.support.models import save_encoder, save_llama, save_t5
 
+ROOT = Path(__file__).parents[2]
+WORKED = [ROOT / "docs" / "tutorial" / "first-run.md"] + [
+    ROOT / "docs" / "how-to" / f"{name}.md"
+    for name in ("chat", "classify", "evaluate", "regress", "resume", "seq2seq", "tag", "use-elsewhere")
+]
+"""The pages that run from their first block to their last."""
+
 _CHATML = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
@@ -54,7 +61,11 @@ def run_page(page: Path, printed: Callable[[], str], compare: Callable[[str, str
         printed: returns what was printed since the last call.
         compare: compares output that the page shows with what was printed, and whether only its form counts.
     """
-    blocks = {"yaml": _write_file, "console": _console(printed, compare), "text": lambda block: compare(block.parsed, printed(), False)}
+    blocks = {
+        "yaml": _write_file,
+        "console": _console(printed, compare),
+        "text": lambda block: compare(block.parsed, printed(), False),
+    }
     parsers = [PythonCodeBlockParser(), *(CodeBlockParser(language, run) for language, run in blocks.items())]
     for example in Sybil(parsers, path=str(page.parent)).parse(page):
         example.evaluate()

@@ -1,4 +1,4 @@
-"""Layers that are computed in fewer passes give what PEFT's and transformers' give, and are theirs in every other respect."""
+"""Fused layers give the same results as PEFT's and transformers' layers, and behave like them in every other respect."""
 
 import copy
 

@@ -1,4 +1,4 @@
-"""Rows without padding train what rows apart train, in every model that keeps them apart; others are found out."""
+"""Padding-free batches give the gradients of single sequences in models that isolate them; other models are detected."""
 
 import copy
 

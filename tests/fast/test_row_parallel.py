@@ -1,4 +1,4 @@
-"""Threads that run a model on rows of their own learn what one would learn from all of them, the same every time."""
+"""Row-parallel threads give the gradient of all rows at once, deterministically."""
 
 import threading
 from functools import partial

@@ -44,8 +44,10 @@ def test_a_file_of_any_name_is_read_as_the_kind_it_is_said_to_be(tmp_path: Path)
 
 
 def test_an_unknown_file_type_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"^prepare_dataset\(\) file_type must be one of conll, csv, json, jsonl, parquet, text, tsv, got 'cvs'; did you mean 'csv'"):
+    with pytest.raises(ConfigError) as error:
         prepare_dataset("reviews.dat", file_type="cvs")
+    what = "file_type must be one of conll, csv, json, jsonl, parquet, text, tsv, got 'cvs'"
+    assert str(error.value) == f"prepare_dataset() {what}; did you mean 'csv'?"
 
 
 def test_importing_them_imports_no_torch() -> None:

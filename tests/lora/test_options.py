@@ -1,4 +1,4 @@
-"""LoRA's options reach the saved adapter, PEFT and transformers load it back, and what fits nothing is refused."""
+"""LoRA's options reach the saved adapter, PEFT and transformers load it, and invalid options are rejected."""
 
 import json
 import warnings

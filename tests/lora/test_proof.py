@@ -1,4 +1,4 @@
-"""A saved adapter is what was trained, to the bit."""
+"""A saved adapter is identical to the trained one, bit by bit."""
 
 import pytest
 import torch

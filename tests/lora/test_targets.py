@@ -1,4 +1,4 @@
-"""Which modules are adapted, and what is said of a name that fits none."""
+"""Choosing target modules, and the errors for names that match nothing."""
 
 from importlib.metadata import version
 from pathlib import Path

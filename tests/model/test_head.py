@@ -1,4 +1,4 @@
-"""Finding the head of a model and making it wait."""
+"""Finding and deferring the head of a model."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""What a model folder says without torch, and what is said of a damaged one."""
+"""Reading a model folder without torch, and the errors for a damaged one."""
 
 import json
 import shutil

@@ -104,7 +104,7 @@ def test_the_config_that_is_left_is_not_trained_without_its_secrets(stopped):
     with pytest.raises(ConfigError) as error:
         load_config(stopped / "run.yaml")
     assert [problem.hint for problem in error.value.problems] == [
-        f"give it again with --data.preprocessors.fetch.{name} VALUE" for name in ("api_key", "endpoint", "header")
+        f"pass it again with --data.preprocessors.fetch.{name} VALUE" for name in ("api_key", "endpoint", "header")
     ]
 
 

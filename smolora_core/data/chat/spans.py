@@ -26,9 +26,9 @@ class Span:
 
     Attributes:
         start: the index of its first character.
-        end: the index behind its last character.
+        end: the index after its last character.
         closed: whether it ends with a special token, so that the model learns to stop.
-        tail: the index behind the white space after that token, which belongs to the turn but is not supervised.
+        tail: the index after the white space that follows that token, which belongs to the turn but is not supervised.
     """
 
     start: int

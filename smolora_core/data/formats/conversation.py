@@ -112,7 +112,7 @@ def _with_optional(
 def _message(turn: Any) -> tuple[dict[str, Any], bool]:
     """Normalise one turn; return it and whether it is trained."""
     if not isinstance(turn, Mapping):
-        raise _MessageError(f"must be an object with role and content, is {describe(turn)}")
+        raise _MessageError(f"must be an object with role and content, got {describe(turn)}")
     # Arrow gives every turn the keys of all turns, with nulls.
     rest = {key: value for key, value in turn.items() if value is not None}
     is_trained = _is_trained(rest.pop("weight", 1), rest.pop("train", True))
@@ -131,7 +131,7 @@ def _message(turn: Any) -> tuple[dict[str, Any], bool]:
         calls = calls if isinstance(calls, list) else [calls]
     if content is None and not calls:
         raise _MessageError("has no content", f"its keys: {', '.join(map(str, turn))}")
-    message = {"role": role}
+    message: dict[str, Any] = {"role": role}
     if content is not None:
         message["content"] = _text(content)
     if calls:
@@ -141,9 +141,9 @@ def _message(turn: Any) -> tuple[dict[str, Any], bool]:
 
 def _is_trained(weight: Any, train: Any) -> bool:
     if not isinstance(weight, int | float) or weight not in (0, 1):
-        raise _MessageError(f"must have weight 0 or 1, has {describe(weight)}")
+        raise _MessageError(f"weight must be 0 or 1, got {describe(weight)}")
     if not isinstance(train, bool):
-        raise _MessageError(f"must have train true or false, has {describe(train)}")
+        raise _MessageError(f"train must be true or false, got {describe(train)}")
     return bool(weight) and train
 
 
@@ -151,7 +151,7 @@ def _text(content: Any) -> str:
     if isinstance(content, str):
         return content
     if not isinstance(content, list | tuple):
-        raise _MessageError(f"must have text as content, has {describe(content)}")
+        raise _MessageError(f"content must be text, got {describe(content)}")
     return "".join(map(_part, content))
 
 
@@ -162,13 +162,13 @@ def _part(part: Any) -> str:
     if kind != "text":
         raise _MessageError(f"has a content part of type {kind!r}; only text is supported")
     if not isinstance(part.get("text"), str):
-        raise _MessageError(f"must have text in a text part, has {describe(part.get('text'))}")
+        raise _MessageError(f"a text part must contain text, got {describe(part.get('text'))}")
     return str(part["text"])
 
 
 def _calls(calls: Any) -> list[dict[str, Any]]:
     if not isinstance(calls, list | tuple):
-        raise _MessageError(f"must have a list of tool_calls, has {describe(calls)}")
+        raise _MessageError(f"tool_calls must be a list, got {describe(calls)}")
     return [_call(call) for call in calls]
 
 
@@ -179,11 +179,11 @@ def _call(call: Any) -> dict[str, Any]:
     if inner is None:
         inner = {key: outer.pop(key) for key in ("name", "arguments") if key in outer}
     if not isinstance(inner, Mapping) or not isinstance(inner.get("name"), str):
-        raise _MessageError(f"must have a name in a tool call, has {describe(call)}")
+        raise _MessageError(f"a tool call must have a name, got {describe(call)}")
     arguments = inner.get("arguments")
     decoded = {} if arguments in (None, "") else from_json(arguments)
     if not isinstance(decoded, Mapping):
-        raise _MessageError(f"must have an object as arguments of {inner['name']!r}, has {describe(arguments)}")
+        raise _MessageError(f"the arguments of {inner['name']!r} must be an object, got {describe(arguments)}")
     return {"type": "function", **outer, "function": {**inner, "arguments": decoded}}
 
 

@@ -137,7 +137,7 @@ def _read_labelled(shape: Shape, row: dict[str, Any], where: str, numbers: dict[
         return Example(row[column], None, numbers, labels=([label for label in labels if applies[label]],))
     values = row[labels[0]] if isinstance(row[labels[0]], list) else [row[labels[0]]]
     if not all(isinstance(value, str) or finite(value) is not None for value in values):
-        return misfit(labels[0], "a text, a number, or a list of them", row[labels[0]], where)
+        return misfit(labels[0], "text, a number, or a list of them", row[labels[0]], where)
     return Example(row[column], None, numbers, labels=(row[labels[0]],))
 
 

@@ -8,7 +8,7 @@ from typing import Any, Self
 import attrs
 
 from smolora_core.data.sources.files import KINDS, near_name
-from smolora_core.errors import DatasetError
+from smolora_core.errors import DatasetError, first_line
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*(/[A-Za-z0-9][A-Za-z0-9_.-]*)?")
 _CONFIG = re.compile(r"[A-Za-z0-9_.-]*")
@@ -49,7 +49,6 @@ class HubId:
         try:
             yield from load(self.name, self.config, split=self.split, streaming=streaming)
         except Exception as error:  # the many ways in which loading fails share no base class
-            reason = (str(error) or type(error).__name__).splitlines()[0]
             configs = _find_configs(str(error))
             hint = f"append one of its configs after a colon: {configs[1]}" if configs else near_name(self.name)
-            raise DatasetError(f"cannot be loaded from the hub ({reason})", where=self.name, hint=hint) from error
+            raise DatasetError(f"cannot be loaded from the hub ({first_line(error)})", where=self.name, hint=hint) from error

@@ -87,7 +87,7 @@ def _read_list(path: Path, reading: Reading, on_bad: OnBad) -> Iterator[Located]
             window.take(",")
         for bracket in closing:
             if bracket == "}" and window.next() == ",":
-                raise DatasetError("has other keys beside the list of rows", where=window.where(), hint="keep only the list")
+                raise DatasetError("has other keys besides the list of rows", where=window.where(), hint="keep only the list")
             window.take(bracket)
         if window.next():
             raise window.error("Extra data", window.at)

@@ -17,12 +17,12 @@ DROP = "set data.on_bad_row to drop"
 """The hint for a row that cannot be used."""
 
 _NOUNS = {
-    bool: "true or false",
+    bool: "a boolean",
     dict: "an object",
     float: "a number",
     int: "a number",
     list: "a list",
-    str: "a text",
+    str: "a string",
     type(None): "null",
 }
 
@@ -79,16 +79,16 @@ def _lone_surrogate(text: str) -> str:
 
 
 def describe(value: Any) -> str:
-    """Describe a value by type and content, shortened to 40 characters: `empty`, `int 3`, `str 'why'`."""
+    """Describe a value by type and content, shortened to 40 characters: `null`, `int 3`, `str 'why'`."""
     if value is None:
-        return "empty"
+        return "null"
     text = repr(value)
     return f"{type(value).__name__} {text if len(text) <= 40 else f'{text[:37]}...'}"
 
 
 def misfit(column: str, expected: str, value: Any, where: str) -> Problem:
     """Report a column whose value has the wrong type."""
-    return Problem(f"column {column!r} must be {expected}, is {describe(value)}", where=where, hint=DROP)
+    return Problem(f"column {column!r} must be {expected}, got {describe(value)}", where=where, hint=DROP)
 
 
 def finite(value: Any) -> float | None:

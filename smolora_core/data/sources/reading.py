@@ -14,6 +14,11 @@ _USUAL = ("utf-8", "utf-16", "latin-1", "windows-1251", "windows-1252", "shift_j
 _NOT_FOR_FILES = {"idna", "punycode", "raw-unicode-escape", "unicode-escape"}
 
 
+def _unescaped(delimiter: str) -> str:
+    # In YAML, '\t' in single quotes or in none is two characters.
+    return "\t" if delimiter == "\\t" else delimiter
+
+
 def _is_text_encoding(encoding: str) -> bool:
     try:
         # Fails for codecs between bytes and bytes.
@@ -41,8 +46,7 @@ class Reading:
     """
 
     encoding: str = "auto"
-    # In YAML, '\t' in single quotes or in none is two characters.
-    delimiter: str = attrs.field(default="auto", converter=lambda text: "\t" if text == "\\t" else text)
+    delimiter: str = attrs.field(default="auto", converter=_unescaped)
     header: Literal["auto"] | bool = "auto"
     streaming: bool = False
     kind: FileKind | None = None

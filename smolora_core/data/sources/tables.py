@@ -9,7 +9,7 @@ from smolora_core.data.sources.delimited import column_names, dialect_of, record
 from smolora_core.data.sources.encoding import open_text
 from smolora_core.data.sources.located import Located, OnBad
 from smolora_core.data.sources.reading import Reading
-from smolora_core.errors import DatasetError, Problem
+from smolora_core.errors import DatasetError, Problem, first_line
 
 _BATCH = 1024
 
@@ -63,8 +63,7 @@ def read_parquet(path: Path, _: Reading, on_bad: OnBad) -> Iterator[Located]:
         raise DatasetError(f"cannot be read ({error.strerror})", where=name) from error
     # Arrow raises OSErrors of its own, and text columns are not always UTF-8.
     except (ArrowException, OSError, UnicodeDecodeError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise DatasetError(f"cannot be read as Parquet ({reason})", where=name) from error
+        raise DatasetError(f"cannot be read as Parquet ({first_line(error)})", where=name) from error
 
 
 def _check_names(columns: Sequence[str], where: str) -> None:

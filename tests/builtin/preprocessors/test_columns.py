@@ -138,7 +138,7 @@ def test_a_row_without_columns_has_none(apply):
         ("filter-length", {"minimum": 3}),
     ],
 )
-@pytest.mark.parametrize(("value", "found"), [(4, "a number"), (["a"], "a list"), (True, "true or false")])
+@pytest.mark.parametrize(("value", "found"), [(4, "a number"), (["a"], "a list"), (True, "a boolean")])
 def test_what_is_no_text_where_text_is_due_is_said(apply, name, options, value, found):
     assert refusal(apply, name, {"text": value}, **options) == f"column 'text' must be text, got {found}"
 

@@ -43,14 +43,14 @@ def test_a_sentence_keeps_its_tokens():
 
 
 PROBLEMS = [
-    (("scored",), {"text": "x", "label": "ham"}, {}, "column 'label' must be a finite number, is str 'ham'"),
-    (("scored",), {"text": "x", "label": "nan"}, {}, "column 'label' must be a finite number, is str 'nan'"),
-    (("scored",), {"text": "x", "label": []}, {}, "column 'label' must be a finite number, is list []"),
-    (("scored",), {"text": 3, "label": 1}, {}, "column 'text' must be text, is int 3"),
-    (("labelled",), {"text": "x", "a": 2, "b": 0}, {"label_field": ("a", "b")}, "column 'a' must be 0 or 1, is int 2"),
+    (("scored",), {"text": "x", "label": "ham"}, {}, "column 'label' must be a finite number, got str 'ham'"),
+    (("scored",), {"text": "x", "label": "nan"}, {}, "column 'label' must be a finite number, got str 'nan'"),
+    (("scored",), {"text": "x", "label": []}, {}, "column 'label' must be a finite number, got list []"),
+    (("scored",), {"text": 3, "label": 1}, {}, "column 'text' must be text, got int 3"),
+    (("labelled",), {"text": "x", "a": 2, "b": 0}, {"label_field": ("a", "b")}, "column 'a' must be 0 or 1, got int 2"),
     (("tokens",), {"tokens": ["a"], "tags": ["O", "O"]}, {}, "column 'tags' has 2 tags for 1 tokens"),
-    (("tokens",), {"tokens": "a", "tags": ["O"]}, {}, "column 'tokens' must be a list of texts, is str 'a'"),
-    (("tokens",), {"tokens": ["a"], "tags": [None]}, {}, "column 'tags' must be a list of tags, is list [None]"),
+    (("tokens",), {"tokens": "a", "tags": ["O"]}, {}, "column 'tokens' must be a list of texts, got str 'a'"),
+    (("tokens",), {"tokens": ["a"], "tags": [None]}, {}, "column 'tags' must be a list of tags, got list [None]"),
 ]
 
 

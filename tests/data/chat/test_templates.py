@@ -91,7 +91,8 @@ def test_a_template_may_be_one_of_trl(llama: Path) -> None:
         (
             {"rag": TEMPLATE, "tools": TEMPLATE},
             "auto",
-            "the tokenizer has several chat templates, and none is named 'default'; set data.chat_template to one of: rag, tools",
+            "the tokenizer has several chat templates, and none is named 'default'; "
+            "set data.chat_template to one of: rag, tools",
         ),
         (
             None,

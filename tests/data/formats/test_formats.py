@@ -82,9 +82,9 @@ def test_an_example_carries_the_columns_of_the_loss() -> None:
 @pytest.mark.parametrize(
     ("row", "what"),
     [
-        ({"text": None}, "column 'text' must be text, is empty"),
-        ({"text": 3}, "column 'text' must be text, is int 3"),
-        ({"text": ["a"]}, "column 'text' must be text, is list ['a']"),
+        ({"text": None}, "column 'text' must be text, got null"),
+        ({"text": 3}, "column 'text' must be text, got int 3"),
+        ({"text": ["a"]}, "column 'text' must be text, got list ['a']"),
         ({"text": " \n"}, "column 'text' has nothing to train on"),
         ({"text": "x\ud800"}, "column 'text' contains a lone surrogate, '\\ud800'"),
         ({"review": "good"}, "has no column 'text'"),
@@ -110,7 +110,7 @@ def test_a_column_of_the_loss_is_read_as_float(value: object, number: float) -> 
 @pytest.mark.parametrize(
     ("value", "found"),
     [
-        (None, "empty"),
+        (None, "null"),
         ([1], "list [1]"),
         (float("nan"), "float nan"),
         (float("-inf"), "float -inf"),
@@ -121,7 +121,7 @@ def test_a_column_of_the_loss_is_read_as_float(value: object, number: float) -> 
 def test_a_column_of_the_loss_holds_finite_numbers_only(value: object, found: str) -> None:
     shape = detect_shape(DataConfig(train="rows.jsonl"), ("text", "weight"), WHERE, extra=("weight",))
     assert str(shape.read({"text": "good", "weight": value}, "rows.jsonl:7")) == (
-        f"rows.jsonl:7 column 'weight' must be a finite number, is {found}; set data.on_bad_row to drop"
+        f"rows.jsonl:7 column 'weight' must be a finite number, got {found}; set data.on_bad_row to drop"
     )
 
 
@@ -198,12 +198,12 @@ def test_prompt_and_completion_may_be_conversations() -> None:
 def test_a_task_without_conversations_is_not_given_any() -> None:
     row = {"prompt": [TURNS[0]], "completion": [TURNS[1]]}
     shape = peek_shape(DataConfig(train="rows.jsonl"), located(row), formats=("prompt-completion",))
-    assert "must be text, is list" in str(shape.read(row, WHERE))
+    assert "must be text, got list" in str(shape.read(row, WHERE))
 
 
 def test_prompt_and_completion_are_both_texts_or_both_conversations() -> None:
     assert str(read({"prompt": "why?", "completion": [TURNS[1]]})).startswith(
-        "rows.jsonl:1 column 'completion' must be text, is list"
+        "rows.jsonl:1 column 'completion' must be text, got list"
     )
 
 
@@ -225,9 +225,9 @@ def test_an_instruction_may_be_about_something() -> None:
     ("row", "what"),
     [
         ({"instruction": "sum up", "output": " "}, "column 'output' has nothing to train on"),
-        ({"instruction": 3, "output": "good"}, "column 'instruction' must be text, is int 3"),
-        ({"instruction": "sum up", "input": 3, "output": "good"}, "column 'input' must be text, is int 3"),
-        ({"messages": "why?"}, "column 'messages' must be a list of messages, is str 'why?'"),
+        ({"instruction": 3, "output": "good"}, "column 'instruction' must be text, got int 3"),
+        ({"instruction": "sum up", "input": 3, "output": "good"}, "column 'input' must be text, got int 3"),
+        ({"messages": "why?"}, "column 'messages' must be a list of messages, got str 'why?'"),
     ],
 )
 def test_a_row_of_another_shape_that_cannot_be_read_is_a_problem_too(row: dict, what: str) -> None:
@@ -244,9 +244,9 @@ def test_a_row_of_another_shape_that_cannot_be_read_is_a_problem_too(row: dict, 
         (True, None),
         (["a", "b"], None),
         ([], None),
-        (None, "column 'label' must be a text, a number, or a list of them, is empty"),
-        (float("nan"), "column 'label' must be a text, a number, or a list of them, is float nan"),
-        ([{}], "column 'label' must be a text, a number, or a list of them, is list [{}]"),
+        (None, "column 'label' must be text, a number, or a list of them, got null"),
+        (float("nan"), "column 'label' must be text, a number, or a list of them, got float nan"),
+        ([{}], "column 'label' must be text, a number, or a list of them, got list [{}]"),
     ],
 )
 def test_a_label_is_a_text_a_number_or_a_list(label: Any, problem: str | None) -> None:

@@ -306,9 +306,9 @@ def test_a_parquet_file_without_rows(folder):
         ("text", "bad.jsonl:1:1 is not JSON (Expecting value)"),
         ('{"a": ' + "[" * 100_000, "bad.jsonl:1 is not JSON (nested too deeply)"),
         ('{"a": 1}\n{"a": 2}\n[1]', "bad.jsonl:3 is a list, not an object with columns"),
-        ('"x"', "bad.jsonl:1 is a text, not an object with columns"),
+        ('"x"', "bad.jsonl:1 is a string, not an object with columns"),
         ("1.5", "bad.jsonl:1 is a number, not an object with columns"),
-        ("true", "bad.jsonl:1 is true or false, not an object with columns"),
+        ("true", "bad.jsonl:1 is a boolean, not an object with columns"),
         ("null", "bad.jsonl:1 is null, not an object with columns"),
         ('{"a": ["x\\ud800y"]}', r"bad.jsonl:1 contains a lone surrogate, '\ud800'"),
         ('{"\\uDc00": 1}', r"bad.jsonl:1 contains a lone surrogate, '\udc00'"),
@@ -338,11 +338,11 @@ def test_escapes_that_only_look_like_half_a_character(folder):
         ('{"a": "x" "b"}\n{"a": "y"}', "bad.json:1:11 is not JSON (Expecting ',' delimiter)"),
         ('{"a": "x"}\n{"a" "y"}', "bad.json:2:6 is not JSON (Expecting ':' delimiter)"),
         ("a,b\n1,2", "bad.json:1:1 is not JSON (Expecting value)"),
-        ('[{"a": 1},\n"x"]', "bad.json:2 is a text, not an object with columns"),
+        ('[{"a": 1},\n"x"]', "bad.json:2 is a string, not an object with columns"),
         ('[{"a": "\\ud800"}]', r"bad.json:1 contains a lone surrogate, '\ud800'"),
         (
             '{"data": [{"a": 1}],\n "version": 1}',
-            "bad.json:1 has other keys beside the list of rows; keep only the list",
+            "bad.json:1 has other keys besides the list of rows; keep only the list",
         ),
         (
             '{\n "version": 1,\n "data": [{"a": 1}]}',
@@ -352,7 +352,7 @@ def test_escapes_that_only_look_like_half_a_character(folder):
             "{\n}",
             "bad.json is an object, not a list of rows; write the rows as [{...}, {...}], or one per line in a .jsonl file",
         ),
-        ('"x"', "bad.json is a text, not a list of rows; write the rows as [{...}, {...}], or one per line in a .jsonl file"),
+        ('"x"', "bad.json is a string, not a list of rows; write the rows as [{...}, {...}], or one per line in a .jsonl file"),
     ],
 )
 def test_a_bad_json_list(folder, content, expected):
@@ -517,7 +517,8 @@ def test_a_hub_dataset_of_several_configs(monkeypatch):
 
     monkeypatch.setattr("datasets.load.load_dataset", load_dataset)
     assert read_error("openai/gsm8k") == (
-        "openai/gsm8k cannot be loaded from the hub (Config name is missing.); append one of its configs after a colon: 'main', 'socratic'"
+        "openai/gsm8k cannot be loaded from the hub (Config name is missing.); "
+        "append one of its configs after a colon: 'main', 'socratic'"
     )
 
 
@@ -579,7 +580,7 @@ def test_a_dataset_of_several_splits():
 
 
 def test_an_item_in_memory_that_is_no_row():
-    assert read_error([{"a": 1}, "x"]) == "dataset:row 2 is a text, not an object with columns"
+    assert read_error([{"a": 1}, "x"]) == "dataset:row 2 is a string, not an object with columns"
 
 
 json_values = st.recursive(
