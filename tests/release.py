@@ -1,8 +1,8 @@
 """Build a release, check it, and assemble its changelog; nothing is uploaded.
 
-    python -m tests.release                # build and check everything, print the changelog section
-    python -m tests.release --changelog    # only print the changelog section
-    python -m tests.release --write        # build and check, then move the fragments into docs/changelog.md
+    python -m tests.release                        # print the changelog section, build and check everything
+    python -m tests.release --changelog            # only print the changelog section
+    python -m tests.release --changelog --write    # print it and move the fragments into docs/changelog.md
 
 `python -m build` makes the sdist, and from it the wheel, in `dist/`. Both must hold every tracked file of the two packages, the
 sdist also README.md, LICENSE and the rest of the checkout. The wheel is installed with `-c tests/constraints.txt` into a new
@@ -145,16 +145,31 @@ def split_title(text: str) -> tuple[str, str]:
     return title.replace("\n", " "), "".join(each[:1].upper() + each[1:] for each in body)
 
 
+def written_section() -> str:
+    """Return the section of this version in docs/changelog.md, or nothing."""
+    written = CHANGELOG.read_text(encoding="utf-8") if CHANGELOG.exists() else ""
+    found = re.search(rf"^## {re.escape(project_version())} .*?(?=^## |\Z)", written, re.MULTILINE | re.DOTALL)
+    return f"{found[0].strip()}\n" if found else ""
+
+
 def changelog_section(date: datetime.date) -> str:
-    """Assemble the section of this version from the fragments."""
-    parts = [split_title(file.read_text(encoding="utf-8")) for file in fragments()]
-    if not parts:
+    """Assemble the section of this version from the fragments, or find the one that was written before."""
+    files, written = fragments(), written_section()
+    if files and written:
+        raise ReleaseError(
+            f"docs/changelog.md already has a section for {project_version()}: set the next version in pyproject.toml"
+        )
+    if not files and not written:
         raise ReleaseError("docs/changelog/ holds no fragment")
-    return "\n\n".join([f"## {project_version()} ({date})", *(f"### {title}\n\n{body}" for title, body in parts)]) + "\n"
+    parts = [split_title(file.read_text(encoding="utf-8")) for file in files]
+    blocks = [f"## {project_version()} ({date})", *(f"### {title}\n\n{body}".strip() for title, body in parts)]
+    return written or "\n\n".join(blocks) + "\n"
 
 
 def write_changelog(section: str) -> None:
     """Put a section on top of docs/changelog.md and delete the fragments it was made from."""
+    if written_section():
+        raise ReleaseError(f"docs/changelog.md already has a section for {project_version()}")
     before = CHANGELOG.read_text(encoding="utf-8") if CHANGELOG.exists() else TITLE
     older = before.removeprefix(TITLE).strip()
     CHANGELOG.write_text("\n".join(filter(None, (TITLE, section, older and f"{older}\n"))), encoding="utf-8")
@@ -162,27 +177,18 @@ def write_changelog(section: str) -> None:
         file.unlink()
 
 
-def refuse_a_second_time() -> None:
-    """Refuse a version that docs/changelog.md has a section of already."""
-    written = CHANGELOG.read_text(encoding="utf-8") if CHANGELOG.exists() else ""
-    if re.search(rf"^## {re.escape(project_version())} ", written, re.MULTILINE):
-        raise ReleaseError(
-            f"docs/changelog.md has a section of {project_version()} already: raise the version in pyproject.toml"
-        )
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Build and check a release and assemble its changelog."""
     parser = argparse.ArgumentParser(prog="python -m tests.release", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--changelog", action="store_true", help="only assemble the changelog; build nothing")
-    parser.add_argument(
-        "--write", action="store_true", help="write docs/changelog.md and delete the fragments; print otherwise"
-    )
+    parser.add_argument("--changelog", action="store_true", help="only print the changelog section; build nothing")
+    parser.add_argument("--write", action="store_true", help="also move the fragments into docs/changelog.md")
     parser.add_argument("--dist", type=Path, default=ROOT / "dist", metavar="FOLDER", help="write wheel and sdist here")
     chosen = parser.parse_args(arguments)
     try:
-        refuse_a_second_time()
         section = changelog_section(datetime.datetime.now(datetime.UTC).date())
+        if chosen.write:
+            write_changelog(section)
+        print(section)
         if not chosen.changelog:
             if changed := git("status", "--porcelain"):
                 print(f"warning: {len(changed)} files are not as they were committed", file=sys.stderr)
@@ -191,10 +197,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             with tempfile.TemporaryDirectory(prefix="smolora-release-") as folder:
                 check_installed(wheel, Path(folder))
             print(f"release: {wheel} and {sdist.name}")
-        if chosen.write:
-            write_changelog(section)
-        else:
-            print(f"\n{section}", end="")
     except ReleaseError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -104,7 +104,7 @@ def prune(run: Path, *, keep: Annotated[int, Parameter(validator=Number(gte=2))]
             removed = store.retain(Keep(latest=keep))
             store.sweep()
         except OSError as error:
-            raise CheckpointError(f"cannot remove old checkpoints ({error})", where=str(run)) from error
+            raise CheckpointError(f"could not remove old checkpoints ({error})", where=str(run)) from error
     if json:
         print(json_module.dumps({"removed": [str(place) for place in removed]}, indent=1))
         return

@@ -104,7 +104,7 @@ def generate(
     """
     check_options(max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, seed=seed)
     if isinstance(prompts, str):
-        raise ConfigError("prompts must be a list of texts, is a single text", hint="put it into a list")
+        raise ConfigError("prompts must be a list of texts, got a single text", hint="put it into a list")
     for prompt in prompts:
         check_prompt(prompt)
     if temperature > 0:

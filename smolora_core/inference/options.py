@@ -27,7 +27,7 @@ def check_device(device: Any) -> None:
     """
     if device not in _DEVICES:
         hint = nearest(device, _DEVICES) if isinstance(device, str) else ""
-        raise ConfigError(f"device must be one of {', '.join(_DEVICES)}, is {device!r}", hint=hint)
+        raise ConfigError(f"device must be one of {', '.join(_DEVICES)}, got {device!r}", hint=hint)
 
 
 def check_prompt(prompt: Any) -> None:
@@ -38,7 +38,7 @@ def check_prompt(prompt: Any) -> None:
     """
     if not isinstance(prompt, str):
         hint = "generate_all takes several" if isinstance(prompt, list | tuple) else ""
-        raise ConfigError(f"a prompt must be a text, is a {type(prompt).__name__}", hint=hint)
+        raise ConfigError(f"a prompt must be a text, got a {type(prompt).__name__}", hint=hint)
     try:
         prompt.encode()
     except UnicodeEncodeError as error:
@@ -47,13 +47,13 @@ def check_prompt(prompt: Any) -> None:
 
 def _problems(max_new_tokens: Any, temperature: Any, top_p: Any, seed: Any) -> Iterator[Problem]:
     if not _is_whole(max_new_tokens) or max_new_tokens < 1:
-        yield Problem(f"max_new_tokens must be a whole number above 0, is {max_new_tokens!r}")
+        yield Problem(f"max_new_tokens must be an integer above 0, got {max_new_tokens!r}")
     if not _is_number(temperature) or not 0 <= temperature < math.inf:
-        yield Problem(f"temperature must be a number of at least 0, is {temperature!r}")
+        yield Problem(f"temperature must be a number of at least 0, got {temperature!r}")
     if not _is_number(top_p) or not 0 < top_p <= 1:
-        yield Problem(f"top_p must be above 0 and at most 1, is {top_p!r}")
+        yield Problem(f"top_p must be above 0 and at most 1, got {top_p!r}")
     if seed is not None and not (_is_whole(seed) and 0 <= seed < 2**63):
-        yield Problem(f"seed must be a whole number of at least 0 and below 2^63, is {seed!r}")
+        yield Problem(f"seed must be an integer of at least 0 and below 2^63, got {seed!r}")
 
 
 def _is_whole(value: Any) -> bool:

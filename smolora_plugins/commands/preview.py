@@ -47,7 +47,7 @@ def preview(
     coloured = console.color_system and not console.no_color
     opening, closing = ("", "") if coloured else ("⟦", "⟧")
     for number, sequence in enumerate(found.sequences, start=1):
-        trained = f"{sequence.supervised} of {sequence.tokens} tokens trained"
+        trained = f"{sequence.supervised} of {sequence.tokens} tokens supervised"
         if sequence.learned and not sequence.supervised:
             trained = f"{sequence.tokens} tokens"
         console.print(f"sequence {number}: {trained}", style="bold", markup=False)

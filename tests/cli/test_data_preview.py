@@ -19,8 +19,8 @@ def test_it_shows_as_many_sequences_as_asked_for_and_what_was_dropped_on_the_way
     (place / "reviews.jsonl").write_text("\n".join(map(json.dumps, rows)))
     _, out, _ = smolora("data", "preview", "run.yaml", "--count", "2", "--data.on_bad_row", "drop")
     assert [line for line in out.splitlines() if line.startswith("sequence")] == [
-        "sequence 1: 2 of 3 tokens trained",
-        "sequence 2: 3 of 4 tokens trained",
+        "sequence 1: 2 of 3 tokens supervised",
+        "sequence 2: 3 of 4 tokens supervised",
     ]
     assert "dropped  1 of 4 rows read: read: column 'text' has nothing to train on" in out
 

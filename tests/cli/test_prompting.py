@@ -12,9 +12,9 @@ HINT = "a prompt that starts with '-' is given as --prompt=..., or after --"
 @pytest.mark.parametrize(
     ("flags", "line"),
     [
-        (["--max-new-tokens", "0"], "max_new_tokens must be a whole number above 0, is 0"),
-        (["--temperature", "nan"], "temperature must be a number of at least 0, is nan"),
-        (["--device", "gpu"], "device must be one of auto, cpu, cuda, mps, is 'gpu'; did you mean 'cpu'?"),
+        (["--max-new-tokens", "0"], "max_new_tokens must be an integer above 0, got 0"),
+        (["--temperature", "nan"], "temperature must be a number of at least 0, got nan"),
+        (["--device", "gpu"], "device must be one of auto, cpu, cuda, mps, got 'gpu'; did you mean 'cpu'?"),
     ],
 )
 def test_an_option_out_of_range_gets_its_line(smolora, flags: list[str], line: str) -> None:
@@ -33,7 +33,7 @@ def test_options_are_looked_at_before_torch_is_imported() -> None:
 def test_a_prompt_that_is_not_utf_8_is_an_error() -> None:
     command = [sys.executable, "-X", "utf8", "-m", "smolora_core", "generate", "x", b"caf\xe9"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    assert (done.returncode, done.stderr) == (2, "a prompt is not UTF-8, at character 4; give it as UTF-8\n")
+    assert (done.returncode, done.stderr) == (2, "a prompt is not UTF-8 at character 4; pass it as UTF-8\n")
 
 
 @pytest.mark.parametrize("prompt", [["- a cat"], ["-x"], ["--prompt", "- a cat"]])

@@ -91,8 +91,8 @@ def test_json_is_yaml(read):
         ("lora: {r: 8, r: 16}", "run.yaml:1 duplicate key 'lora.r'; it is already set on line 1"),
         (
             "lora:\n\tr: 8",
-            "run.yaml:2:1 is not valid YAML (while scanning for the next token, found character '\\t' that cannot start any token); "
-            "indent with spaces",
+            "run.yaml:2:1 is not valid YAML (while scanning for the next token, "
+            "found character '\\t' that cannot start any token); indent with spaces",
         ),
         ("model: a: b", "run.yaml:1:9 is not valid YAML (mapping values are not allowed here)"),
         (
@@ -101,7 +101,8 @@ def test_json_is_yaml(read):
         ),
         (
             "lora:\n  r: 8\n alpha: 16",
-            "run.yaml:3:2 is not valid YAML (while parsing a block mapping, expected <block end>, but found '<block mapping start>')",
+            "run.yaml:3:2 is not valid YAML (while parsing a block mapping, "
+            "expected <block end>, but found '<block mapping start>')",
         ),
         (
             "seed: 1\n---\nseed: 2",

@@ -148,8 +148,7 @@ def test_a_path_is_written_without_what_opens_it(read):
     [
         (
             "loss: {name: a, api_key: canary-1}",
-            "loss.api_key is a secret that was not saved with this config; "
-            "pass it again with --loss.api_key VALUE",
+            "loss.api_key is a secret that was not saved with this config; pass it again with --loss.api_key VALUE",
         ),
         (
             "training: {extra: {hub_token: canary-1}}",

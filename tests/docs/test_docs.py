@@ -4,6 +4,8 @@ import importlib.util
 import json
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -77,6 +79,31 @@ def test_every_hook_has_an_example_in_its_docstring() -> None:
         if name.startswith("smolora_"):
             assert "@hookimpl" in getattr(hookspecs, name).__doc__, name
     assert len(CONTRIBUTIONS) == 6
+
+
+@pytest.mark.slow
+def test_the_site_builds_without_warnings_and_shows_examples_as_code(tmp_path: Path) -> None:
+    for needed in ("sphinx", "myst_parser", "furo"):
+        pytest.importorskip(needed)
+    command = [
+        sys.executable,
+        "-m",
+        "sphinx",
+        "-W",
+        "-q",
+        "-b",
+        "html",
+        "-d",
+        str(tmp_path / "doctrees"),
+        "docs",
+        str(tmp_path / "html"),
+    ]
+    built = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert (built.returncode, built.stderr) == (0, "")
+    for page, example in (("hooks", "def smolora_targets"), ("library", "metrics = lora.train")):
+        html = (tmp_path / "html" / "reference" / f"{page}.html").read_text(encoding="utf-8")
+        blocks = re.findall(r'<div class="highlight-python.*?</div>', html, re.S)
+        assert any(example in re.sub(r"<[^>]+>", "", block) for block in blocks)
 
 
 def test_readme_holds_the_two_commands_on_one_line_each() -> None:

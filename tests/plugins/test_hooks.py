@@ -58,9 +58,7 @@ def test_a_hook_for_a_later_version_can_be_marked_optional(site):
 
 
 def test_a_function_without_the_mark_is_reported(site):
-    assert problems(site, "def smolora_losses(): return []") == [
-        "smolora_losses never runs; decorate it with @hookimpl"
-    ]
+    assert problems(site, "def smolora_losses(): return []") == ["smolora_losses never runs; decorate it with @hookimpl"]
 
 
 def test_a_plugin_without_any_hook_is_reported(site):

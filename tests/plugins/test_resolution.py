@@ -90,7 +90,8 @@ def test_names_of_different_kinds_do_not_clash(site):
 def test_replacing_what_is_not_there_is_reported(site):
     site.add_loss("acme", "fast", replaces="cross-entropie")
     assert problems() == [
-        "plugin 'acme' (acme 1.2): 'fast' replaces 'cross-entropie', which is not a built-in loss; did you mean 'cross-entropy'?"
+        "plugin 'acme' (acme 1.2): 'fast' replaces 'cross-entropie', which is not a built-in loss; "
+        "did you mean 'cross-entropy'?"
     ]
 
 
