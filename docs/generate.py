@@ -132,5 +132,5 @@ def _directive(room: str, name: str) -> list[str]:
 PAGES = {"config.md": config_page, "cli.md": cli_page, "authors.md": authors_page}
 
 if __name__ == "__main__":
-    for name, page in PAGES.items():
-        (HERE / name).write_text(page(), encoding="utf-8")
+    for name, text in {name: page() for name, page in PAGES.items()}.items():
+        (HERE / name).write_text(text, encoding="utf-8")

@@ -9,7 +9,7 @@ import pytest
 from transformers import TrainerCallback
 
 from smolora_core import CheckpointError, DatasetError, ModelLoadError, SmoLoRA, TrainingConfig, TrainingError, hookimpl, load
-from smolora_core.lora.proof import prove_saved
+from smolora_core.lora.proof import verify_saved
 
 ROWS = [{"text": f"the film was good, said {number} of us"} for number in range(8)]
 
@@ -182,7 +182,7 @@ def test_a_saved_adapter_that_cannot_be_read_back(trained, tmp_path):
     shutil.copytree(folder, tmp_path / "whole")
     (folder / "adapter_model.safetensors").write_bytes(b"\x08")
     with pytest.raises(CheckpointError, match="the saved adapter cannot be read back") as error:
-        prove_saved(load(folder.with_name("whole")).model, folder)
+        verify_saved(load(folder.with_name("whole")).model, folder)
     assert error.value.__cause__ is not None
 
 

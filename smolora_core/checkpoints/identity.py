@@ -87,7 +87,7 @@ class Identity:
         saved = self._saved("micro_batch")
         return int(saved) if saved else None
 
-    def news(self) -> list[str]:
+    def take_changes(self) -> list[str]:
         """Return the accepted changes since the last call."""
         changes, self._changes = self._changes, []
         return changes

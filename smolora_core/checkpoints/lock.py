@@ -39,7 +39,7 @@ class RunLock:
     _lock: FileLock
     _disk: Disk
 
-    def begin_anew(self) -> None:
+    def start_new_run(self) -> None:
         """Start a new run in the folder, under a new id.
 
         Raises:
@@ -73,7 +73,7 @@ class RunLock:
         replace_file(self.folder / RUN, (json.dumps(record, indent=1) + "\n").encode("ascii"), self._disk)
 
 
-def hold(folder: Path, warn: Callable[[str], object] = lambda text: None, disk: Disk = DISK) -> RunLock:
+def lock_folder(folder: Path, warn: Callable[[str], object] = lambda text: None, disk: Disk = DISK) -> RunLock:
     """Lock a run's folder without waiting; create the folder if it is missing.
 
     Raises:

@@ -8,7 +8,7 @@ from smolora_core.checkpoints.staging import Leftover, left_behind, publish, ste
 from smolora_core.errors import CheckpointError
 
 
-def sweep(folder: Path, run_id: str | None, disk: Disk) -> list[str]:
+def recover(folder: Path, run_id: str | None, disk: Disk) -> list[str]:
     """Clean up a folder whose lock the caller holds, and describe each thing done as a clause."""
     if disk.kind(folder) is None:
         return []

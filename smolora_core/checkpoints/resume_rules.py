@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args, get_origin
 
 import attrs
 
-from smolora_core.config.secrets import same
+from smolora_core.config.secrets import equal_except_secrets
 from smolora_core.config.sections import RunConfig, Selection
 from smolora_core.errors import ConfigError, Problem, nearest
 
@@ -102,7 +102,9 @@ def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Change]:
         KeyError: the new config has a key without a rule.
     """
     before, after = dict(leaves(old)), dict(leaves(new))
-    changed = [key for key in dict.fromkeys((*before, *after)) if not same(key, before.get(key), after.get(key))]
+    changed = [
+        key for key in dict.fromkeys((*before, *after)) if not equal_except_secrets(key, before.get(key), after.get(key))
+    ]
     rules = (continuity_of(key, None if key in after else "free") for key in changed)
     return [Change(key, before.get(key), after.get(key), rule) for key, rule in zip(changed, rules, strict=True)]
 

@@ -11,7 +11,7 @@ from smolora_core.checkpoints.staging import Checkpoint
 from smolora_core.checkpoints.store import Store
 from smolora_core.components import Writer
 from smolora_core.errors import CheckpointError
-from smolora_core.plugins.loading import describe_whole
+from smolora_core.plugins.loading import describe_with_notes
 
 _STATE = "the trainer's state"
 _MAX_FAILURES = 2
@@ -51,7 +51,7 @@ class Saver:
             self._failures += 1
             if self.rule == "stop" or self._failures == _MAX_FAILURES:
                 raise
-            text = f"{describe_whole(error)}; training continues, but stops if the next save fails too"
+            text = f"{describe_with_notes(error)}; training continues, but stops if the next save fails too"
             self.emit("warning", text=text)
             return
         self._failures = 0

@@ -13,7 +13,7 @@ import attrs
 
 from smolora_core.checkpoints.disk import DISK, Disk, Entry, hidden_sibling
 from smolora_core.checkpoints.manifest import MANIFEST, read, surplus, verify
-from smolora_core.checkpoints.recovery import sweep
+from smolora_core.checkpoints.recovery import recover
 from smolora_core.checkpoints.retention import INDEX, Committed, Keep, expendable, write_index
 from smolora_core.checkpoints.staging import Checkpoint, discard, left_behind, name_of, publish, stage, step_of
 from smolora_core.components import Writer
@@ -98,9 +98,9 @@ class Store:
                 return Newest(each, tuple(skipped))
         return Newest(None, tuple(skipped))
 
-    def sweep(self) -> list[str]:
+    def recover(self) -> list[str]:
         """Clean up the folder after a crash, and describe what was done."""
-        done = sweep(self.folder, self.run_id, self.disk)
+        done = recover(self.folder, self.run_id, self.disk)
         try:
             write_index(self.folder, self.found(), self.disk)
         except (OSError, CheckpointError) as error:

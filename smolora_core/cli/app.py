@@ -18,7 +18,7 @@ from smolora_core.config.document import read_document
 from smolora_core.config.secrets import Mask
 from smolora_core.errors import SmoLoRAError
 from smolora_core.plugins.loading import describe
-from smolora_core.report.stream import LastingStream
+from smolora_core.report.stream import SafeStream
 
 _COMMANDS_GROUP = "smolora.commands"
 _SETTINGS = (
@@ -106,7 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         given.insert(1, "--debug.log_level=DEBUG")
     if sys.stdout is None:
         return _run(given, debug)
-    stream = LastingStream(sys.stdout)
+    stream = SafeStream(sys.stdout)
     with redirect_stdout(cast("TextIO", stream)):
         status = _run(given, debug)
         lost = stream.finish()

@@ -24,5 +24,5 @@ def check(*run: RunArguments, plugins: PluginFlags | None = None, json: Json = F
     else:
         for name, value in found.items():
             print(f"{name:<8} {value}")
-        print(f"ok       next: {shlex.join(['smolora', 'train', *run, *(plugins.spelt() if plugins else ())])}")
+        print(f"ok       next: {shlex.join(['smolora', 'train', *run, *(plugins.as_arguments() if plugins else ())])}")
     return 0

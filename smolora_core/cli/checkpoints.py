@@ -8,7 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from smolora_core.checkpoints.lock import RUN, hold, run_id_of
+from smolora_core.checkpoints.lock import RUN, lock_folder, run_id_of
 from smolora_core.checkpoints.manifest import MANIFEST, surplus, verify
 from smolora_core.checkpoints.retention import Committed, Keep
 from smolora_core.checkpoints.store import Store
@@ -96,13 +96,13 @@ def prune(run: Path, *, keep: Annotated[int, Parameter(validator=Number(gte=2))]
     _look(run)
     if run_id_of(run) is None:
         raise ConfigError(f"{str(run)!r} does not identify its run", hint=f"its {RUN} is missing or damaged")
-    with hold(run, note) as lock:
+    with lock_folder(run, note) as lock:
         store = Store(folder=run, run_id=lock.run_id, warn=note)
-        for text in store.sweep():
+        for text in store.recover():
             note(text)
         try:
             removed = store.retain(Keep(latest=keep))
-            store.sweep()
+            store.recover()
         except OSError as error:
             raise CheckpointError(f"could not remove old checkpoints ({error})", where=str(run)) from error
     if json:

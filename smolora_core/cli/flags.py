@@ -34,7 +34,7 @@ class PluginFlags:
     no_plugins: Annotated[bool, Parameter(negative="", help="Do not import any third party's plugin.")] = False
     strict_plugins: Annotated[bool, Parameter(negative="", help="Take any problem with a plugin as an error.")] = False
 
-    def spelt(self) -> list[str]:
+    def as_arguments(self) -> list[str]:
         """Write the flags as command-line arguments."""
         files = [part for file in self.plugin for part in ("--plugin", str(file))]
         names = [part for name in self.no_plugin for part in ("--no-plugin", name)]

@@ -32,9 +32,9 @@ def info(name: str, *, plugins: PluginFlags | None = None, json: Json = False) -
         PluginError: the plugin is unknown.
     """
     found = load_plugins(plugins).plugins
-    meant = [plugin for plugin in found if name in plugin.origin.answers_to]
+    meant = [plugin for plugin in found if name in plugin.origin.aliases]
     if not meant:
-        known = {known for plugin in found for known in plugin.origin.answers_to}
+        known = {known for plugin in found for known in plugin.origin.aliases}
         raise PluginError(f"unknown plugin {name!r}", hint=did_you_mean(name, known))
     if json:
         print(json_module.dumps([_plain(plugin) for plugin in meant], indent=1))

@@ -85,12 +85,14 @@ def mask_urls(text: str) -> str:
     return _QUERY.sub(lambda found: f"{found[1]}={REDACTED}" if _is_secret_parameter(found[1]) else found[0], text)
 
 
-def same(key: str, old: Any, new: Any) -> bool:
+def equal_except_secrets(key: str, old: Any, new: Any) -> bool:
     """Whether two plain values of a key are equal, either of which may contain marks in place of secrets."""
     if isinstance(old, Mapping) and isinstance(new, Mapping):
-        return old.keys() == new.keys() and all(same(f"{key}.{name}", old[name], new[name]) for name in old)
+        return old.keys() == new.keys() and all(equal_except_secrets(f"{key}.{name}", old[name], new[name]) for name in old)
     if isinstance(old, list | tuple) and isinstance(new, list | tuple):
-        return len(old) == len(new) and all(same(f"{key}.{at}", *each) for at, each in enumerate(zip(old, new, strict=True)))
+        return len(old) == len(new) and all(
+            equal_except_secrets(f"{key}.{at}", *each) for at, each in enumerate(zip(old, new, strict=True))
+        )
     return bool(old == new) or ((_is_mark(old) or _is_mark(new)) and _mark(key, old) == _mark(key, new))
 
 

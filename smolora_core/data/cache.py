@@ -26,7 +26,7 @@ from datasets.arrow_dataset import Dataset
 from pyarrow.ipc import new_stream
 from pyarrow.lib import ArrowException, OSFile
 
-from smolora_core.data.encode import Part
+from smolora_core.data.encode import EncodedBatch
 from smolora_core.errors import DatasetError
 
 _ROWS, _DIGESTS, _ACCOUNT = "rows.arrow", "digests.bin", "account.json"
@@ -69,7 +69,7 @@ def read_entry(place: Path) -> Entry | None:
         return None
 
 
-def write_entry(place: Path, parts: Iterable[Part], account: Callable[[], Mapping[str, Any]]) -> Entry:
+def write_entry(place: Path, parts: Iterable[EncodedBatch], account: Callable[[], Mapping[str, Any]]) -> Entry:
     """Write parts as they arrive, then the account, and publish the entry.
 
     Args:
@@ -114,7 +114,7 @@ def _publish(staging: Path, place: Path) -> Entry | None:
     return read_entry(place)
 
 
-def _write_parts(staging: Path, parts: Iterable[Part], place: Path) -> None:
+def _write_parts(staging: Path, parts: Iterable[EncodedBatch], place: Path) -> None:
     with ExitStack() as stack:
         with _dataset_errors(place):
             sink = stack.enter_context(OSFile(str(staging / _ROWS), "wb"))

@@ -10,7 +10,7 @@ from pyarrow.lib import Table, array, int32, list_
 from smolora_core.components import Drop, TaskImplementation
 from smolora_core.data.formats import Example, Shape
 from smolora_core.data.ledger import Ledger
-from smolora_core.data.preprocess import Context, Step, through
+from smolora_core.data.preprocess import Context, Step, run_step
 from smolora_core.data.sources.located import Located
 from smolora_core.data.splits import Reader
 from smolora_core.errors import DatasetError, Problem
@@ -26,23 +26,23 @@ class Rules:
 
     Attributes:
         context: the context for preprocessors.
-        drops: whether rows that cannot be used are dropped and counted, instead of raising.
+        drops_bad_rows: whether rows that cannot be used are dropped and counted, instead of raising.
         vocab_size: the size of the model's vocabulary; None if unknown.
     """
 
     context: Context
-    drops: bool
+    drops_bad_rows: bool
     vocab_size: int | None = None
 
-    def reject(self, ledger: Ledger, step: str, problem: Problem) -> None:
+    def drop_or_raise(self, ledger: Ledger, step: str, problem: Problem) -> None:
         """Count a row that cannot be used, or raise its problem as a DatasetError."""
-        if not self.drops:
+        if not self.drops_bad_rows:
             raise DatasetError.of([problem])
         ledger.drop(step, problem.what, problem.where, lost=True)
 
 
 @attrs.frozen
-class Part:
+class EncodedBatch:
     """The result of one batch of rows.
 
     Attributes:
@@ -67,12 +67,12 @@ class Maker:
     task: TaskImplementation
     rules: Rules
 
-    def __call__(self, rows: Iterable[Located]) -> Part:
+    def __call__(self, rows: Iterable[Located]) -> EncodedBatch:
         """Preprocess and encode a batch of rows."""
         ledger = Ledger()
         return self.encode(run_steps(iter(rows), self.steps, self.rules, ledger), ledger)
 
-    def encode(self, rows: Iterable[Located], ledger: Ledger, sampled: int = 0) -> Part:
+    def encode(self, rows: Iterable[Located], ledger: Ledger, sampled: int = 0) -> EncodedBatch:
         """Encode preprocessed rows, and keep the prompts of the first `sampled` sequences."""
         examples = list(self._examples(rows, ledger))
         context = self.rules.context
@@ -99,13 +99,13 @@ class Maker:
         ledger.passed("encode", len(examples), ledger.kept)
         ledger.sequences += len(sequences)
         ledger.tokens += sum(len(sequence["input_ids"]) for sequence in sequences)
-        return Part(_table(sequences) if sequences else None, ledger, tuple(digests), prompts)
+        return EncodedBatch(_table(sequences) if sequences else None, ledger, tuple(digests), prompts)
 
     def _examples(self, rows: Iterable[Located], ledger: Ledger) -> Iterator[tuple[Example, str]]:
         for located in rows:
             example = self.shape.read(located.row, located.where)
             if isinstance(example, Problem):
-                self.rules.reject(ledger, "read", example)
+                self.rules.drop_or_raise(ledger, "read", example)
             else:
                 yield example, located.where
 
@@ -115,9 +115,9 @@ def read_rows(read: Reader, rules: Rules, ledger: Ledger) -> Iterator[Located]:
 
     def skip(problem: Problem) -> None:
         ledger.read += 1
-        rules.reject(ledger, "read", problem)
+        rules.drop_or_raise(ledger, "read", problem)
 
-    for located in read(skip if rules.drops else None):
+    for located in read(skip if rules.drops_bad_rows else None):
         ledger.read += 1
         yield located
 
@@ -125,7 +125,7 @@ def read_rows(read: Reader, rules: Rules, ledger: Ledger) -> Iterator[Located]:
 def run_steps(rows: Iterator[Located], steps: Iterable[Step], rules: Rules, ledger: Ledger) -> Iterator[Located]:
     """Run steps over rows, lazily."""
     for step in steps:
-        rows = through(rows, step, rules.context, ledger, partial(rules.reject, ledger, step.name))
+        rows = run_step(rows, step, rules.context, ledger, partial(rules.drop_or_raise, ledger, step.name))
     return rows
 
 

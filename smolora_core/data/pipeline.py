@@ -18,7 +18,7 @@ from smolora_core.components import TaskImplementation
 from smolora_core.config import DataConfig
 from smolora_core.data.cache import read_entry, write_entry
 from smolora_core.data.chat.templates import choose_template
-from smolora_core.data.encode import Maker, Part, Rules, read_rows, run_steps
+from smolora_core.data.encode import EncodedBatch, Maker, Rules, read_rows, run_steps
 from smolora_core.data.formats import Shape, peek_shape
 from smolora_core.data.ledger import Ledger
 from smolora_core.data.preprocess import Context, Step
@@ -64,7 +64,7 @@ class Recipe:
     def rules(self) -> Rules:
         """The rules that apply to every row."""
         context = Context(self.tokenizer, self.config.max_seq_length, self.seed, self.config.text_field)
-        return Rules(context, drops=self.config.on_bad_row == "drop", vocab_size=self.vocab_size)
+        return Rules(context, drops_bad_rows=self.config.on_bad_row == "drop", vocab_size=self.vocab_size)
 
 
 @attrs.frozen
@@ -92,11 +92,11 @@ class PreparedRows:
 
     @classmethod
     def of(cls, dataset: Any, account: Mapping[str, Any], ledger: Ledger, digests: Sequence[int], **more: Any) -> Self:
-        """Make prepared rows from the account of `Parts`."""
+        """Make prepared rows from the account of `EncodedBatches`."""
         prompts = {int(index): texts for index, texts in account["prompts"].items()}
         return cls(dataset, account["shape"], tuple(account["columns"]), ledger, digests, prompts, **more)
 
-    def some(self, count: int) -> Iterator[Mapping[str, Any]]:
+    def sample(self, count: int) -> Iterator[Mapping[str, Any]]:
         """Yield a sample of about `count` sequences: the first ones, and others spread over the rest."""
         if not hasattr(self.dataset, "__len__"):
             return islice(self.dataset.in_order(), count)
@@ -132,14 +132,14 @@ def prepare(
     entry = read_entry(place)
     cached = entry is not None
     if entry is None:
-        parts = Parts(read, recipe, processes=processes, progress=progress)
+        parts = EncodedBatches(read, recipe, processes=processes, progress=progress)
         entry = write_entry(place, parts, parts.account)
     ledger = Ledger.from_dict(entry.account["ledger"])
     check_loss(ledger, recipe)
     return PreparedRows.of(entry.dataset, entry.account, ledger, entry.digests, cached=cached, folder=folder)
 
 
-class Parts:
+class EncodedBatches:
     """The parts of a split, prepared one by one; the shape is known after the first, and the ledger grows with each."""
 
     def __init__(
@@ -159,7 +159,7 @@ class Parts:
         self._columns: tuple[str, ...] = ()
         self._prompts: Mapping[int, Sequence[str]] = {}
 
-    def __iter__(self) -> Iterator[Part]:
+    def __iter__(self) -> Iterator[EncodedBatch]:
         """Prepare the rows; errors as for `prepare`, except that `max_row_loss` is not checked."""
         for part in self._parts():
             self.ledger.add(part.ledger)
@@ -178,7 +178,7 @@ class Parts:
     def _where(self) -> str:
         return "" if self._recipe.key == "data.train" else f"{self._recipe.key}:"
 
-    def _parts(self) -> Iterator[Part]:
+    def _parts(self) -> Iterator[EncodedBatch]:
         recipe, rules = self._recipe, self._recipe.rules
         sequential, parallel = _split_steps(self.steps)
         batches = _batches(run_steps(read_rows(self._read, rules, self.ledger), sequential, rules, self.ledger))
@@ -186,7 +186,7 @@ class Parts:
             ledger = Ledger()
             rows = run_steps(iter(batch), parallel, rules, ledger)
             # Where a bad row is an error, the first one must be reported before any that follow.
-            first = list(islice(rows, _PEEKED if rules.drops else 1))
+            first = list(islice(rows, _PEEKED if rules.drops_bad_rows else 1))
             if first:
                 self.shape = peek_shape(recipe.config, first, recipe.extra, recipe.formats)
                 if self.shape.name == "messages" and recipe.tokenizer.chat_template:

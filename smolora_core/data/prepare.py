@@ -109,7 +109,7 @@ def recipe_for(resolved: Resolved, choices: Choices, tokenizer: Any, vocab_size:
         task=choices.task.build(),
         formats=choices.task.component.formats,
         tokenizer=tokenizer,
-        extra=choices.numbers(resolved.config.data.weight_field),
+        extra=choices.numeric_columns(resolved.config.data.weight_field),
         seed=resolved.config.seed,
         vocab_size=vocab_size,
     )

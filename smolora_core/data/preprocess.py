@@ -10,7 +10,7 @@ from smolora_core.data.ledger import Ledger
 from smolora_core.data.sources.located import Located, OnBad, text_problem
 from smolora_core.errors import DatasetError, first_line
 from smolora_core.plugins import Registered
-from smolora_core.plugins.loading import noting
+from smolora_core.plugins.loading import attributing_errors
 
 if TYPE_CHECKING:
     from datasets.arrow_dataset import Dataset
@@ -67,7 +67,7 @@ class Step:
         return f"preprocessor {self.name!r} ({self.registered.origin})"
 
 
-def through(rows: Rows, step: Step, context: Context, ledger: Ledger, on_bad: OnBad) -> Rows:
+def run_step(rows: Rows, step: Step, context: Context, ledger: Ledger, on_bad: OnBad) -> Rows:
     """Run a step over rows, one at a time or all at once, depending on its scope.
 
     Args:
@@ -89,7 +89,7 @@ def _row_by_row(rows: Rows, step: Step, context: tuple[Context, ...], ledger: Le
     for located in rows:
         ledger.passed(step.name, 1, 0)
         try:
-            with noting(step.registered.origin, f"preprocessing {located.where}"):
+            with attributing_errors(step.registered.origin, f"preprocessing {located.where}"):
                 result = _call(step, dict(located.row), *context)
         except DatasetError as error:
             problem = error.problems[0]
@@ -135,7 +135,7 @@ def _all_at_once(rows: Rows, step: Step, context: Context, ledger: Ledger, on_ba
         dataset = dataset_of(before)
     except DatasetError as error:
         raise DatasetError(f"{step.title} needs the rows as a dataset, but {error}") from error
-    with noting(step.registered.origin, f"preprocessing {len(before)} rows"):
+    with attributing_errors(step.registered.origin, f"preprocessing {len(before)} rows"):
         after = step.run(dataset, context)
     if not isinstance(after, Dataset):
         raise DatasetError(f"{step.title} returned {type(after).__name__}, not a Dataset")

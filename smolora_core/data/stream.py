@@ -8,7 +8,7 @@ import torch
 from pyarrow.lib import Table, array, concat_tables
 
 from smolora_core.data.ledger import Ledger
-from smolora_core.data.pipeline import Parts, PreparedRows, Recipe, check_loss
+from smolora_core.data.pipeline import EncodedBatches, PreparedRows, Recipe, check_loss
 from smolora_core.data.splits import Reader
 
 _BLOCK = 10_000
@@ -19,7 +19,7 @@ _MIN_ROWS_TO_CHECK = 1000
 class RowStream(torch.utils.data.IterableDataset[dict[str, Any]]):
     """Token sequences, shuffled within blocks of 10,000 by seed and epoch; `ledger` accounts for the first pass."""
 
-    def __init__(self, start: Callable[[Ledger], Parts], recipe: Recipe) -> None:
+    def __init__(self, start: Callable[[Ledger], EncodedBatches], recipe: Recipe) -> None:
         """Make a stream from a function that starts a pass and fills the given ledger; nothing is read yet."""
         self._start, self._recipe, self._epoch = start, recipe, 0
         self._counted = False
@@ -70,8 +70,8 @@ def _rows(table: Table) -> Iterator[dict[str, Any]]:
 def stream(read: Reader, recipe: Recipe, *, processes: int = 1) -> PreparedRows:
     """Make a stream of a split; the first rows are prepared at once, to learn their shape and raise early."""
 
-    def start(ledger: Ledger) -> Parts:
-        return Parts(read, recipe, ledger, processes=processes)
+    def start(ledger: Ledger) -> EncodedBatches:
+        return EncodedBatches(read, recipe, ledger, processes=processes)
 
     parts = start(Ledger())
     next(iter(parts))

@@ -7,12 +7,12 @@ from typing import Any
 import attrs
 import torch
 
-from smolora_core.batches.collator import Collator
+from smolora_core.batches.padding import Collator
 from smolora_core.dry_run.fake_model import empty_model, fill, quantise
 from smolora_core.dry_run.fake_step import fake_step, without_data
 from smolora_core.fast.apply import applied
 from smolora_core.lora.attach import adapt
-from smolora_core.model.load import heads_of, source_of
+from smolora_core.model.load import base_source, head_modules
 from smolora_core.run.job import Job
 from smolora_core.training.memory import Strategies
 from smolora_core.training.objective import objective_of
@@ -142,9 +142,9 @@ def _model(inputs: EstimateInputs, strategies: Strategies) -> tuple[Any, int]:
         setattr(config, name, value)
     attention = {name: value for name, value in extra.items() if name == "attn_implementation"}
     base = empty_model(task.model_class, config, extra.get("dtype", inputs.dtype), **attention)
-    heads = tuple(sorted(heads_of(base))) if task.new_head else ()
+    heads = tuple(sorted(head_modules(base))) if task.new_head else ()
     saved = quantise(base, extra["quantization_config"], heads) if "quantization_config" in extra else 0
-    path = source_of(job.config.model)
+    path = base_source(job.config.model)
     model = adapt(base, job.base_config, job.config, task, job.plugins.registry, job.where, path, heads).model
     fill(model)
     strategies.model_ready(model)

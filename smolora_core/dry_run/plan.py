@@ -2,7 +2,7 @@
 
 import attrs
 
-from smolora_core.batches.collator import Collator
+from smolora_core.batches.padding import Collator
 from smolora_core.batches.tokens import padding_id
 from smolora_core.components import RunContext
 from smolora_core.config.secrets import Mask
@@ -14,7 +14,7 @@ from smolora_core.model.load import precision_of
 from smolora_core.plugins.selection import default_strategies
 from smolora_core.run.check import Checked
 from smolora_core.run.job import Job, resolve_job
-from smolora_core.training.memory import Strategies, build_strategies, spelt
+from smolora_core.training.memory import Strategies, build_strategies, describe_strategy
 
 _READ = 1000
 # The share of free memory that `auto` fills.
@@ -95,7 +95,7 @@ def make_plan(checked: Checked, *, free: int | None = None, remedies: bool = Fal
         job=job,
         device=str(device),
         dtype=f"{str(precision.dtype).removeprefix('torch.')} ({precision.reason})",
-        memory=tuple(map(spelt, chosen)),
+        memory=tuple(map(describe_strategy, chosen)),
         rows=size,
         accumulation=accumulation,
         longest=len(rows[0]["input_ids"]),

@@ -8,7 +8,7 @@ import attrs
 
 from smolora_core.batches.padding import IGNORED
 from smolora_core.data.ledger import Ledger
-from smolora_core.data.pipeline import Parts, Recipe
+from smolora_core.data.pipeline import EncodedBatches, Recipe
 from smolora_core.data.prepare import chat_notes, recipe_for, set_template
 from smolora_core.data.sources.located import Located, OnBad
 from smolora_core.data.splits import open_splits
@@ -100,7 +100,7 @@ class FirstRows:
     """
 
     rows: Iterator[dict[str, Any]]
-    parts: Parts
+    parts: EncodedBatches
     recipe: Recipe
     notes: tuple[str, ...]
 
@@ -124,7 +124,7 @@ def encode_first(job: Job, limit: int | None) -> FirstRows:
     def read(on_bad: OnBad | None) -> Iterator[Located]:
         return islice(splits.train(on_bad), limit)
 
-    parts = Parts(read, recipe)
+    parts = EncodedBatches(read, recipe)
     rows = (row for part in parts if part.table is not None for row in part.table.to_pylist())
     return FirstRows(rows, parts, recipe, (*splits.notes(), *template))
 

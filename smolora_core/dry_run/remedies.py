@@ -8,7 +8,7 @@ from smolora_core.components import MemoryStrategy, RunContext
 from smolora_core.dry_run.footprint import EstimateInputs, Footprint, footprint
 from smolora_core.errors import SmoLoRAError
 from smolora_core.plugins.selection import Chosen
-from smolora_core.training.memory import Strategies, build_strategies, spelt
+from smolora_core.training.memory import Strategies, build_strategies, describe_strategy
 
 
 @attrs.frozen(kw_only=True)
@@ -54,13 +54,13 @@ def further_strategies(
 ) -> Iterator[Remedy]:
     """Try each strategy for the device that is not used yet, in its variants and with its default options."""
     used = {each.registered for each in chosen}
-    for found in inputs.job.plugins.registry.in_force(MemoryStrategy):
+    for found in inputs.job.plugins.registry.defaults(MemoryStrategy):
         component = found.component
         if found in used or run.device.type not in component.devices:
             continue
         for options in (*component.variants, {}):
             further = Chosen(found, component.options(**options) if component.options else None)
-            remedy = Remedy(setting=f"memory: {spelt(further)}", lossy=component.lossy)
+            remedy = Remedy(setting=f"memory: {describe_strategy(further)}", lossy=component.lossy)
             try:
                 taken = footprint(inputs, build_strategies([*chosen, further], run, inputs.job.where), [rows])[0]
                 slower = taken.operations / now.operations - 1 if now.operations else 0.0

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from smolora_core.checkpoints.lock import hold, run_id_of
+from smolora_core.checkpoints.lock import lock_folder, run_id_of
 from smolora_core.checkpoints.retention import Committed, Keep
 from smolora_core.checkpoints.staging import Checkpoint
 from smolora_core.checkpoints.store import Store
@@ -43,9 +43,9 @@ class CheckpointManager:
             ConfigError: a run or another process is writing to the folder.
         """
         checkpoint = Checkpoint(step=step, model=model, tokenizer=None, metrics=metrics or {}, config=config or {})
-        with hold(self.base_dir) as lock:
+        with lock_folder(self.base_dir) as lock:
             store = Store(folder=self.base_dir, run_id=lock.run_id, keep=self.keep)
-            store.sweep()
+            store.recover()
             return store.commit(checkpoint, [("model", _write_model)])
 
     def list(self) -> tuple[Committed, ...]:

@@ -16,7 +16,7 @@ from smolora_core.data.sources.reading import Reading
 from smolora_core.errors import DatasetError, Problem
 from smolora_core.library.validation import validate_inputs
 from smolora_core.plugins import PluginChoice, PluginManager
-from smolora_core.plugins.inline import FROM_PYTHON, Handed
+from smolora_core.plugins.inline import FROM_PYTHON, InlineComponents
 from smolora_core.plugins.selection import choose_preprocessors
 
 if TYPE_CHECKING:
@@ -50,14 +50,14 @@ class DatasetHandler:
         plugins: Sequence[object] = (),
     ) -> None:
         self._text_field, self._on_bad_row, self._tokenizer = text_field, on_bad_row, tokenizer
-        self._inline = Handed()
+        self._inline = InlineComponents()
         self._plugins = (*plugins, self._inline)
         self._chain: list[Any] = []
         self.ledger = Ledger()
 
     def add_preprocessor(self, preprocessor: str | Mapping[str, Any] | Preprocessor | Callable[..., Any]) -> Self:
         """Append a step: a name, `{"name": ..., option: ...}`, a record, or a function `(row) -> row | None | Drop | list`."""
-        self._chain.append(self._inline.name(preprocessor, Preprocessor))
+        self._chain.append(self._inline.register(preprocessor, Preprocessor))
         return self
 
     def process_dataset(self, dataset: Any) -> "Dataset":
@@ -75,7 +75,7 @@ class DatasetHandler:
         registry = PluginManager.create(PluginChoice(objects=self._plugins)).registry
         steps = [Step(each.registered, each.build()) for each in choose_preprocessors(resolved, registry)]
         context = Context(self._tokenizer, resolved.config.data.max_seq_length, resolved.config.seed, self._text_field)
-        rules, self.ledger = Rules(context, drops=self._on_bad_row == "drop"), Ledger()
+        rules, self.ledger = Rules(context, drops_bad_rows=self._on_bad_row == "drop"), Ledger()
         rows = run_steps(read_rows(source.rows, rules, self.ledger), steps, rules, self.ledger)
         kept = [located.row for located in rows if self._has_text(located, rules)]
         self.ledger.kept = self.ledger.sequences = len(kept)
@@ -87,7 +87,7 @@ class DatasetHandler:
         value = located.row.get(self._text_field)
         if not isinstance(value, str):
             found = f"must be text, got {type(value).__name__}" if self._text_field in located.row else "is missing"
-            rules.reject(self.ledger, "read", Problem(f"column {self._text_field!r} {found}", where=located.where))
+            rules.drop_or_raise(self.ledger, "read", Problem(f"column {self._text_field!r} {found}", where=located.where))
         return isinstance(value, str)
 
 

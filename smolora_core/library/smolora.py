@@ -11,7 +11,7 @@ from smolora_core.config import LoRAConfig, Resolved, Setting, TrainingSection, 
 from smolora_core.config.document import Document, read_document
 from smolora_core.errors import ConfigError, TrainingError
 from smolora_core.plugins import PluginChoice, PluginManager
-from smolora_core.plugins.inline import FROM_PYTHON, Handed
+from smolora_core.plugins.inline import FROM_PYTHON, InlineComponents
 
 if TYPE_CHECKING:
     from smolora_core.hookspecs import Outcome
@@ -94,7 +94,7 @@ class SmoLoRA:
         listener: "Listener | None" = None,
         **settings: Any,
     ) -> None:
-        paths, inline = _paths(dataset_name), Handed()
+        paths, inline = _paths(dataset_name), InlineComponents()
         model = {"path": str(model_name), **settings.pop("model", {})}
         data = {**settings.pop("data", {}), "train": "rows in memory" if paths is None else paths}
         if isinstance(training, TrainingConfig):
@@ -104,9 +104,9 @@ class SmoLoRA:
         if text_field is not None:
             data["text_field"] = text_field
         if preprocessors:
-            data["preprocessors"] = [inline.name(each, Preprocessor) for each in preprocessors]
+            data["preprocessors"] = [inline.register(each, Preprocessor) for each in preprocessors]
         sections = {"lora": lora, "training": training, "output_dir": output_dir and str(output_dir)}
-        sections["loss"] = None if loss is None else inline.name(loss, Loss)
+        sections["loss"] = None if loss is None else inline.register(loss, Loss)
         given = {name: value for name, value in sections.items() if value is not None}
         self._given = {"model": model, "data": data, **settings, **given}
         self._rows = dataset_name if paths is None else None
@@ -224,12 +224,12 @@ def load(path: str | Path) -> "LoadedAdapter":
 
 
 def _execute(resolved: Resolved, plugins: Sequence[object], listener: "Listener | None", rows: Any, **resume: Any) -> "Outcome":
-    from smolora_core.report.events import logged
+    from smolora_core.report.events import log_listener
     from smolora_core.run.check import check_run
     from smolora_core.run.execute import execute
 
     manager = PluginManager.create(attrs.evolve(PluginChoice.of(resolved.config.plugins), objects=tuple(plugins)))
-    return execute(check_run(resolved, manager, rows), listener or logged(resolved.config.debug.log_level), **resume)
+    return execute(check_run(resolved, manager, rows), listener or log_listener(resolved.config.debug.log_level), **resume)
 
 
 def _resolve(values: Mapping[str, Any], settings: Sequence[Setting] = ()) -> Resolved:

@@ -13,7 +13,7 @@ from smolora_core.components import Task
 from smolora_core.config import LoRAConfig, RunConfig
 from smolora_core.errors import ConfigError, ModelLoadError, first_line
 from smolora_core.lora.modules_to_save import is_inside, outermost, train_in_float32
-from smolora_core.lora.options import peft_arguments, targets_of, unknown_options
+from smolora_core.lora.options import peft_arguments, resolve_targets, unknown_options
 from smolora_core.lora.targets import TargetChoice
 from smolora_core.plugins import Registry
 
@@ -64,7 +64,7 @@ def adapt(
     """
     modules = {name: shape for name, shape in adaptable_modules(base).items() if name not in heads}
     tied = bool(getattr(base_config.get_text_config(), "tie_word_embeddings", False))
-    targets = targets_of(config.lora, base_config.model_type, modules, registry, where, tied=tied)
+    targets = resolve_targets(config.lora, base_config.model_type, modules, registry, where, tied=tied)
     return attach(base, config.lora, targets, task, path, config.seed, modules_to_save=heads)
 
 

@@ -9,7 +9,7 @@ import attrs
 
 from smolora_core.components import Targets
 from smolora_core.config import LoRAConfig
-from smolora_core.lora.options import targets_of
+from smolora_core.lora.options import resolve_targets
 from smolora_core.lora.targets import TargetChoice
 from smolora_core.model.header import ModelHeader
 from smolora_core.model.roles import attention_modules, name_in_block, skip_reason
@@ -59,9 +59,9 @@ def explain(header: ModelHeader, lora: LoRAConfig, registry: Registry, where: Ca
     """Choose the target modules of a model and give a reason for every layer.
 
     Raises:
-        ConfigError: as `targets_of`.
+        ConfigError: as `resolve_targets`.
     """
-    choice = targets_of(lora, header.model_type, header.modules, registry, where, tied=header.tied)
+    choice = resolve_targets(lora, header.model_type, header.modules, registry, where, tied=header.tied)
     adapted = set(choice.modules)
     weights = (name for name, shape in header.shapes.items() if name.endswith(".weight") and len(shape) == 2)
     layers = [name.removesuffix(".weight") for name in weights]

@@ -35,7 +35,7 @@ _NO_EFFECT = {
 }
 
 
-def targets_of(
+def resolve_targets(
     lora: LoRAConfig,
     model_type: str,
     modules: Iterable[str],

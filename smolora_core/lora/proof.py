@@ -15,7 +15,7 @@ from torch import Tensor
 from smolora_core.errors import CheckpointError
 
 
-def prove_saved(model: Any, folder: Path) -> int:
+def verify_saved(model: Any, folder: Path) -> int:
     """Compare every tensor of a saved adapter with the trained one, bit by bit.
 
     Args:

@@ -112,7 +112,7 @@ def resident_memory() -> int:
     return 0
 
 
-def forget_peak() -> bool:
+def reset_peak_memory() -> bool:
     """Reset this process's peak memory; return whether the system can."""
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
@@ -121,7 +121,7 @@ def forget_peak() -> bool:
 
 
 def peak_memory() -> int:
-    """Return the most bytes of this process that were in memory since `forget_peak`."""
+    """Return the most bytes of this process that were in memory since `reset_peak_memory`."""
     return _read_field(Path("/proc/self/status"), "VmHWM:") or 0
 
 

@@ -51,18 +51,18 @@ class Head:
     after: Callable[[Tensor], Tensor]
 
     @property
-    def trained(self) -> bool:
+    def is_trained(self) -> bool:
         """Whether the head itself is trained."""
         return any(parameter.requires_grad for parameter in self.module.parameters())
 
     @property
-    def linear(self) -> bool:
+    def is_frozen_linear(self) -> bool:
         """Whether the head is a plain product with a frozen weight."""
         plain = type(self.module) is nn.Linear and "forward" not in vars(self.module) and not self.module._forward_hooks
-        return plain and not self.trained
+        return plain and not self.is_trained
 
     @contextmanager
-    def waiting(self) -> Iterator[Compute]:
+    def deferred(self) -> Iterator[Compute]:
         """Defer the head: the yielded function runs a model up to it and returns `[B, T, H]`. It is thread-safe."""
         captured = local()
 

@@ -29,7 +29,7 @@ class Base:
     heads: tuple[str, ...] = ()
 
 
-def source_of(model: ModelConfig) -> str:
+def base_source(model: ModelConfig) -> str:
     """The absolute folder or the hub id: what an adapter records as its base, valid from any working directory."""
     return str(Path(model.path).expanduser().resolve()) if is_folder(model.path) else model.path
 
@@ -86,14 +86,14 @@ def load_base(
         if name := unquantisable(auto, config):
             raise ModelLoadError(f"{name} has Conv1D layers, which cannot be quantised", hint="choose another base model")
     loaded, new = _load(model, auto, seed, arguments)
-    if quantisation and task.new_head and exclude_modules(quantisation, loaded, {*_owners(new), *heads_of(loaded)}):
+    if quantisation and task.new_head and exclude_modules(quantisation, loaded, {*_owners(new), *head_modules(loaded)}):
         loaded, new = _load(model, auto, seed, arguments)
     if missing := sorted(key for key in new if not task.new_head or not _may_be_head(loaded, key.rpartition(".")[0])):
         raise ModelLoadError(
             f"{model.path} has no weights for {len(missing)} tensors (first: {missing[0]!r})",
             hint=f"is it a {task.name} model?",
         )
-    heads = tuple(sorted({*_owners(new), *heads_of(loaded)})) if task.new_head else ()
+    heads = tuple(sorted({*_owners(new), *head_modules(loaded)})) if task.new_head else ()
     loaded.requires_grad_(False)
     if quantisation:
         copy_mapped_weights(loaded)
@@ -118,7 +118,7 @@ def _may_be_head(model: Any, module: str) -> bool:
     return not numbered and not isinstance(model.get_submodule(module), torch.nn.Embedding)
 
 
-def heads_of(model: Any) -> Iterator[str]:
+def head_modules(model: Any) -> Iterator[str]:
     """Name the modules outside the backbone that have weights of their own."""
     backbone = f"{model.base_model_prefix}."
     for name, module in model.named_modules():
@@ -128,7 +128,7 @@ def heads_of(model: Any) -> Iterator[str]:
 
 def _from_pretrained(model: ModelConfig, where: str, load: Any, **arguments: Any) -> Any:
     try:
-        return load(source_of(model), revision=model.revision, trust_remote_code=model.trust_remote_code, **arguments)
+        return load(base_source(model), revision=model.revision, trust_remote_code=model.trust_remote_code, **arguments)
     except MemoryError:
         raise
     except Exception as error:  # loading fails in many ways that share no base class

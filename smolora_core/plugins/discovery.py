@@ -49,14 +49,14 @@ class Origin:
         return f"plugin '{self.plugin}' ({self})"
 
     @property
-    def answers_to(self) -> frozenset[str]:
+    def aliases(self) -> frozenset[str]:
         """The names by which a user can block or require the plugin: its own, its distribution's, and `distribution:plugin`."""
         qualified = (self.distribution, f"{self.distribution}:{self.plugin}") if self.distribution else ()
         return frozenset((self.plugin, *qualified))
 
     def is_called(self, name: str) -> bool:
         """Whether a name refers to this plugin; as in package names, case is ignored and `-`, `_` and `.` are equal."""
-        return _normalize(name) in map(_normalize, self.answers_to)
+        return _normalize(name) in map(_normalize, self.aliases)
 
     def __str__(self) -> str:
         if self.distribution:

@@ -13,13 +13,13 @@ FROM_PYTHON = "given from Python"
 """The place that errors name for such a component."""
 
 
-class Handed:
+class InlineComponents:
     """A plugin that offers the functions and records passed to it."""
 
     def __init__(self) -> None:
         self._records: list[Component] = []
 
-    def name(self, given: Any, kind: type[Component]) -> Any:
+    def register(self, given: Any, kind: type[Component]) -> Any:
         """Register a function, callable object or record, and return the name that a config uses for it.
 
         A name, or a mapping of a name and options, is returned as it is. Anything else raises a ConfigError.

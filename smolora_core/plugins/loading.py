@@ -54,7 +54,7 @@ def describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
-def describe_whole(error: BaseException) -> str:
+def describe_with_notes(error: BaseException) -> str:
     """Return what `describe` does, with the exception's notes."""
     return " ".join([describe(error), *getattr(error, "__notes__", ())])
 
@@ -64,7 +64,7 @@ def clean_up(action: Callable[[], object], error: BaseException | None, warn: Ca
     try:
         action()
     except Exception as failure:
-        text = describe_whole(failure)
+        text = describe_with_notes(failure)
         if error is not None:
             error.add_note(f"then the cleanup raised {text}")
         else:
@@ -91,13 +91,13 @@ def build(chosen: Registered[Component], options: Any = None) -> Any:
         implementation = _import(implementation, origin, where)
     arguments = _arguments(component, options, where)
     if isclass(implementation):
-        with noting(origin, f"building {component.name!r}"):
+        with attributing_errors(origin, f"building {component.name!r}"):
             return implementation(**arguments)
     return partial(implementation, **arguments) if arguments else implementation
 
 
 @contextmanager
-def noting(origin: Origin, doing: str) -> Iterator[None]:
+def attributing_errors(origin: Origin, doing: str) -> Iterator[None]:
     """Name the plugin in a note of the exceptions it raises; turn `sys.exit`, which may report success, into a PluginError."""
     try:
         yield
@@ -111,7 +111,7 @@ def noting(origin: Origin, doing: str) -> Iterator[None]:
 def _import(target: str, origin: Origin, where: str) -> Callable[..., Any]:
     module_name, _, attribute = target.partition(":")
     try:
-        with noting(origin, f"importing {module_name}"):
+        with attributing_errors(origin, f"importing {module_name}"):
             module = importlib.import_module(module_name)
     except ImportError as error:
         raise PluginError(f"{module_name} cannot be imported ({describe(error)})", where=where) from error

@@ -10,7 +10,7 @@ import attrs
 from smolora_core.config import PluginConfig
 from smolora_core.errors import PluginError, Problem, did_you_mean
 from smolora_core.plugins.discovery import Candidate, Origin, Tier, candidate_from_file, candidate_from_object, discover
-from smolora_core.plugins.loading import describe, load, noting
+from smolora_core.plugins.loading import attributing_errors, describe, load
 from smolora_core.plugins.plugin import Plugin, admit
 from smolora_core.plugins.registry import Registry
 
@@ -94,7 +94,7 @@ class PluginManager:
             raise PluginError.of(dict.fromkeys(fatal))
         return manager
 
-    def tell(self, hook: str, **arguments: Any) -> list[tuple[Origin, Any]]:
+    def call_hook(self, hook: str, **arguments: Any) -> list[tuple[Origin, Any]]:
         """Call an event hook of every plugin; return each plugin's origin and result, generators as tuples.
 
         If plugins raise, the others are still called, then the first exception is raised with the later ones as notes.
@@ -103,7 +103,7 @@ class PluginManager:
         errors: list[Exception] = []
         for plugin in self.plugins:
             try:
-                with noting(plugin.origin, f"calling {hook}"):
+                with attributing_errors(plugin.origin, f"calling {hook}"):
                     answers += [(plugin.origin, answer) for answer in plugin.call(hook, **arguments)]
             except Exception as error:
                 errors.append(error)
@@ -137,5 +137,5 @@ class PluginManager:
 
 
 def _unknown(what: str, name: str, among: Iterable[Candidate | Plugin]) -> Problem:
-    known = (known for plugin in among for known in plugin.origin.answers_to)
+    known = (known for plugin in among for known in plugin.origin.aliases)
     return Problem(what, hint=did_you_mean(name, (each for each in known if ":" in name or ":" not in each)))

@@ -47,7 +47,7 @@ class Registry:
         every: tuple[Registered[Any], ...] = self._components
         return tuple(found for found in every if isinstance(found.component, kind))
 
-    def in_force(self, kind: type[Kind]) -> tuple[Registered[Kind], ...]:
+    def defaults(self, kind: type[Kind]) -> tuple[Registered[Kind], ...]:
         """List the components of one kind that their bare names resolve to."""
         return tuple(found for found in self.of_kind(kind) if self.is_default_for_its_name(found))
 

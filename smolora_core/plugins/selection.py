@@ -69,7 +69,7 @@ class Choices:
     memory: tuple[Chosen[MemoryStrategy], ...] | None
     """None for the device's defaults."""
 
-    def numbers(self, weight_field: str | None) -> tuple[str, ...]:
+    def numeric_columns(self, weight_field: str | None) -> tuple[str, ...]:
         """Name the numeric columns a run reads: those the loss declares, and the row weights."""
         return tuple(dict.fromkeys(filter(None, (*self.loss.component.columns, weight_field))))
 
@@ -125,7 +125,7 @@ def choose_preprocessors(resolved: Resolved, registry: Registry) -> tuple[Chosen
     return chosen
 
 
-def spell_out(resolved: Resolved, choices: Choices) -> Resolved:
+def fill_in_choices(resolved: Resolved, choices: Choices) -> Resolved:
     """Write inferred components and the defaults of options into a config, so that it describes the run completely."""
     config, sources = resolved.config, dict(resolved.sources)
 
@@ -158,7 +158,7 @@ def spell_out(resolved: Resolved, choices: Choices) -> Resolved:
 
 def default_strategies(registry: Registry, device: str) -> tuple[Chosen[MemoryStrategy], ...]:
     """List the memory strategies that `memory: auto` enables on a device."""
-    strategies = registry.in_force(MemoryStrategy)
+    strategies = registry.defaults(MemoryStrategy)
     return tuple(Chosen(found) for found in strategies if found.component.default and device in found.component.devices)
 
 
@@ -200,7 +200,7 @@ class _Resolver:
 
 def _default_loss(task: Task, data: DataConfig, look: Callable[[], tuple[str, str]]) -> str:
     several_columns = isinstance(data.label_field, tuple) and len(data.label_field) > 1
-    if task.multi_label_loss and (several_columns or look()[0] == "several"):
+    if task.multi_label_loss and (several_columns or look()[0] == "multi-label"):
         return task.multi_label_loss
     return task.loss
 
@@ -214,7 +214,7 @@ def _mismatch(loss: Chosen[Loss], usual: Loss, task: Chosen[Task], registry: Reg
             hint = "declare the column in the loss's columns instead"
             yield Problem(what, where=resolved.where("data.weight_field"), hint=hint)
     elif kind != usual.kind:
-        losses = (found.component for found in registry.in_force(Loss))
+        losses = (found.component for found in registry.defaults(Loss))
         compatible = ", ".join(each.name for each in losses if each.kind in (usual.kind, "model"))
         what = f"loss {loss.title} is of kind {kind}, but {task.title} needs kind {usual.kind}"
         yield Problem(what, where=resolved.where("loss"), hint=f"compatible losses: {compatible}")
@@ -223,7 +223,7 @@ def _mismatch(loss: Chosen[Loss], usual: Loss, task: Chosen[Task], registry: Reg
 def _infer_task(
     registry: Registry, architectures: Sequence[str], data: DataConfig, look: Callable[[], tuple[str, str]], where: str
 ) -> Chosen[Task]:
-    tasks = registry.in_force(Task)
+    tasks = registry.defaults(Task)
     matches = ((name, each) for name in architectures for each in tasks if name.endswith(each.component.architectures))
     architecture, by_model = next(matches, ("", None))
     task = by_model.component if by_model else None
@@ -231,7 +231,7 @@ def _infer_task(
     # rows with tags.
     labels_requested = data.label_field is not None or data.format in ("labelled", "tokens")
     kind, evidence = look() if labels_requested or task is None or not task.writes else ("", "")
-    wanted = "labelled" if kind == "several" else kind
+    wanted = "labelled" if kind == "multi-label" else kind
     if wanted and (task is None or wanted not in task.formats):
         gives_way = labels_requested or task is None or wanted == "tokens" or "labelled" in task.formats
         fitting = (each for each in tasks if wanted in each.component.formats and not each.component.writes)

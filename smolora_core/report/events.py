@@ -126,7 +126,7 @@ def _plain(value: Any) -> Any:
     return [_plain(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
-def logged(level: str) -> Callable[[Event], None]:
+def log_listener(level: str) -> Callable[[Event], None]:
     """Make a listener that logs events to the `smolora` logger: warnings as warnings, all others as info."""
     logger = logging.getLogger("smolora")
     logger.setLevel(level)

@@ -5,7 +5,7 @@ from contextlib import suppress
 from typing import Any, TextIO
 
 
-class LastingStream:
+class SafeStream:
     """Writes to another stream until that fails, then nowhere: training must not end because its reader did.
 
     Attributes:

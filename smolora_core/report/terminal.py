@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from smolora_core.report.events import Event
-from smolora_core.report.stream import LastingStream
+from smolora_core.report.stream import SafeStream
 
 if TYPE_CHECKING:
     from rich.status import Status
@@ -32,7 +32,7 @@ class Terminal:
         quiet = quiet or level == "ERROR"
         self._level = level
         # Under pythonw there is no stdout; rich then prints nowhere.
-        stream = sys.stdout and cast("TextIO", LastingStream(sys.stdout))
+        stream = sys.stdout and cast("TextIO", SafeStream(sys.stdout))
         self._console = Console(file=stream, quiet=quiet, highlight=False, markup=False, emoji=False, soft_wrap=True)
         self._progress: Progress | None = None
         self._status: Status | None = None

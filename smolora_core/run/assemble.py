@@ -7,7 +7,7 @@ import attrs
 import torch
 from transformers import PrinterCallback, TrainerCallback, TrainingArguments
 
-from smolora_core.batches.collator import Collator
+from smolora_core.batches.padding import Collator
 from smolora_core.batches.token_budget import BudgetSampler, fill_micro_batches, token_counts
 from smolora_core.checkpoints.saver import Saver
 from smolora_core.checkpoints.staging import Checkpoint
@@ -15,7 +15,7 @@ from smolora_core.components import CheckpointWriter
 from smolora_core.errors import PluginError, TrainingError
 from smolora_core.fast.apply import Speed
 from smolora_core.lora.attach import Adapted, adapt, trainable_names
-from smolora_core.model.load import load_base, precision_of, source_of
+from smolora_core.model.load import base_source, load_base, precision_of
 from smolora_core.plugins import build
 from smolora_core.run.context import OpenRun
 from smolora_core.run.job import Job
@@ -51,11 +51,11 @@ def load_and_adapt(job: Job, run: OpenRun, changes: Mapping[str, Any], strategie
         dtype=str(base.precision.dtype).removeprefix("torch."),
         reason=base.precision.reason if model.dtype == config.model.dtype else "from the checkpoint or the first process",
     )
-    path = source_of(config.model)
+    path = base_source(config.model)
     adapted = adapt(base.model, job.base_config, config, task, job.plugins.registry, job.where, path, base.heads)
     trained = trainable_names(adapted.model)
     strategies.model_ready(adapted.model)
-    run.plugins.tell("smolora_adapter_attached", model=adapted.model, run=run)
+    run.plugins.call_hook("smolora_adapter_attached", model=adapted.model, run=run)
     if changed := sorted(trainable_names(adapted.model) ^ trained):
         raise TrainingError(
             f"a plugin changed which parameters are trainable: {len(changed)} tensors, including {changed[0]!r}",
@@ -178,7 +178,7 @@ def _budget_sampler(run: OpenRun, dataset: Dataset, arguments: TrainingArguments
 
 def _callbacks(run: OpenRun) -> list[TrainerCallback]:
     callbacks = []
-    for origin, offered in run.plugins.tell("smolora_callbacks", run=run):
+    for origin, offered in run.plugins.call_hook("smolora_callbacks", run=run):
         for callback in offered if isinstance(offered, Iterable) else [offered]:
             if not isinstance(callback, TrainerCallback):
                 what = f"smolora_callbacks returned {type(callback).__name__}"

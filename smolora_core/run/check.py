@@ -12,7 +12,7 @@ from smolora_core.config import DataConfig, Resolved
 from smolora_core.data.formats import FORMATS, label_kind, peek_shape
 from smolora_core.data.sources import Reading, open_source, peek
 from smolora_core.errors import ConfigError, DatasetError, Problem, SmoLoRAError
-from smolora_core.lora.options import targets_of, unknown_options
+from smolora_core.lora.options import resolve_targets, unknown_options
 from smolora_core.model.header import ModelHeader, is_folder, read_header
 from smolora_core.plugins import PluginManager
 from smolora_core.plugins.selection import Choices, choose_components
@@ -66,11 +66,11 @@ def check_run(resolved: Resolved, plugins: PluginManager, rows: Any = None) -> C
     folder = attempt(locate, resolved)
     header = attempt(read_header, config.model.path, where("model.path")) if is_folder(config.model.path) else None
     architectures = header.config.get("architectures") or () if header is not None else None
-    choices = attempt(choose_components, resolved, plugins.registry, architectures, partial(look_at_labels, config.data, rows))
+    choices = attempt(choose_components, resolved, plugins.registry, architectures, partial(peek_labels, config.data, rows))
     targets = None
     if header is not None and header.modules:
         model_type, modules = header.model_type, header.modules
-        targets = attempt(targets_of, config.lora, model_type, modules, plugins.registry, where, tied=header.tied)
+        targets = attempt(resolve_targets, config.lora, model_type, modules, plugins.registry, where, tied=header.tied)
     if header is not None:
         attempt(within_positions, resolved, header.positions)
     inspected = {"data": attempt(_inspect_rows, resolved, choices, "train", rows)}
@@ -105,7 +105,7 @@ def check_run(resolved: Resolved, plugins: PluginManager, rows: Any = None) -> C
     return Checked(resolved=resolved, plugins=plugins, rows=rows, folder=folder, choices=choices, found=found)
 
 
-def look_at_labels(config: DataConfig, rows: Any = None) -> tuple[str, str]:
+def peek_labels(config: DataConfig, rows: Any = None) -> tuple[str, str]:
     """Return the kind of labels in the first rows and the reason, as `label_kind` does, for choosing a task.
 
     A source that cannot be read counts as having no rows here; it is an error where its rows are checked.
@@ -145,7 +145,7 @@ def _missing_parts(header: ModelHeader | None, path: str, where: str) -> Iterato
 
 
 def _plugin_problems(resolved: Resolved, plugins: PluginManager) -> Iterator[Problem]:
-    for origin, offered in plugins.tell("smolora_check_config", config=resolved.config):
+    for origin, offered in plugins.call_hook("smolora_check_config", config=resolved.config):
         where = f"{origin.title}:"
         for problem in offered if isinstance(offered, Iterable) else [offered]:
             if isinstance(problem, Problem):
@@ -165,7 +165,7 @@ def _inspect_rows(resolved: Resolved, choices: Choices | None, key: str, rows: A
     first = peek(source, on_bad=(lambda problem: None) if config.on_bad_row == "drop" else None)
     if config.preprocessors:
         return "columns come from preprocessors", source.notes()
-    extra = choices.numbers(config.weight_field) if choices else tuple(filter(None, [config.weight_field]))
+    extra = choices.numeric_columns(config.weight_field) if choices else tuple(filter(None, [config.weight_field]))
     # If no task could be chosen, any shape may be right.
     formats = choices.task.component.formats if choices else (*FORMATS, "labelled", "tokens")
     shape = peek_shape(config, first, extra, formats)

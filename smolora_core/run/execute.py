@@ -7,14 +7,14 @@ from smolora_core.errors import TrainingError
 from smolora_core.fast.apply import Speed, applied
 from smolora_core.hookspecs import Outcome
 from smolora_core.lora.attach import Adapted
-from smolora_core.lora.proof import prove_saved
+from smolora_core.lora.proof import verify_saved
 from smolora_core.report.events import Event
 from smolora_core.run.assemble import load_and_adapt, make_saver, make_trainer
 from smolora_core.run.check import Checked
 from smolora_core.run.context import OpenRun, open_run
 from smolora_core.run.finish import close_finished
 from smolora_core.run.job import Job, resolve_job
-from smolora_core.run.prepare import Dataset, account, look_at_rows, prepare_rows
+from smolora_core.run.prepare import Dataset, account, inspect_rows, prepare_rows
 from smolora_core.training.arguments import make_arguments
 from smolora_core.training.guards import failing_at
 from smolora_core.training.memory import Strategies, build_strategies
@@ -49,7 +49,7 @@ def execute(
         strategies = build_strategies(job.choices.memory, run, job.where)
         dataset = prepare_rows(job, run)
         run.allow_resume({"memory": strategies.lossy, **job.digests, **dataset.digests})
-        changes = look_at_rows(job, run, dataset)
+        changes = inspect_rows(job, run, dataset)
         with strategies.released():
             adapted = load_and_adapt(job, run, changes, strategies)
             task, loss = dataset.collator.task, job.choices.loss.component
@@ -75,7 +75,7 @@ def train(job: Job, run: OpenRun, dataset: Dataset, adapted: Adapted, strategies
         raise TrainingError(f"{len(dataset.train.dataset)} sequences do not fill a batch", hint="lower the batch size")
     if run.checkpoint is not None:
         run.emit("resumed", step=run.checkpoint.manifest.step, checkpoint=str(run.checkpoint.place))
-        for text in run.identity.news():
+        for text in run.identity.take_changes():
             run.emit("note", text=text)
     elif evaluates:
         trainer.evaluate_now()
@@ -88,7 +88,7 @@ def train(job: Job, run: OpenRun, dataset: Dataset, adapted: Adapted, strategies
     metrics, adapter = {"train_loss": train_loss, **after, **before}, run.folder / "adapter"
     if run.leads:
         save.finish(step, metrics)
-        run.emit("finished", steps=step, adapter=str(adapter), tensors_proved=prove_saved(adapted.model, adapter), **metrics)
+        run.emit("finished", steps=step, adapter=str(adapter), tensors_proved=verify_saved(adapted.model, adapter), **metrics)
     run.ranks.wait()
     return Outcome(
         status="finished", steps=step, metrics=metrics, adapter=adapter, model=adapted.model, tokenizer=dataset.tokenizer

@@ -15,7 +15,7 @@ from smolora_core.checkpoints.store import Store
 from smolora_core.components import RunContext
 from smolora_core.errors import ConfigError, SmoLoRAError
 from smolora_core.hookspecs import Outcome
-from smolora_core.plugins.loading import clean_up, describe_whole
+from smolora_core.plugins.loading import clean_up, describe_with_notes
 from smolora_core.report.page import write_page
 
 ERROR_FILE = "last_error.json"
@@ -23,7 +23,7 @@ ERROR_FILE = "last_error.json"
 
 def close_finished(run: RunContext, outcome: Outcome) -> Outcome:
     """Notify plugins that a run finished, and write its page."""
-    clean_up(lambda: run.plugins.tell("smolora_run_finished", run=run, outcome=outcome), None, run.warn)
+    clean_up(lambda: run.plugins.call_hook("smolora_run_finished", run=run, outcome=outcome), None, run.warn)
     if run.leads:
         clean_up(lambda: write_page(run.folder), None, run.warn)
     return outcome
@@ -32,11 +32,11 @@ def close_finished(run: RunContext, outcome: Outcome) -> Outcome:
 def close_failed(run: RunContext, error: BaseException, store: Store) -> None:
     """Notify plugins that a run failed or was interrupted, write its page, record the error, and note how to resume."""
     outcome = Outcome(status="interrupted" if isinstance(error, KeyboardInterrupt) else "failed", error=error)
-    notify: Callable[[], object] = lambda: run.plugins.tell("smolora_run_finished", run=run, outcome=outcome)  # noqa: E731
+    notify: Callable[[], object] = lambda: run.plugins.call_hook("smolora_run_finished", run=run, outcome=outcome)  # noqa: E731
     if not run.leads:
         clean_up(notify, error, run.warn)
         return
-    text = describe_whole(error)
+    text = describe_with_notes(error)
     committed = []
     with suppress(OSError):
         committed = store.found()

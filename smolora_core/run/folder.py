@@ -10,7 +10,7 @@ from pathlib import Path
 import attrs
 
 from smolora_core.checkpoints.disk import DISK, Disk
-from smolora_core.checkpoints.lock import RUN, hold, run_id_of
+from smolora_core.checkpoints.lock import RUN, lock_folder, run_id_of
 from smolora_core.checkpoints.manifest import MANIFEST, read, verify
 from smolora_core.checkpoints.retention import Committed, Keep
 from smolora_core.checkpoints.staging import step_of
@@ -65,13 +65,13 @@ def open_folder(folder: Path, resume: str = "never", *, keep: int = 2, where: st
     """
     wanted = _requested(folder, resume, where)
     notes: list[str] = []
-    with hold(folder, notes.append) as lock:
+    with lock_folder(folder, notes.append) as lock:
         if _half_claimed(folder, DISK) and (aside := claim(folder)):
             # An earlier run was only partly moved: its remaining files must not be mistaken for this run's.
-            lock.begin_anew()
+            lock.start_new_run()
             notes.append(_moved(aside))
         store = Store(folder=folder, run_id=lock.run_id)
-        notes += store.sweep()
+        notes += store.recover()
         chosen: Committed | None = None
         if wanted is not None:
             chosen = _verified(store, wanted, resume, where)
@@ -84,7 +84,7 @@ def open_folder(folder: Path, resume: str = "never", *, keep: int = 2, where: st
         if chosen is None:
             if aside := claim(folder):
                 notes.append(_moved(aside))
-            lock.begin_anew()
+            lock.start_new_run()
         names = frozenset({chosen.place.name}) if chosen else frozenset[str]()
         kept = Keep(latest=keep, names=names)
         yield OpenFolder(Store(folder=folder, run_id=lock.run_id, keep=kept), chosen, tuple(notes))

@@ -9,8 +9,8 @@ import attrs
 from smolora_core.config import Resolved, RunConfig
 from smolora_core.model.load import model_digest, read_config
 from smolora_core.plugins import PluginManager
-from smolora_core.plugins.selection import Choices, choose_components, spell_out
-from smolora_core.run.check import Checked, look_at_labels, within_positions
+from smolora_core.plugins.selection import Choices, choose_components, fill_in_choices
+from smolora_core.run.check import Checked, peek_labels, within_positions
 
 
 @attrs.frozen(kw_only=True)
@@ -67,11 +67,11 @@ def resolve_job(checked: Checked) -> Job:
     resolved = within_positions(resolved, getattr(base_config, "max_position_embeddings", None))
     choices = checked.choices
     if choices is None:
-        look = partial(look_at_labels, resolved.config.data, checked.rows)
+        look = partial(peek_labels, resolved.config.data, checked.rows)
         choices = choose_components(resolved, plugins.registry, base_config.architectures or (), look)
     assert choices is not None, "with known architectures a task is always chosen"
     return Job(
-        resolved=spell_out(resolved, choices),
+        resolved=fill_in_choices(resolved, choices),
         plugins=plugins,
         rows=checked.rows,
         folder=checked.folder,

@@ -6,7 +6,7 @@ from typing import Any
 
 import attrs
 
-from smolora_core.batches.collator import Collator
+from smolora_core.batches.padding import Collator
 from smolora_core.batches.tokens import padding_id
 from smolora_core.checkpoints.disk import replace_file
 from smolora_core.data.fingerprint import text_digest
@@ -62,7 +62,7 @@ def prepare_rows(job: Job, run: OpenRun) -> Dataset:
     return Dataset(tokenizer=tokenizer, splits=splits, collator=collator, digests=digests)
 
 
-def look_at_rows(job: Job, run: OpenRun, dataset: Dataset) -> dict[str, Any]:
+def inspect_rows(job: Job, run: OpenRun, dataset: Dataset) -> dict[str, Any]:
     """Account for each row, let the task inspect them, and audit their labels.
 
     Returns:
@@ -99,7 +99,7 @@ def _audit(run: OpenRun, dataset: Dataset) -> None:
     size = training.per_device_train_batch_size
     # The micro-batch size is not measured before the model is loaded.
     size = training.effective_batch_size if size == "auto" else size
-    found = audit_labels(train.some(_AUDITED), dataset.collator, dataset.tokenizer, size, train.prompts)
+    found = audit_labels(train.sample(_AUDITED), dataset.collator, dataset.tokenizer, size, train.prompts)
     run.emit("labels", **attrs.asdict(found))
     for text in found.warnings():
         run.warn(text)

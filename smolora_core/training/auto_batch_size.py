@@ -12,7 +12,7 @@ from pyarrow.types import is_nested
 from torch import Tensor, nn
 
 from smolora_core.errors import ConfigError
-from smolora_core.model.device import forget_peak, free_memory, peak_memory, resident_memory
+from smolora_core.model.device import free_memory, peak_memory, reset_peak_memory, resident_memory
 from smolora_core.training.objective import Measured
 from smolora_core.training.oom import is_out_of_memory, rng_states, set_rng_states
 
@@ -157,7 +157,7 @@ def _reset_peak(device: torch.device) -> bool:
     """Reset the peak of memory in use; return whether `_peak` can be trusted afterwards."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    return forget_peak() if device.type == "cpu" else True
+    return reset_peak_memory() if device.type == "cpu" else True
 
 
 def _peak(device: torch.device) -> int:

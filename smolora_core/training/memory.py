@@ -9,7 +9,7 @@ import attrs
 from smolora_core.components import MemoryStrategy, RunContext
 from smolora_core.errors import ConfigError, Problem, SmoLoRAError, TrainingError
 from smolora_core.plugins import Origin
-from smolora_core.plugins.loading import clean_up, noting
+from smolora_core.plugins.loading import attributing_errors, clean_up
 from smolora_core.plugins.selection import Chosen, default_strategies
 from smolora_core.training.oom import is_out_of_memory
 
@@ -73,7 +73,7 @@ class Strategies:
         results = []
         for origin, strategy in self.chosen:
             if hasattr(strategy, method):
-                with noting(origin, f"running {method}"):
+                with attributing_errors(origin, f"running {method}"):
                     results.append(getattr(strategy, method)(*arguments))
         return results
 
@@ -97,18 +97,18 @@ def build_strategies(
     if problems:
         raise ConfigError.of(problems)
     if used:
-        run.emit("memory", strategies=[spelt(each) for each in used])
+        run.emit("memory", strategies=[describe_strategy(each) for each in used])
     names = {each.name for each in used}
-    found = [each.component for each in run.plugins.registry.in_force(MemoryStrategy)]
+    found = [each.component for each in run.plugins.registry.defaults(MemoryStrategy)]
     return Strategies(
         tuple((each.origin, each.build()) for each in used),
         run,
-        ", ".join(sorted(spelt(each) for each in used if each.component.lossy)),
+        ", ".join(sorted(describe_strategy(each) for each in used if each.component.lossy)),
         tuple(each for each in found if device in each.devices and each.name not in names),
     )
 
 
-def spelt(chosen: Chosen[MemoryStrategy]) -> str:
+def describe_strategy(chosen: Chosen[MemoryStrategy]) -> str:
     """Format a strategy with its options: `quantised format=nf4`."""
     kind = chosen.component.options
     options = attrs.asdict(chosen.options or kind()) if kind else {}

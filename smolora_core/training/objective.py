@@ -22,7 +22,7 @@ from smolora_core.components import Loss
 from smolora_core.errors import PluginError
 from smolora_core.model.head import Head, RunModel, find_head, logits_of, on_all_rows
 from smolora_core.plugins import Registered
-from smolora_core.plugins.loading import noting
+from smolora_core.plugins.loading import attributing_errors
 from smolora_core.plugins.selection import Choices
 from smolora_core.training.chunks import chunked_sum, linear_head_sum
 
@@ -116,7 +116,7 @@ class _ModelObjective:
     loss: Callable[..., Any]
 
     def __call__(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Measured:
-        with noting(self.chosen.origin, "computing the loss"):
+        with attributing_errors(self.chosen.origin, "computing the loss"):
             result = self.loss(model, batch)
         if (
             not isinstance(result, tuple)
@@ -155,7 +155,7 @@ class _Elementwise:
 
     def compute(self, outputs: Tensor, targets: Tensor, columns: Mapping[str, Tensor]) -> Tensor:
         """Call the loss and check that it returns differentiable values in the targets' shape."""
-        with noting(self.chosen.origin, "computing the loss"):
+        with attributing_errors(self.chosen.origin, "computing the loss"):
             losses = self.loss(outputs, targets, **columns)
         expected = list(targets.shape)
         if not isinstance(losses, Tensor):
@@ -201,7 +201,7 @@ class _TokenObjective:
         columns = {name: each[rows] for name, each in per_row.items()}
         weights = None if weights is None else weights[rows]
         inputs = elementwise.inputs(batch)
-        with head.waiting() if head else nullcontext(logits_of) as compute:
+        with head.deferred() if head else nullcontext(logits_of) as compute:
             states = self.run_model(compute, model, inputs)
         if states.shape[:-1] != targets.shape:
             what = f"{'hidden states' if head else 'logits'} {list(states.shape)} do not match labels {list(targets.shape)}"
@@ -229,7 +229,13 @@ class _TokenObjective:
     def _sum(self, states: Tensor, loss_of: Callable[[Tensor, int], Tensor]) -> Tensor:
         head, width = self.head, self.head.width if self.head else states.shape[-1]
         autocast = torch.is_autocast_enabled(states.device.type)
-        if head and head.linear and torch.is_grad_enabled() and states.dtype == head.module.weight.dtype and not autocast:
+        if (
+            head
+            and head.is_frozen_linear
+            and torch.is_grad_enabled()
+            and states.dtype == head.module.weight.dtype
+            and not autocast
+        ):
             rows = max(1, self.chunk_bytes // (states.element_size() * width))
             cached = rows
             if states.device.type == "cpu":
@@ -240,7 +246,7 @@ class _TokenObjective:
             states,
             max(1, self.chunk_bytes // (4 * width)),
             lambda part, start: loss_of(self._project(part), start),
-            frozen_head=head is not None and not head.trained,
+            frozen_head=head is not None and not head.is_trained,
         )
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from smolora_core.checkpoints.rng import capture, restore
 from smolora_core.errors import TrainingError
-from smolora_core.plugins.loading import describe_whole
+from smolora_core.plugins.loading import describe_with_notes
 from smolora_core.training.guards import rows_of_batches, skip_or_stop, strange_start
 from smolora_core.training.objective import Measured, Objective
 from smolora_core.training.oom import Recovery, isolated_gradients, rng_states, set_rng_states
@@ -121,7 +121,7 @@ class SmoLoRATrainer(ResumableTrainer):
         try:
             self._save_checkpoint(self.model_wrapped, None)
         except Exception as late:
-            error.add_note(f"then saving the last step raised {describe_whole(late)}")
+            error.add_note(f"then saving the last step raised {describe_with_notes(late)}")
 
     def _normalise(self, model: nn.Module) -> Tensor:
         loss, weight = self._mean_over_ranks(self._pending)

@@ -55,7 +55,7 @@ def plan(
         print(json_module.dumps(_plain(found, checked.found), indent=1, ensure_ascii=False))
         return
     _print(found, checked.found)
-    print(f"next     {shlex.join(['smolora', 'train', *run, *(plugins.spelt() if plugins else ())])}")
+    print(f"next     {shlex.join(['smolora', 'train', *run, *(plugins.as_arguments() if plugins else ())])}")
 
 
 def _plain(found: "Plan", looked_at: dict[str, str]) -> dict[str, Any]:

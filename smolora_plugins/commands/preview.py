@@ -63,5 +63,5 @@ def preview(
         console.print(f"note     {note}", markup=False)
     for reason, rows in found.ledger.reasons.items():
         console.print(f"dropped  {rows} of {found.ledger.read} rows read: {reason}", markup=False)
-    command = shlex.join(["smolora", "train", *run, *(plugins.spelt() if plugins else ())])
+    command = shlex.join(["smolora", "train", *run, *(plugins.as_arguments() if plugins else ())])
     console.print(f"next     {command}", markup=False)

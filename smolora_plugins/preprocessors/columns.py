@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from smolora_core import DatasetError
-from smolora_core.data import canonical_json, noun
+from smolora_core.data import canonical_json, describe_type
 
 
 def columns_of(row: Mapping[str, Any]) -> str:
@@ -23,7 +23,7 @@ def text(row: Mapping[str, Any], name: str) -> str:
     """Return the text of a column; raise a DatasetError if it is missing or not text."""
     value = column(row, name)
     if not isinstance(value, str):
-        raise DatasetError(f"column {name!r} must be text, got {noun(value)}")
+        raise DatasetError(f"column {name!r} must be text, got {describe_type(value)}")
     return value
 
 

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 import transformers
 from torch import Tensor
 
-from smolora_core.model.device import forget_peak, peak_memory, resident_memory
+from smolora_core.model.device import peak_memory, reset_peak_memory, resident_memory
 from smolora_core.training.objective import make_objective
 from tests.support.small_run import adapted, registered
 
@@ -106,7 +106,7 @@ def memory_of(way: str, case: Case) -> float:
     """Take one step; return its megabytes."""
     step = step_of(way, make(case))
     step(1, 8)
-    assert forget_peak(), "only Linux begins to look for the peak anew, and making the model took memory too"
+    assert reset_peak_memory(), "only Linux begins to look for the peak anew, and making the model took memory too"
     before = resident_memory()
     step(case.rows, LENGTH)
     return (peak_memory() - before) / 2**20

@@ -189,13 +189,13 @@ def ours(
     """Train with the parts of a run."""
     import torch
 
-    from smolora_core.batches.collator import Collator
+    from smolora_core.batches.padding import Collator
     from smolora_core.components import Loss, Task
     from smolora_core.config import LoRAConfig, resolve
     from smolora_core.config.document import Document
     from smolora_core.fast.apply import make_fast
     from smolora_core.lora.attach import adaptable_modules, attach
-    from smolora_core.lora.options import targets_of
+    from smolora_core.lora.options import resolve_targets
     from smolora_core.model.load import load_base, read_config
     from smolora_core.plugins import PluginManager, build
     from smolora_core.training.arguments import make_arguments
@@ -220,7 +220,7 @@ def ours(
     base_config = read_config(config.model)
     base = load_base(config.model, task.component, torch.device(device), base_config)
     options = LoRAConfig(r=8, alpha=16, dropout=0.0, target_modules=PROJECTIONS)
-    targets = targets_of(options, "llama", adaptable_modules(base.model), registry, lambda path: path)
+    targets = resolve_targets(options, "llama", adaptable_modules(base.model), registry, lambda path: path)
     model = attach(base.model, options, targets, task.component, "base", SEED).model
     same_start(model)
     collator: Any = Collator(build(task), 0, SEED)

@@ -67,7 +67,7 @@ def test_every_operation_refused(code, forever, step):
             assert disk.read(RUN / "checkpoint-2" / "weights.bin") == files_of(2)["weights.bin"]
         # The disk is mended, and the run started again.
         again = store(RUN, disk)
-        again.sweep()
+        again.recover()
         newest = again.newest_valid()
         assert newest.skipped == ()
         assert newest.committed.manifest.step in ({step} if failed is None else {2, step})

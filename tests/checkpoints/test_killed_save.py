@@ -38,7 +38,7 @@ def test_a_kill_at_every_operation(tmp_path, save, middle):
 
         killed = killed_at(number, middle=middle, save=saving)
         again = store(run)
-        again.sweep()
+        again.recover()
         newest = again.newest_valid()
         assert newest.skipped == ()
         place = run / (name or f"checkpoint-{step}")

@@ -24,7 +24,7 @@ SAVES = [(1, None), (2, None), (2, "adapter"), (3, None), (3, None), (4, None), 
 
 def save_all(disk, acknowledged):
     at = store(RUN, disk)
-    at.sweep()
+    at.recover()
     for number, (step, name) in enumerate(SAVES):
         at.commit(checkpoint(step), [("one", writing(files_of(step, f"/{number}"), disk))], name)
         acknowledged.append(number)
@@ -49,7 +49,7 @@ def lose_power(random, mode, operations, *, syncs=True):
         ended = random.choice([disk.after_power_loss, disk.after_kill])
         disk = ended(random.randint(1, 60))
         try:
-            store(RUN, disk).sweep()
+            store(RUN, disk).recover()
         except PowerLossError:
             continue
         break
@@ -61,7 +61,7 @@ def recovered(disk, acknowledged):
     disk.make_folders(RUN)
     at = store(RUN, disk)
     torn = not all(is_whole(disk, place) for place in visible(disk))
-    at.sweep()
+    at.recover()
     torn = torn or not all(is_whole(disk, place) for place in visible(disk))
     held = {place.name: number_of(disk, place) for place in visible(disk) if is_whole(disk, place)}
     newest = at.newest_valid().committed

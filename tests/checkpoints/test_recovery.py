@@ -11,7 +11,7 @@ from tests.support.disks import commit, names, store
 def test_a_sweep_leaves_what_no_commit_leaves(tmp_path, name, role):
     """Though it is a whole checkpoint."""
     planted = commit(store(tmp_path), 7).rename(tmp_path / f".{role}-{name}-0123abcd")
-    assert store(tmp_path).sweep() == []
+    assert store(tmp_path).recover() == []
     assert names(tmp_path) - {INDEX} == {planted.name}
     commit(store(tmp_path), 8)
     assert names(tmp_path) == {planted.name, "checkpoint-8", INDEX}
@@ -19,5 +19,5 @@ def test_a_sweep_leaves_what_no_commit_leaves(tmp_path, name, role):
 
 def test_a_sweep_removes_a_file_that_was_not_replaced(tmp_path):
     (tmp_path / ".staging-run.yaml-0123abcd").write_text("torn")
-    assert store(tmp_path).sweep() == ["removed an incomplete run.yaml"]
+    assert store(tmp_path).recover() == ["removed an incomplete run.yaml"]
     assert names(tmp_path) == set()

@@ -273,7 +273,7 @@ def test_the_index_is_not_trusted(tmp_path, content):
     right = (tmp_path / INDEX).read_text()
     (tmp_path / INDEX).write_text(content)
     assert steps(tmp_path) == [3]
-    store(tmp_path).sweep()
+    store(tmp_path).recover()
     assert (tmp_path / INDEX).read_text() == right
 
 
@@ -286,13 +286,13 @@ def test_a_sweep_removes_what_is_unfinished(tmp_path):
     for name in (".staging-checkpoint-5-0123abcd", ".trash-checkpoint-4-0123abcd", ".replaced-checkpoint-6-0123abcd"):
         shutil.copytree(tmp_path / "checkpoint-6", tmp_path / name)
     (tmp_path / ".staging-mine").mkdir()
-    assert store(tmp_path).sweep() == ["removed an incomplete checkpoint-5", "removed an incomplete checkpoint-6"]
+    assert store(tmp_path).recover() == ["removed an incomplete checkpoint-5", "removed an incomplete checkpoint-6"]
     assert names(tmp_path) == {"checkpoint-6", ".staging-mine", INDEX}
 
 
 def test_a_sweep_adopts_what_is_complete(tmp_path):
     aside(committed(tmp_path / "checkpoint-7", 7), "staging")
-    assert store(tmp_path).sweep() == ["recovered checkpoint-7 from an interrupted save"]
+    assert store(tmp_path).recover() == ["recovered checkpoint-7 from an interrupted save"]
     assert names(tmp_path) == {"checkpoint-7", INDEX}
     assert contents(tmp_path / "checkpoint-7") == {"a.txt": b"new"}
 
@@ -302,7 +302,7 @@ def test_a_sweep_adopts_only_what_is_newer(tmp_path):
     shutil.copytree(tmp_path / "adapter", tmp_path / ".staging-adapter-0123abcd")
     committed(tmp_path / "adapter", 2)
     shutil.copytree(tmp_path / "adapter", tmp_path / ".staging-adapter-4567abcd")
-    store(tmp_path).sweep()
+    store(tmp_path).recover()
     assert contents(tmp_path / "adapter") == {"a.txt": b"new"}
     assert names(tmp_path) == {"adapter"}
 
@@ -310,20 +310,20 @@ def test_a_sweep_adopts_only_what_is_newer(tmp_path):
 def test_a_sweep_does_not_adopt_what_another_run_has_left(tmp_path):
     place = Store(folder=tmp_path, run_id="run-2").commit(checkpoint(7), [("one", writing(a_txt="a"))])
     aside(place, "staging")
-    store(tmp_path).sweep()
+    store(tmp_path).recover()
     assert steps(tmp_path) == []
 
 
 def test_a_sweep_puts_back_what_was_set_aside(tmp_path):
     aside(committed(tmp_path / "adapter", content="old"), "replaced")
-    assert store(tmp_path).sweep() == ["restored adapter after an interrupted save"]
+    assert store(tmp_path).recover() == ["restored adapter after an interrupted save"]
     assert contents(tmp_path / "adapter") == {"a.txt": b"old"}
 
 
 def test_a_sweep_keeps_what_is_whole_of_two(tmp_path):
     shutil.copytree(committed(tmp_path / "adapter", content="old"), tmp_path / ".replaced-adapter-0123abcd")
     (tmp_path / "adapter" / "a.txt").write_text("torn")
-    store(tmp_path).sweep()
+    store(tmp_path).recover()
     assert contents(tmp_path / "adapter") == {"a.txt": b"old"}
     assert names(tmp_path) == {"adapter"}
 

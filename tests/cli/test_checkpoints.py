@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from smolora_core.checkpoints.disk import Disk
-from smolora_core.checkpoints.lock import hold
+from smolora_core.checkpoints.lock import lock_folder
 from smolora_core.checkpoints.store import Store
 from smolora_core.cli import main
 from tests.support.disks import commit, names
@@ -33,7 +33,7 @@ def smolora(capfd):
 def run(tmp_path, monkeypatch):
     """A run with three checkpoints and the final adapter, with the shell standing beside it."""
     monkeypatch.chdir(tmp_path)
-    with hold(Path("out")) as held:
+    with lock_folder(Path("out")) as held:
         at = Store(folder=Path("out"), run_id=held.run_id)
         for step, loss in ((1, 0.5), (2, 0.75), (3, float("nan"))):
             commit(at, step, eval_loss=loss)
@@ -100,7 +100,7 @@ def test_programs_get_what_is_not_whole(run, smolora):
 
 
 def test_old_ones_are_removed_but_the_best(run, smolora):
-    with hold(run) as held:
+    with lock_folder(run) as held:
         commit(Store(folder=run, run_id=held.run_id), 4, eval_loss=0.7)
     assert smolora("prune", "out", "--keep", "2") == (
         0,
@@ -113,7 +113,7 @@ def test_old_ones_are_removed_but_the_best(run, smolora):
 
 
 def test_nothing_is_removed_while_the_run_goes_on(run, smolora):
-    with hold(run):
+    with lock_folder(run):
         status, out, err = smolora("prune", "out", "--keep", "2")
     assert (status, out) == (2, "")
     assert err.startswith("out the run folder is locked by another process (pid ")
@@ -178,7 +178,7 @@ def test_what_the_run_removes_while_it_is_listed_is_not_missed(run, smolora, mon
 
 
 def test_old_ones_can_be_removed_from_a_full_disk(run, smolora, monkeypatch):
-    with hold(run) as held:
+    with lock_folder(run) as held:
         commit(Store(folder=run, run_id=held.run_id), 4, eval_loss=0.7)
 
     def full(disk, path, content):

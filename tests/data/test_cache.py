@@ -18,7 +18,7 @@ import transformers
 from smolora_core.config import resolve
 from smolora_core.config.document import Document
 from smolora_core.data.cache import cache_folder, read_entry, write_entry
-from smolora_core.data.encode import Part
+from smolora_core.data.encode import EncodedBatch
 from smolora_core.data.ledger import Ledger
 from smolora_core.data.prepare import cache_places, recipe_for
 from smolora_core.data.sources import open_source
@@ -188,10 +188,10 @@ def test_rows_are_prepared_again_when_what_made_them_changes(
     assert (places(project, config) != before) is changes
 
 
-def part(*rows: int) -> Part:
+def part(*rows: int) -> EncodedBatch:
     from pyarrow.lib import Table
 
-    return Part(Table.from_pydict({"input_ids": [[row] for row in rows]}), Ledger(read=len(rows)), rows, {})
+    return EncodedBatch(Table.from_pydict({"input_ids": [[row] for row in rows]}), Ledger(read=len(rows)), rows, {})
 
 
 def test_an_entry_is_read_back_as_it_was_written(tmp_path: Path) -> None:

@@ -1,14 +1,13 @@
-"""The pages for common jobs work as they stand, on tiny random models, and show what commands print."""
+"""The tutorial and the pages for common jobs run as they are, on tiny models, and show what commands print."""
 
 from pathlib import Path
 
 import pytest
 
-from tests.docs.worked import WORKED, output_pattern, run_page, save_stand_ins
+from tests.docs.worked import JOBS, TUTORIAL, output_pattern, run_page, save_stand_ins
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("page", WORKED, ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", [*JOBS, pytest.param(TUTORIAL, marks=pytest.mark.slow)], ids=lambda page: page.stem)
 def test_the_page_runs_and_prints_what_it_shows(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -17,10 +17,12 @@ from smolora_core.cli import main
 from tests.support.models import save_encoder, save_llama, save_t5
 
 ROOT = Path(__file__).parents[2]
-WORKED = [ROOT / "docs" / "tutorial" / "first-run.md"] + [
+TUTORIAL = ROOT / "docs" / "tutorial" / "first-run.md"
+JOBS = [
     ROOT / "docs" / "how-to" / f"{name}.md"
     for name in ("chat", "classify", "evaluate", "regress", "resume", "seq2seq", "tag", "use-elsewhere")
 ]
+WORKED = [TUTORIAL, *JOBS]
 """The pages that run from their first block to their last."""
 
 _CHATML = (

@@ -70,10 +70,10 @@ def test_without_weights_a_model_is_computed_as_with_them(family):
     from tests.support.families import CONFIGS, make
 
     real = make(family)
-    hollow = empty_model("AutoModelForCausalLM", CONFIGS[family](), torch.float32)
-    hollow = peft.get_peft_model(hollow, real.peft_config["default"])
-    fill(hollow)
-    found, expected = (list(make_fast(model, CausalLM(), "token").describe()) for model in (hollow, real))
+    empty = empty_model("AutoModelForCausalLM", CONFIGS[family](), torch.float32)
+    empty = peft.get_peft_model(empty, real.peft_config["default"])
+    fill(empty)
+    found, expected = (list(make_fast(model, CausalLM(), "token").describe()) for model in (empty, real))
     assert found == expected
 
 

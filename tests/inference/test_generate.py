@@ -186,9 +186,7 @@ def message(folder):
 
 def test_a_folder_without_an_adapter_is_an_error(tmp_path, adapter):
     assert message(tmp_path) == f"no adapter_config.json in {str(tmp_path)!r}; did you mean {str(adapter)!r}?"
-    assert message(tmp_path / "x") == (
-        f"no adapter_config.json in {str(tmp_path / 'x')!r}; give the adapter's folder"
-    )
+    assert message(tmp_path / "x") == (f"no adapter_config.json in {str(tmp_path / 'x')!r}; give the adapter's folder")
 
 
 def test_a_base_that_is_gone_is_an_error(adapter, tmp_path):

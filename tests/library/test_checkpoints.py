@@ -8,7 +8,7 @@ import torch
 import transformers
 from safetensors.torch import load_file
 
-from smolora_core.checkpoints.lock import hold
+from smolora_core.checkpoints.lock import lock_folder
 from smolora_core.checkpoints.retention import INDEX, Keep
 from smolora_core.errors import ConfigError
 from smolora_core.library.checkpoints import CheckpointManager
@@ -76,5 +76,5 @@ def test_old_ones_go_if_asked(tmp_path):
 
 
 def test_the_folder_of_a_run_that_goes_on_is_refused(tmp_path):
-    with hold(tmp_path), pytest.raises(ConfigError, match="the run folder is locked by another process"):
+    with lock_folder(tmp_path), pytest.raises(ConfigError, match="the run folder is locked by another process"):
         CheckpointManager(tmp_path).save_checkpoint(torch.nn.Linear(1, 1), 1)

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from smolora_core.errors import ModelLoadError
 from smolora_core.lora.merge import merge_and_save
-from smolora_core.lora.proof import prove_saved
+from smolora_core.lora.proof import verify_saved
 from tests.support.adapters import save, write_fresh
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
@@ -134,4 +134,4 @@ def test_merging_does_not_write_into_a_folder_that_holds_something(adapt, llama,
 def test_what_was_saved_is_proved(adapt, base, tmp_path):
     model = adapt(base).model
     folder = save(model, base, tmp_path / "adapter")
-    assert prove_saved(model, folder) == len(load_file(folder / "adapter_model.safetensors"))
+    assert verify_saved(model, folder) == len(load_file(folder / "adapter_model.safetensors"))

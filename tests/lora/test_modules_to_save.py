@@ -10,7 +10,7 @@ from peft import PeftModel
 from smolora_core import LoRAConfig, Task
 from smolora_core.errors import ConfigError
 from smolora_core.lora.attach import adaptable_modules, attach
-from smolora_core.lora.options import targets_of
+from smolora_core.lora.options import resolve_targets
 from smolora_core.plugins import PluginChoice, PluginManager
 from tests.support.tiny import tiny
 
@@ -38,7 +38,7 @@ def saved(model_type, folder, auto="AutoModelForSequenceClassification", **chang
 def adapted(folder, dtype, names, auto="AutoModelForSequenceClassification", peft_task_type="SEQ_CLS", **options):
     base = getattr(transformers, auto).from_pretrained(folder, dtype=dtype)
     lora = LoRAConfig(**{"r": 2, "dropout": 0.0, **options})
-    targets = targets_of(lora, base.config.model_type, adaptable_modules(base), REGISTRY)
+    targets = resolve_targets(lora, base.config.model_type, adaptable_modules(base), REGISTRY)
     return attach(base, lora, targets, task(peft_task_type), str(folder), seed=1, modules_to_save=names)
 
 

@@ -13,7 +13,7 @@ from smolora_core.config import resolve
 from smolora_core.config.document import Document
 from smolora_core.errors import ConfigError, ModelLoadError
 from smolora_core.lora.attach import adaptable_modules, attach
-from smolora_core.lora.options import targets_of, unknown_options
+from smolora_core.lora.options import resolve_targets, unknown_options
 from smolora_core.model.header import read_header
 from smolora_core.plugins import PluginChoice, PluginManager
 
@@ -27,7 +27,7 @@ IDS = torch.arange(3, 20)[None]
 def adapter(folder, dtype="float32", **options):
     base = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
     lora = LoRAConfig(**{"r": 4, "dropout": 0.0, **options})
-    targets = targets_of(lora, base.config.model_type, adaptable_modules(base), REGISTRY)
+    targets = resolve_targets(lora, base.config.model_type, adaptable_modules(base), REGISTRY)
     return attach(base, lora, targets, CAUSAL, str(folder), seed=1)
 
 
@@ -39,7 +39,9 @@ def logits(model):
 def message(folder, **options):
     header = read_header(folder)
     with pytest.raises(ConfigError) as error:
-        targets_of(LoRAConfig(**options), header.model_type, header.modules, REGISTRY, lambda key: f"{key}:", tied=header.tied)
+        resolve_targets(
+            LoRAConfig(**options), header.model_type, header.modules, REGISTRY, lambda key: f"{key}:", tied=header.tied
+        )
     return str(error.value)
 
 

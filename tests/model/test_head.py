@@ -69,7 +69,7 @@ def test_what_follows_the_head_is_found_out(model_class, config, after, dtype):
 
 
 def logits_by(head, model, inputs):
-    with head.waiting() as hidden:
+    with head.deferred() as hidden:
         states = hidden(model, inputs)
     return head.logits(states)
 

@@ -11,7 +11,7 @@ from smolora_core.batches.tokens import padding_id
 from smolora_core.config import resolve
 from smolora_core.config.document import Document
 from smolora_core.errors import ModelLoadError
-from smolora_core.model.load import load_base, load_tokenizer, read_config, source_of
+from smolora_core.model.load import base_source, load_base, load_tokenizer, read_config
 from tests.support.models import save_tokenizer
 
 CPU = torch.device("cpu")
@@ -37,8 +37,8 @@ def test_a_base_is_frozen_and_in_its_format(llama, dtype):
 
 def test_a_relative_folder_is_named_in_full(llama, monkeypatch):
     monkeypatch.chdir(llama.parent)
-    assert source_of(config(f"./{llama.name}")) == str(llama)
-    assert source_of(config("someone/model")) == "someone/model"
+    assert base_source(config(f"./{llama.name}")) == str(llama)
+    assert base_source(config("someone/model")) == "someone/model"
 
 
 def test_missing_weights_are_named(llama, tmp_path):

@@ -126,23 +126,23 @@ def manager(listener):
 
 
 def test_check_config_is_asked_for_problems(manager):
-    [(origin, problems)] = manager.tell("smolora_check_config", config="config")
+    [(origin, problems)] = manager.call_hook("smolora_check_config", config="config")
     assert origin.plugin == "Listener"
     assert problems == (Problem("config is not to my liking"),)
 
 
 def test_callbacks_are_asked_for(manager):
-    [(origin, callbacks)] = manager.tell("smolora_callbacks", run="run")
+    [(origin, callbacks)] = manager.call_hook("smolora_callbacks", run="run")
     assert (origin.plugin, callbacks) == ("Listener", ["callback of run"])
 
 
 def test_adapter_attached_is_told_with_model_and_run(manager, listener):
-    manager.tell("smolora_adapter_attached", model="model", run="run")
+    manager.call_hook("smolora_adapter_attached", model="model", run="run")
     assert listener.heard == [("model", "run")]
 
 
 def test_run_finished_is_told_with_the_arguments_that_a_plugin_wants(manager, listener):
-    manager.tell("smolora_run_finished", run="run", outcome="outcome")
+    manager.call_hook("smolora_run_finished", run="run", outcome="outcome")
     assert listener.heard == ["outcome"]
 
 
@@ -160,21 +160,21 @@ class Failing:
 def test_an_exception_of_an_event_hook_keeps_its_type_and_says_whose_it_is():
     manager = PluginManager.create(PluginChoice(objects=(Failing(),)))
     with pytest.raises(LookupError) as caught:
-        manager.tell("smolora_run_finished", run=None, outcome=None)
+        manager.call_hook("smolora_run_finished", run=None, outcome=None)
     assert caught.value.__notes__ == ["raised by plugin 'Failing' (given from Python) while calling smolora_run_finished"]
 
 
 def test_an_exception_in_the_middle_of_a_generator_says_whose_it_is():
     manager = PluginManager.create(PluginChoice(objects=(Failing(),)))
     with pytest.raises(LookupError) as caught:
-        manager.tell("smolora_check_config", config=None)
+        manager.call_hook("smolora_check_config", config=None)
     assert caught.value.__notes__ == ["raised by plugin 'Failing' (given from Python) while calling smolora_check_config"]
 
 
 def test_a_plugin_that_raises_keeps_no_other_from_being_told(listener):
     manager = PluginManager.create(PluginChoice(objects=(Failing(), listener)))
     with pytest.raises(LookupError):
-        manager.tell("smolora_run_finished", run=None, outcome="outcome")
+        manager.call_hook("smolora_run_finished", run=None, outcome="outcome")
     assert listener.heard == ["outcome"]
 
 
@@ -182,7 +182,7 @@ def test_when_several_plugins_raise_the_first_exception_tells_of_the_others(site
     site.add("acme", "@hookimpl\ndef smolora_run_finished(): raise ValueError('mine')")
     manager = PluginManager.create(PluginChoice(objects=(Failing(),)))
     with pytest.raises(ValueError, match="mine") as caught:
-        manager.tell("smolora_run_finished", run=None, outcome=None)
+        manager.call_hook("smolora_run_finished", run=None, outcome=None)
     assert caught.value.__notes__ == [
         "raised by plugin 'acme' (acme 1.2) while calling smolora_run_finished",
         "followed by LookupError: lost, raised by plugin 'Failing' (given from Python) while calling smolora_run_finished",

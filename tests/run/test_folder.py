@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from smolora_core.checkpoints.disk import Disk
-from smolora_core.checkpoints.lock import RUN, hold, run_id_of
+from smolora_core.checkpoints.lock import RUN, lock_folder, run_id_of
 from smolora_core.checkpoints.store import Store
 from smolora_core.config import resolve
 from smolora_core.config.document import Document
@@ -75,7 +75,7 @@ def test_what_is_not_ours_stays_where_it_is(tmp_path: Path) -> None:
 def run(tmp_path: Path) -> Path:
     """A run with two checkpoints and its files."""
     folder = tmp_path / "run"
-    with hold(folder) as held:
+    with lock_folder(folder) as held:
         for step in (2, 4):
             commit(Store(folder=folder, run_id=held.run_id), step)
     for name in ("run.yaml", "events.jsonl", "ledger.json"):

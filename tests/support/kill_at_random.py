@@ -77,7 +77,7 @@ def main() -> None:
         newest = Store(folder=given.folder, run_id=run_id_of(given.folder)).newest_valid().committed
         if acknowledged and (newest is None or newest.manifest.step < acknowledged):
             lost.append(f"kill {kill}: step {acknowledged} was acknowledged, and {newest} is there")
-    Store(folder=given.folder, run_id=run_id_of(given.folder)).sweep()
+    Store(folder=given.folder, run_id=run_id_of(given.folder)).recover()
     left = [path.name for path in given.folder.iterdir() if path.name.startswith(".")]
     happened = read_events(given.folder / "events.jsonl")
     result = {

@@ -8,8 +8,7 @@ from safetensors.torch import load_file
 from transformers import TrainerCallback, TrainerState
 from transformers.trainer_callback import ExportableState
 
-from smolora_core.batches.collator import Collator
-from smolora_core.batches.padding import IGNORED, pad
+from smolora_core.batches.padding import IGNORED, Collator, pad
 from smolora_core.training.callbacks import LogEvents
 from smolora_core.training.guards import LearningGuard
 from tests.support.resumed import LENGTHS, STEPS, disturb, dropping_out, end_of, files, make

@@ -89,7 +89,7 @@ def label_kind(config: DataConfig, rows: Sequence[Mapping[str, Any]]) -> tuple[s
     """Classify the labels of the first rows, of which there may be none; return the kind and the evidence for it.
 
     Kinds are `tokens` for lists of tokens and tags; `scored` for numbers that are not all whole, or several columns of numbers;
-    `several` for lists of labels; `labelled` for any others; empty if there are no labels.
+    `multi-label` for lists of labels; `labelled` for any others; empty if there are no labels.
     """
     shapes = {shape.name: shape for shape in _shapes(config, ()) if not rows or all(each in rows[0] for each in shape.fields)}
     tokens = shapes.get("tokens")
@@ -101,10 +101,10 @@ def label_kind(config: DataConfig, rows: Sequence[Mapping[str, Any]]) -> tuple[s
     _, *fields = shape.fields
     if len(fields) > 1:
         yes_or_no = all(row.get(field) in (0, 1, "0", "1") for row in rows for field in fields)
-        return "several" if rows and yes_or_no else "scored", f"data.label_field names {len(fields)} columns"
+        return "multi-label" if rows and yes_or_no else "scored", f"data.label_field names {len(fields)} columns"
     values = [row[fields[0]] for row in rows if fields[0] in row]
     if any(isinstance(value, list) for value in values):
-        return "several", f"column {fields[0]!r} contains lists"
+        return "multi-label", f"column {fields[0]!r} contains lists"
     numbers = [number_in(value) for value in values]
     if any(number is not None and not number.is_integer() for number in numbers) and None not in numbers:
         return "scored", f"column {fields[0]!r} contains numbers"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from smolora_core.data.sources.encoding import open_text
-from smolora_core.data.sources.located import Located, OnBad, noun, row_problem
+from smolora_core.data.sources.located import Located, OnBad, describe_type, row_problem
 from smolora_core.data.sources.reading import Reading
 from smolora_core.errors import DatasetError, Problem
 
@@ -117,7 +117,7 @@ def _not_a_list(path: Path, reading: Reading) -> DatasetError:
         if window.next():
             return window.error("Extra data", window.at)
     hint = "write the rows as [{...}, {...}], or one per line in a .jsonl file"
-    return DatasetError(f"is {noun(value)}, not a list of rows", where=path.as_posix(), hint=hint)
+    return DatasetError(f"is {describe_type(value)}, not a list of rows", where=path.as_posix(), hint=hint)
 
 
 def _reason(error: ValueError | RecursionError) -> str:

@@ -45,7 +45,7 @@ class Located:
     where: str
 
 
-def noun(value: Any) -> str:
+def describe_type(value: Any) -> str:
     """Name the type of a value as a data file's user would: `a list`, `null`."""
     return _NOUNS.get(type(value), f"a {type(value).__name__}")
 
@@ -57,7 +57,7 @@ def row_problem(value: Any, *, escaped: bool = False) -> str:
     search for one takes as long as reading the row.
     """
     if not isinstance(value, dict):
-        return f"is {noun(value)}, not an object with columns"
+        return f"is {describe_type(value)}, not an object with columns"
     if escaped:
         return _lone_surrogate(json.dumps(value, ensure_ascii=False))
     return ""

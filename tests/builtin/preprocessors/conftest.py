@@ -11,7 +11,7 @@ import transformers
 from smolora_core import DatasetError, Preprocessor, Problem
 from smolora_core.config import convert
 from smolora_core.data.ledger import Ledger
-from smolora_core.data.preprocess import Context, Step, through
+from smolora_core.data.preprocess import Context, Step, run_step
 from smolora_core.data.sources.located import Located
 from smolora_core.plugins import PluginManager, build
 
@@ -64,6 +64,6 @@ def send(context: Context) -> Callable[..., Outcome]:
     def run(rows: list[dict[str, Any]], made: Step) -> Outcome:
         ledger = Ledger(read=len(rows))
         located = (Located(row, f"rows.jsonl:{number}") for number, row in enumerate(rows, start=1))
-        return Outcome([each.row for each in through(located, made, context, ledger, refuse)], ledger)
+        return Outcome([each.row for each in run_step(located, made, context, ledger, refuse)], ledger)
 
     return run

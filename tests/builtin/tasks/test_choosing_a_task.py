@@ -10,7 +10,7 @@ from smolora_core.config import resolve
 from smolora_core.config.document import Document
 from smolora_core.plugins import PluginManager
 from smolora_core.plugins.selection import choose_components
-from smolora_core.run.check import look_at_labels
+from smolora_core.run.check import peek_labels
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def choose(tmp_path):
         file.write_text("\n".join(map(json.dumps, row if isinstance(row, list) else [row])))
         given = {"model": "tiny", "task": task, "data": {"train": str(file), **data}, **({"loss": loss} if loss else {})}
         resolved = resolve(Document(given, {"": "run.yaml"}))
-        look = partial(look_at_labels, resolved.config.data)
+        look = partial(peek_labels, resolved.config.data)
         return choose_components(resolved, PluginManager.create().registry, [architecture], look)
 
     return choose
