@@ -56,7 +56,7 @@ def load_folder(folder: Path, dtype: str) -> tuple[Any, Any]:
         model, info = auto.from_pretrained(base, config=config, dtype=dtype, output_loading_info=True, **resized)
     new = [*info["missing_keys"], *(key for key, *_ in info.get("mismatched_keys", ()))]
     if lost := sorted(key for key in new if not is_inside(key, adapter.get("modules_to_save") or ())):
-        raise ModelLoadError(f"{base!r} has no weights for {len(lost)} tensors, {lost[0]!r} among them")
+        raise ModelLoadError(f"{base!r} has no weights for {len(lost)} tensors (first: {lost[0]!r})")
     with _naming(folder), warnings.catch_warnings():
         # PEFT itself uses a name that transformers has deprecated.
         warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)

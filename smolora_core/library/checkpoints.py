@@ -64,9 +64,9 @@ class CheckpointManager:
 def _write_model(checkpoint: Checkpoint, directory: Path) -> None:
     model = checkpoint.model
     if hasattr(model, "peft_config"):
-        # Left to decide for itself whether to save embeddings, PEFT queries the hub on every save.
-        model.save_pretrained(directory, save_embedding_layers=False)
-        (directory / "README.md").unlink(missing_ok=True)
+        from smolora_core.lora.saving import save_adapter
+
+        save_adapter(model, directory)
     elif hasattr(model, "save_pretrained"):
         model.save_pretrained(directory)
     else:

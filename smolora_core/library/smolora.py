@@ -151,11 +151,11 @@ class SmoLoRA:
 
     def save(self, path: str | Path) -> Path:
         """Save the trained adapter and the tokenizer to the folder `path`, as plain PEFT does, and return the folder."""
-        folder = Path(path)
+        from smolora_core.lora.saving import save_adapter
+
         loaded = self._trained()
-        loaded.model.save_pretrained(folder, save_embedding_layers=False)
-        loaded.tokenizer.save_pretrained(folder)
-        return folder
+        save_adapter(loaded.model, Path(path), loaded.tokenizer)
+        return Path(path)
 
     def merge(self, path: str | Path) -> Path:
         """Merge the trained adapter into the base model, save the result to the folder `path`, and return the folder."""

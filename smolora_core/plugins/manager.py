@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import attrs
 
@@ -11,8 +11,10 @@ from smolora_core.config import PluginConfig
 from smolora_core.errors import PluginError, Problem, did_you_mean
 from smolora_core.plugins.discovery import Candidate, Origin, Tier, candidate_from_file, candidate_from_object, discover
 from smolora_core.plugins.loading import attributing_errors, describe, load
-from smolora_core.plugins.plugin import Plugin, admit
+from smolora_core.plugins.plugin import Plugin, admit, wrong_type
 from smolora_core.plugins.registry import Registry
+
+T = TypeVar("T")
 
 DISABLE_VARIABLE = "SMOLORA_DISABLE_PLUGINS"
 
@@ -112,6 +114,19 @@ class PluginManager:
                 errors[0].add_note(f"followed by {describe(other)}, {' '.join(other.__notes__)}")
             raise errors[0]
         return answers
+
+    def collect(self, hook: str, kind: type[T], **arguments: Any) -> Iterator[T | Problem]:
+        """Call an event hook of every plugin, and yield what each returned, singly or in an iterable.
+
+        An object of another type becomes a Problem; a Problem without a place gets the plugin's title.
+        """
+        for origin, answer in self.call_hook(hook, **arguments):
+            for offered in answer if isinstance(answer, Iterable) else [answer]:
+                found = offered if isinstance(offered, kind) else wrong_type(hook, offered, kind)
+                if isinstance(found, Problem) and not found.where:
+                    yield Problem(found.what, where=f"{origin.title}:", hint=found.hint)
+                else:
+                    yield found
 
     def _missing(self) -> Iterator[Problem]:
         for plugin in self.plugins:

@@ -109,10 +109,15 @@ def _checked(answer: Iterable[Any], hook: str, record: type[Component], where: s
     names: set[str] = set()
     for offered in answer:
         if not isinstance(offered, record):
-            hint = f"it must return {record.__name__} records"
-            yield Problem(f"{hook} returned {type(offered).__name__}", where=where, hint=hint)
+            yield attrs.evolve(wrong_type(hook, offered, record), where=where)
         elif offered.name in names:
             yield Problem(f"{hook} returned two records named {offered.name!r}", where=where, hint="only the first is used")
         else:
             names.add(offered.name)
             yield offered
+
+
+def wrong_type(hook: str, offered: Any, wanted: type) -> Problem:
+    """Describe an object that a hook returned in place of one of the wanted type; the place is left to the caller."""
+    noun = "records" if attrs.has(wanted) else "objects"
+    return Problem(f"{hook} returned {type(offered).__name__}", hint=f"it must return {wanted.__name__} {noun}")

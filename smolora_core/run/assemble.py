@@ -1,6 +1,6 @@
 """Assemble the adapted model, the saver and the trainer of a run."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import attrs
@@ -12,7 +12,7 @@ from smolora_core.batches.token_budget import BudgetSampler, fill_micro_batches,
 from smolora_core.checkpoints.saver import Saver
 from smolora_core.checkpoints.staging import Checkpoint
 from smolora_core.components import CheckpointWriter
-from smolora_core.errors import PluginError, TrainingError
+from smolora_core.errors import PluginError, Problem, TrainingError
 from smolora_core.fast.apply import Speed
 from smolora_core.lora.attach import Adapted, adapt, trainable_names
 from smolora_core.model.load import base_source, load_base, precision_of
@@ -177,12 +177,7 @@ def _budget_sampler(run: OpenRun, dataset: Dataset, arguments: TrainingArguments
 
 
 def _callbacks(run: OpenRun) -> list[TrainerCallback]:
-    callbacks = []
-    for origin, offered in run.plugins.call_hook("smolora_callbacks", run=run):
-        for callback in offered if isinstance(offered, Iterable) else [offered]:
-            if not isinstance(callback, TrainerCallback):
-                what = f"smolora_callbacks returned {type(callback).__name__}"
-                hint = "it must return transformers.TrainerCallback objects"
-                raise PluginError(what, where=f"{origin.title}:", hint=hint)
-            callbacks.append(callback)
-    return callbacks
+    offered = list(run.plugins.collect("smolora_callbacks", TrainerCallback, run=run))
+    if problems := [each for each in offered if isinstance(each, Problem)]:
+        raise PluginError.of(problems)
+    return offered

@@ -1,6 +1,6 @@
 """Check a run without torch: report every problem at once, within a second."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -82,7 +82,7 @@ def check_run(resolved: Resolved, plugins: PluginManager, rows: Any = None) -> C
         *unknown_options(config.lora.extra, where("lora.extra")),
         *streaming_conflicts(config, where("data.streaming")),
         *conflicting_batch_sizes(config, where("training.per_device_train_batch_size")),
-        *_plugin_problems(resolved, plugins),
+        *plugins.collect("smolora_check_config", Problem, config=config),
     ]
     if problems:
         errors.append(ConfigError.of(problems))
@@ -142,17 +142,6 @@ def _missing_parts(header: ModelHeader | None, path: str, where: str) -> Iterato
         yield Problem(f"the model in {path!r} has no weights", where=where, hint="add model.safetensors")
     if header is not None and not header.has_tokenizer:
         yield Problem(f"the model in {path!r} has no tokenizer", where=where, hint="save it in the same folder")
-
-
-def _plugin_problems(resolved: Resolved, plugins: PluginManager) -> Iterator[Problem]:
-    for origin, offered in plugins.call_hook("smolora_check_config", config=resolved.config):
-        where = f"{origin.title}:"
-        for problem in offered if isinstance(offered, Iterable) else [offered]:
-            if isinstance(problem, Problem):
-                yield problem if problem.where else attrs.evolve(problem, where=where)
-            else:
-                what = f"smolora_check_config returned {type(problem).__name__}"
-                yield Problem(what, where=where, hint="it must return Problem records")
 
 
 def _inspect_rows(resolved: Resolved, choices: Choices | None, key: str, rows: Any) -> tuple[str, tuple[str, ...]]:

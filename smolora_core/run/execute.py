@@ -7,7 +7,7 @@ from smolora_core.errors import TrainingError
 from smolora_core.fast.apply import Speed, applied
 from smolora_core.hookspecs import Outcome
 from smolora_core.lora.attach import Adapted
-from smolora_core.lora.proof import verify_saved
+from smolora_core.lora.saving import verify_saved
 from smolora_core.report.events import Event
 from smolora_core.run.assemble import load_and_adapt, make_saver, make_trainer
 from smolora_core.run.check import Checked

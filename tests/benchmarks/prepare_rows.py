@@ -47,7 +47,7 @@ def ours(file: Path, tokenizer: str, way: str) -> int:
 
     from smolora_core.config import resolve
     from smolora_core.config.document import Document
-    from smolora_core.data.prepare import prepare_sides
+    from smolora_core.data.prepare import prepare_splits, recipe_for
     from smolora_core.plugins import PluginManager
     from smolora_core.plugins.selection import choose_components
 
@@ -59,8 +59,9 @@ def ours(file: Path, tokenizer: str, way: str) -> int:
     }
     resolved = resolve(Document({"model": tokenizer, "task": "causal-lm", "data": section}, {"": "benchmark"}))
     choices = choose_components(resolved, PluginManager.create().registry, ())
-    sides = prepare_sides(resolved, choices, AutoTokenizer.from_pretrained(tokenizer), None, None, lambda kind, **values: None)
-    return sum(1 for _ in sides.train.dataset) if way == "streamed" else len(sides.train.dataset)
+    recipe = recipe_for(resolved, choices, AutoTokenizer.from_pretrained(tokenizer), None)
+    train = prepare_splits(resolved, choices, recipe, None, lambda kind, **values: None).train.dataset
+    return sum(1 for _ in train) if way == "streamed" else len(train)
 
 
 def measure(way: str, file: Path, tokenizer: str, folder: Path) -> dict[str, float]:

@@ -68,14 +68,14 @@ trainer.train()
 STAGES = {
     "imports": ("_bootstrap", "_find_and_load"),
     "garbage collection that was asked for": ("~", "<built-in method gc.collect>"),
-    "command line, config and plugins": ("options.py", "load_run"),
-    "check": ("preflight.py", "preflight"),
-    "rows: name, read, encode and keep them": ("sides.py", "prepare_sides"),
-    "look at the labels": ("audit.py", "audit_labels"),
+    "command line, config and plugins": ("flags.py", "load_run"),
+    "check": ("check.py", "check_run"),
+    "rows: fingerprint, read, encode and cache them": ("prepare.py", "prepare_rows"),
+    "audit the labels": ("label_audit.py", "audit_labels"),
     "measure number formats": ("device.py", "choose_dtype"),
     "load the weights": ("load.py", "_load"),
-    "attach the adapter": ("adapter.py", "attach"),
-    "try batches without padding": ("packing.py", "choose_batching"),
+    "attach the adapter": ("attach.py", "attach"),
+    "try batches without padding": ("padding_free.py", "choose_batching"),
     "find the head": ("head.py", "find_head"),
     "the step itself": ("trainer.py", "training_step"),
 }
@@ -162,8 +162,8 @@ def show_stages(folder: Path, threads: int) -> None:
     spent: Any = pstats.Stats(str(file)).stats  # type: ignore[attr-defined]
     print("\nstages of ours, seconds under a profiler; some hold imports")
     for stage, (end, function) in STAGES.items():
-        seconds = max((row[3] for (place, _, name), row in spent.items() if name == function and end in place), default=0.0)
-        print(f"  {seconds:6.2f} s  {stage}")
+        found = [row[3] for (place, _, name), row in spent.items() if name == function and end in place]
+        print(f"  {max(found):6.2f} s  {stage}" if found else f"  no call of {function} in {end}: was it renamed?")
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from smolora_core.errors import ModelLoadError
 from smolora_core.lora.merge import merge_and_save
-from smolora_core.lora.proof import verify_saved
+from smolora_core.lora.saving import verify_saved
 from tests.support.adapters import save, write_fresh
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")

@@ -1,4 +1,4 @@
-"""Verify that a saved adapter is identical to the one in memory.
+"""Save an adapter, and verify that the saved one is identical to the one in memory.
 
 A save that succeeds may still write the wrong bytes: a disk, a checkpoint writer or a merge may have changed them.
 """
@@ -13,6 +13,26 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from smolora_core.errors import CheckpointError
+
+
+def save_adapter(model: Any, folder: Path, tokenizer: Any = None) -> None:
+    """Save an adapter as PEFT does, so that PEFT and transformers load it without SmoLoRA.
+
+    Writes `adapter_model.safetensors`, `adapter_config.json` and, if it is given, the tokenizer's files; for an adapter with a
+    trained head also the model's `config.json`, which names the head's labels.
+
+    Args:
+        model: a `PeftModel`.
+        folder: the folder to write to.
+        tokenizer: the tokenizer to save with the adapter.
+    """
+    # Left to decide for itself whether to save embeddings, PEFT queries the hub on every save.
+    model.save_pretrained(folder, save_embedding_layers=False)
+    if model.peft_config["default"].modules_to_save:
+        model.get_base_model().config.save_pretrained(folder)
+    if tokenizer is not None:
+        tokenizer.save_pretrained(folder)
+    (folder / "README.md").unlink(missing_ok=True)
 
 
 def verify_saved(model: Any, folder: Path) -> int:

@@ -5,7 +5,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from smolora_core.errors import CheckpointError
-from smolora_core.lora.proof import verify_saved
+from smolora_core.lora.saving import verify_saved
 
 NAME = "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"
 

@@ -1,4 +1,4 @@
-"""What goes wrong in a library reaches the user as our error, which keeps what caused it."""
+"""Every class of error is reached by the public names; each says where, what and what to do, and keeps its cause."""
 
 import json
 import multiprocessing
@@ -8,8 +8,21 @@ from pathlib import Path
 import pytest
 from transformers import TrainerCallback
 
-from smolora_core import CheckpointError, DatasetError, ModelLoadError, SmoLoRA, TrainingConfig, TrainingError, hookimpl, load
-from smolora_core.lora.proof import verify_saved
+from smolora_core import (
+    CheckpointError,
+    ConfigError,
+    DatasetError,
+    LoRAConfig,
+    ModelLoadError,
+    PluginError,
+    SmoLoRA,
+    SmoLoRAError,
+    TrainingConfig,
+    TrainingError,
+    hookimpl,
+    load,
+)
+from smolora_core.lora.saving import verify_saved
 
 ROWS = [{"text": f"the film was good, said {number} of us"} for number in range(8)]
 
@@ -35,6 +48,61 @@ def adapter_of(trained: SmoLoRA, folder: Path) -> Path:
 
 def changed(file: Path, **values: object) -> None:
     file.write_text(json.dumps({**json.loads(file.read_text()), **values}))
+
+
+def test_a_config_error(llama, tmp_path):
+    with pytest.raises(ConfigError) as error:
+        lora(llama, tmp_path, lora=LoRAConfig(r=8.5))
+    assert str(error.value) == "given from Python lora.r must be an integer, got 8.5"
+
+
+def test_a_dataset_error(llama, tmp_path):
+    missing = tmp_path / "rows.jsonl"
+    with pytest.raises(DatasetError, match=r"rows\.jsonl"):
+        lora(llama, tmp_path, str(missing)).train()
+
+
+def test_a_plugin_error(llama, tmp_path):
+    with pytest.raises(PluginError) as error:
+        lora(llama, tmp_path, loss="focl").train()
+    assert str(error.value) == "given from Python no loss is named 'focl'; did you mean 'focal'?"
+
+
+def test_a_model_load_error_keeps_its_cause(llama, tmp_path):
+    base = shutil.copytree(llama, tmp_path / "base")
+    (base / "config.json").write_text('{"model_type": "llama"')
+    with pytest.raises(ModelLoadError, match="is damaged") as error:
+        lora(base, tmp_path).train()
+    assert isinstance(error.value.__cause__, ValueError | OSError)
+
+
+def test_a_training_error(llama, tmp_path):
+    with pytest.raises(TrainingError) as error:
+        lora(llama, tmp_path).generate("the film")
+    assert str(error.value) == "the model has not been trained; call train() or load_model(folder)"
+
+
+def test_a_checkpoint_error(llama, tmp_path):
+    made = lora(llama, tmp_path)
+    made.train()
+    weights = next((tmp_path / "run").glob("adapter/adapter_model.safetensors"))
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"adapter_model\.safetensors"):
+        load(tmp_path / "run" / "adapter")
+
+
+def test_all_of_them_are_one_kind_and_say_who_was_at_fault():
+    kinds = (ConfigError, DatasetError, PluginError, ModelLoadError, TrainingError, CheckpointError)
+    assert {kind: issubclass(kind, SmoLoRAError) and kind.exit_code for kind in kinds} == {
+        ConfigError: 2,
+        DatasetError: 2,
+        PluginError: 2,
+        ModelLoadError: 2,
+        TrainingError: 1,
+        CheckpointError: 1,
+    }
 
 
 DAMAGED_BASES = {
