@@ -1,6 +1,6 @@
 """The records a plugin contributes, and protocols for what they build.
 
-A record is data: cheap to make, safe to list, and free of torch. It refers to its implementation by import path, which the
+A record is data: created and listed without importing torch. It refers to its implementation by import path, which the
 core imports only when the component is selected. Options arrive as keyword arguments: to a function at each call, to a
 class when it is instantiated.
 """
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 # `scored` rows are labelled rows with numeric labels.
 _FORMATS = (*get_args(attrs.fields_dict(DataConfig)["format"].type)[1:], "scored")
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
-_TARGET = re.compile(r"[^\W\d]\w*(\.\w+)*:[^\W\d]\w*(\.\w+)*")
+_IMPORT_PATH = re.compile(r"[^\W\d]\w*(\.\w+)*:[^\W\d]\w*(\.\w+)*")
 
 Implementation = str | Callable[..., Any]
 Row = dict[str, Any]
@@ -94,7 +94,7 @@ class Component:
         if not isinstance(self.summary, str):
             raise PluginError(f"summary must be a string, got {self.summary!r}", where=where)
         implementation = self.implementation
-        if not (_TARGET.fullmatch(implementation) if isinstance(implementation, str) else callable(implementation)):
+        if not (_IMPORT_PATH.fullmatch(implementation) if isinstance(implementation, str) else callable(implementation)):
             what = f"implementation {implementation!r} is neither an import path nor a callable"
             raise PluginError(what, where=where, hint="write 'package.module:attribute'")
         if self.options is not None and not (isinstance(self.options, type) and attrs.has(self.options)):

@@ -9,7 +9,7 @@ from typing import Any
 
 import attrs
 
-from smolora_core.checkpoints.resume_rules import compare_config, compare_content, continuity_of, leaves
+from smolora_core.checkpoints.resume_rules import compare_config, compare_content, leaves, rule_of
 from smolora_core.checkpoints.retention import Committed
 
 _FINGERPRINTS = "fingerprints"
@@ -70,7 +70,7 @@ class Identity:
         self.facts |= {"params": params, "dtype": dtype, "device": device}
 
     def note(self, name: str, value: Any) -> None:
-        """Record a fact that may change on resume; a change is reported by `news`."""
+        """Record a fact that may change on resume; a change is returned by `take_changes`."""
         self.facts[name] = value
         if (saved := self._saved(name, value)) != value:
             self._changes.append(f"{name} changed from {saved} to {value}")
@@ -98,7 +98,7 @@ class Identity:
 
 def _config_hash(config: Mapping[str, Any]) -> str:
     """Hash the keys that must not change on resume."""
-    exact = {key: value for key, value in leaves(config) if continuity_of(key) == "exact"}
+    exact = {key: value for key, value in leaves(config) if rule_of(key) == "exact"}
     return hashlib.sha256(json.dumps(exact, sort_keys=True).encode()).hexdigest()
 
 

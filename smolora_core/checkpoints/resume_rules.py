@@ -1,7 +1,7 @@
 """What may change when a run resumes: the rule for each config key, and the comparison with the checkpoint.
 
 - `exact` keys must not change: the result would belong to neither config.
-- `content` keys say where something is; it may move, but its content must be the same.
+- `content` keys say where something is; it may move, but `compare_content` requires the same content.
 - `schedule` keys may change; the new value applies from the resumed step on.
 - `free` keys may change, as they do not affect the result.
 """
@@ -15,10 +15,10 @@ from smolora_core.config.secrets import equal_except_secrets
 from smolora_core.config.sections import RunConfig, Selection
 from smolora_core.errors import ConfigError, Problem, nearest
 
-Continuity = Literal["exact", "content", "schedule", "free"]
+Rule = Literal["exact", "content", "schedule", "free"]
 
 # A key without an entry follows its nearest parent: `loss` covers the options of whichever loss is chosen.
-_RULES: Mapping[str, Continuity] = {
+_RULES: Mapping[str, Rule] = {
     "model.path": "content",
     "model.dtype": "exact",
     "model.revision": "content",
@@ -59,6 +59,7 @@ _RULES: Mapping[str, Continuity] = {
     "plugins": "free",
     "debug": "free",
 }
+# What `compare_content` compares; the code behind an exact key must not change either.
 _CONTENT = {
     "model.path": "the base model",
     "data.train": "the training data",
@@ -77,14 +78,14 @@ class Change:
     key: str
     old: Any
     new: Any
-    continuity: Continuity
+    rule: Rule
 
     def __str__(self) -> str:
         old, new = ("not set" if value is None else repr(value) for value in (self.old, self.new))
         return f"{self.key} changed from {old} to {new}"
 
 
-def continuity_of(key: str, default: Continuity | None = None) -> Continuity:
+def rule_of(key: str, default: Rule | None = None) -> Rule:
     """Return the rule for a key.
 
     Raises:
@@ -105,7 +106,7 @@ def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Change]:
     changed = [
         key for key in dict.fromkeys((*before, *after)) if not equal_except_secrets(key, before.get(key), after.get(key))
     ]
-    rules = (continuity_of(key, None if key in after else "free") for key in changed)
+    rules = (rule_of(key, None if key in after else "free") for key in changed)
     return [Change(key, before.get(key), after.get(key), rule) for key, rule in zip(changed, rules, strict=True)]
 
 
@@ -132,10 +133,10 @@ def compare_config(
     # A declared key can be overridden even where it is an empty mapping, which has no leaves.
     unknown = [key for key in overrides if key not in declared and not any(_covers(key, name) for name in known)]
     _refuse_unknown(unknown, known)
-    refused = [each for each in found if each.continuity == "exact" and not any(_covers(key, each.key) for key in overrides)]
+    refused = [each for each in found if each.rule == "exact" and not any(_covers(key, each.key) for key in overrides)]
     if refused:
         raise ConfigError.of(Problem(str(each), where=where(each.key), hint=_hint(each.key)) for each in refused)
-    return [f"{each}; the new value is used from here on" for each in found if each.continuity in ("exact", "schedule")]
+    return [f"{each}; the new value is used from here on" for each in found if each.rule in ("exact", "schedule")]
 
 
 def compare_content(key: str, saved: str | None, found: str | None, overrides: Collection[str], where: str) -> list[str]:

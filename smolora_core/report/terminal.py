@@ -140,9 +140,9 @@ class Terminal:
         for cost in costs:
             self.line("", f"{100 * cost['share']:4.1f} %  {cost['seconds']:.2f} s in {cost['calls']:,} calls  {cost['what']}")
 
-    def _show_finished(self, *, steps: int, adapter: str, tensors_proved: int, **metrics: Any) -> None:
+    def _show_finished(self, *, steps: int, adapter: str, tensors_verified: int, **metrics: Any) -> None:
         self._stop()
-        self.line("saved", f"{adapter} · verified: {tensors_proved} tensors read back identical")
+        self.line("saved", f"{adapter} · verified: {tensors_verified} tensors read back identical")
 
     def _stop(self) -> None:
         for live in (self._progress, self._status):

@@ -39,7 +39,7 @@ def load_and_adapt(job: Job, run: OpenRun, changes: Mapping[str, Any], strategie
     config, task = job.config, job.choices.task.component
     dtype: Any = run.identity.dtype
     if dtype is None and run.ranks.size > 1:
-        # Processes that each measure might disagree.
+        # Separate measurements could differ.
         dtype = run.ranks.share(str(precision_of(config.model, run.device, job.base_config).dtype).removeprefix("torch."))
     model = attrs.evolve(config.model, dtype=dtype) if dtype and config.model.dtype == "auto" else config.model
     base = load_base(model, task, run.device, job.base_config, strategies.load_kwargs(), changes, config.seed)
@@ -91,35 +91,35 @@ def make_saver(job: Job, run: OpenRun, dataset: Dataset, adapted: Adapted) -> Sa
 
 
 def make_trainer(
-    job: Job, run: OpenRun, dataset: Dataset, adapted: Adapted, strategies: Strategies, speed: Speed, save: Saver
+    job: Job, run: OpenRun, dataset: Dataset, adapted: Adapted, strategies: Strategies, speed: Speed, saver: Saver
 ) -> SmoLoRATrainer:
     """Build the trainer of a run.
 
     Raises:
-        SmoLoRAError: no micro-batch fits in memory, or a plugin returned something else than callbacks.
+        SmoLoRAError: no micro-batch fits in memory, or a plugin returned an object that is not a callback.
     """
     training, collator = job.config.training, dataset.collator
     objective = objective_of(job.choices, adapted.model, collator.task, job.config.data.weight_field, speed.row_parallel.run)
     collate = attrs.evolve(collator, concatenate=speed.batching.collate)
-    evaluates, measured = dataset.held_out is not None, dict[str, Any]()
+    evaluates, overrides = dataset.held_out is not None, dict[str, Any]()
     if speed.batching.name == "grouped" and "train_sampling_strategy" not in training.extra:
-        measured["train_sampling_strategy"] = "group_by_length"
-    arguments = make_arguments(job.config, run.folder, run.device, evaluates=evaluates, **measured)
+        overrides["train_sampling_strategy"] = "group_by_length"
+    arguments = make_arguments(job.config, run.folder, run.device, evaluates=evaluates, **overrides)
     if training.per_device_train_batch_size == "auto":
-        measured |= _micro_batches(run, dataset, adapted, strategies, objective, collate, arguments)
-        arguments = make_arguments(job.config, run.folder, run.device, evaluates=evaluates, **measured)
+        overrides |= _micro_batches(run, dataset, adapted, strategies, objective, collate, arguments)
+        arguments = make_arguments(job.config, run.folder, run.device, evaluates=evaluates, **overrides)
     trainer = SmoLoRATrainer(
         objective=objective,
-        save=save,
+        save=saver,
         train_sampler=_budget_sampler(run, dataset, arguments, padded=speed.batching.collate is None),
-        summarise=getattr(collator.task, "metrics", None),
+        compute_task_metrics=getattr(collator.task, "metrics", None),
         # Evaluation needs padded micro-batches: it counts rows by their first dimension.
         eval_collator=attrs.evolve(collator, epoch=None),
         warn=run.warn,
         recovery=Recovery(strategies.out_of_memory, run.emit, strategies.remedies(smaller_batch=run.ranks.size > 1)),
         model=adapted.model,
         args=arguments,
-        train_dataset=dataset.train.dataset,
+        train_dataset=dataset.train,
         eval_dataset=dataset.held_out,
         data_collator=collate,
         callbacks=[StepCallback(strategies), LearningGuard(run.warn), *_callbacks(run)],
@@ -138,8 +138,8 @@ def _micro_batches(
     collate: Collator,
     arguments: TrainingArguments,
 ) -> dict[str, int]:
-    """Measure how many rows fit, and make up the effective batch by accumulation."""
-    ranks, rows, effective = run.ranks, dataset.train.dataset, run.config.training.effective_batch_size
+    """Measure how many rows fit, and reach the effective batch by accumulation."""
+    ranks, rows, effective = run.ranks, dataset.train, run.config.training.effective_batch_size
     sizes = sizes_of(effective, ranks.size, len(rows))
 
     def measure(batch: Mapping[str, Any]) -> Measured:
@@ -153,7 +153,7 @@ def _micro_batches(
         try_out = try_micro_steps(adapted.model, measure, collate, longest_rows(rows, sizes[-1]), run.device)
         return choose_rows(sizes, try_out, room_for_steps(adapted.model, run.device, ranks.size))
 
-    # Processes that each measure might disagree.
+    # Separate measurements could differ.
     size, reason = ranks.share(choose() if ranks.leads else (0, ""))
     if not size:
         what = "out of memory with one of the longest rows, before training"
@@ -169,7 +169,7 @@ def _budget_sampler(run: OpenRun, dataset: Dataset, arguments: TrainingArguments
     if budget is None:
         return None
     seed = run.config.seed if arguments.data_seed is None else arguments.data_seed
-    lengths = token_counts(dataset.train.dataset)
+    lengths = token_counts(dataset.train)
     found = fill_micro_batches(lengths, budget, seed, padded=padded, ranks=ranks.size)
     full = sum(lengths) / (len(found) * budget)
     run.emit("note", text=f"{len(lengths)} rows make {len(found)} micro-batches of up to {budget} tokens, {full:.0%} full")

@@ -16,7 +16,7 @@ from smolora_core.lora.options import resolve_targets, unknown_options
 from smolora_core.model.header import ModelHeader, is_folder, read_header
 from smolora_core.plugins import PluginManager
 from smolora_core.plugins.selection import Choices, choose_components
-from smolora_core.run.folder import locate
+from smolora_core.run.folder import check_output_dir
 from smolora_core.training.arguments import conflicting_batch_sizes, streaming_conflicts, unknown_arguments
 
 _LENGTH = "data.max_seq_length"
@@ -63,7 +63,7 @@ def check_run(resolved: Resolved, plugins: PluginManager, rows: Any = None) -> C
             errors.append(error)
             return None
 
-    folder = attempt(locate, resolved)
+    folder = attempt(check_output_dir, resolved)
     header = attempt(read_header, config.model.path, where("model.path")) if is_folder(config.model.path) else None
     architectures = header.config.get("architectures") or () if header is not None else None
     choices = attempt(choose_components, resolved, plugins.registry, architectures, partial(peek_labels, config.data, rows))

@@ -1,4 +1,4 @@
-"""Open a run: lock its folder, find the checkpoint to resume from, and close it however it ends."""
+"""Open a run: lock its folder, find the checkpoint to resume from, and close it on success or failure."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,13 +13,13 @@ from smolora_core.checkpoints.resume_rules import check_overrides
 from smolora_core.checkpoints.retention import Committed
 from smolora_core.checkpoints.store import Store
 from smolora_core.components import RunContext
+from smolora_core.config import Resolved
 from smolora_core.config.dump import dump, plain
 from smolora_core.config.secrets import Mask
-from smolora_core.errors import SmoLoRAError
 from smolora_core.model.device import pick_device
 from smolora_core.plugins.loading import clean_up
 from smolora_core.report.events import Event, EventLog
-from smolora_core.run.finish import ERROR_FILE, close_failed, masked
+from smolora_core.run.finish import ERROR_FILE, close_failed
 from smolora_core.run.folder import OpenFolder, follow_run, open_folder
 from smolora_core.run.job import Job
 from smolora_core.training.ranks import Ranks
@@ -30,21 +30,21 @@ class OpenRun(RunContext):
     """A run that has locked its folder.
 
     Attributes:
-        job: the run's job.
+        resolved: the config with nothing left to infer, and the source of each value.
         ranks: the run's processes.
         store: the run's checkpoints.
         checkpoint: the checkpoint to resume from; None if the run starts from scratch.
         identity: the facts that the run's checkpoints record.
     """
 
-    job: Job
+    resolved: Resolved
     ranks: Ranks
     store: Store
     checkpoint: Committed | None
     identity: Identity
 
     def allow_resume(self, digests: Mapping[str, str | None]) -> None:
-        """Compare the content behind config keys with the checkpoint's, before a resumed run writes anything.
+        """Record the content behind config keys; in a resumed run, compare it with the checkpoint's before anything is written.
 
         Raises:
             ConfigError: the content changed; the folder is untouched.
@@ -52,12 +52,12 @@ class OpenRun(RunContext):
         for key, digest in digests.items():
             self.identity.content(key, digest)
         if self.resumes:
-            self.describe()
+            self.write_config()
 
-    def describe(self) -> None:
+    def write_config(self) -> None:
         """Write `run.yaml`, and remove the error of an earlier attempt."""
         if self.leads:
-            replace_file(self.folder / "run.yaml", dump(self.job.resolved, self.mask).encode())
+            replace_file(self.folder / "run.yaml", dump(self.resolved, self.mask).encode())
             (self.folder / ERROR_FILE).unlink(missing_ok=True)
 
 
@@ -86,7 +86,7 @@ def open_run(job: Job, listener: Callable[[Event], None], resume: str, overrides
             mask=mask,
             leads=ranks.leads,
             resumes=held.checkpoint is not None,
-            job=job,
+            resolved=job.resolved,
             ranks=ranks,
             store=held.store,
             checkpoint=held.checkpoint,
@@ -95,21 +95,19 @@ def open_run(job: Job, listener: Callable[[Event], None], resume: str, overrides
         held.store.warn = run.warn
         # A resumed run writes nothing until `allow_resume` has passed.
         if not run.resumes:
-            run.describe()
+            run.write_config()
         for text in held.notes:
             run.emit("note", text=text)
         try:
             yield run
         except BaseException as error:
-            if isinstance(error, SmoLoRAError):
-                masked(error, mask)
             clean_up(partial(close_failed, run, error, held.store), error, run.warn)
             raise
 
 
 @contextmanager
 def _hold(folder: Path, resume: str, keep: int, ranks: Ranks) -> Iterator[OpenFolder]:
-    """Lock the run's folder in the first process, and let the others follow."""
+    """Lock the run's folder in the first process, and share its checkpoint with the others."""
     if not ranks.leads:
         yield follow_run(folder, *ranks.share(("", None)))
         return

@@ -1,4 +1,4 @@
-"""A run from a config to its outcome, top to bottom."""
+"""Execute a run: prepare rows, adapt the model, train, and commit the adapter."""
 
 from collections.abc import Callable, Collection
 from contextlib import nullcontext
@@ -14,7 +14,7 @@ from smolora_core.run.check import Checked
 from smolora_core.run.context import OpenRun, open_run
 from smolora_core.run.finish import close_finished
 from smolora_core.run.job import Job, resolve_job
-from smolora_core.run.prepare import Dataset, account, inspect_rows, prepare_rows
+from smolora_core.run.prepare import Dataset, inspect_rows, prepare_rows, write_ledger
 from smolora_core.training.arguments import make_arguments
 from smolora_core.training.guards import failing_at
 from smolora_core.training.memory import Strategies, build_strategies
@@ -39,7 +39,7 @@ def execute(
         overrides: keys that may differ from the checkpoint's run.
 
     Raises:
-        SmoLoRAError: an input cannot be used, or the run failed; plugins learn of it first.
+        SmoLoRAError: an input cannot be used, or the run failed; plugins are notified first.
         Interrupted: a signal stopped the run after a committed step.
     """
     job = resolve_job(checked)
@@ -67,35 +67,35 @@ def train(job: Job, run: OpenRun, dataset: Dataset, adapted: Adapted, strategies
     """
     for text in speed.describe():
         run.emit("note", text=text)
-    save = make_saver(job, run, dataset, adapted)
-    trainer = make_trainer(job, run, dataset, adapted, strategies, speed, save)
+    saver = make_saver(job, run, dataset, adapted)
+    trainer = make_trainer(job, run, dataset, adapted, strategies, speed, saver)
     run.identity.note("speed", list(speed.describe()))
     streaming, evaluates = job.config.data.streaming, dataset.held_out is not None
     if not streaming and len(trainer.get_train_dataloader()) == 0:
-        raise TrainingError(f"{len(dataset.train.dataset)} sequences do not fill a batch", hint="lower the batch size")
+        raise TrainingError(f"{len(dataset.train)} sequences do not fill a batch", hint="lower the batch size")
     if run.checkpoint is not None:
         run.emit("resumed", step=run.checkpoint.manifest.step, checkpoint=str(run.checkpoint.place))
         for text in run.identity.take_changes():
             run.emit("note", text=text)
     elif evaluates:
         trainer.evaluate_now()
-    train_loss = _train_to_the_end(run, trainer)
+    train_loss = _run_training(run, trainer)
     step, after = trainer.state.global_step, trainer.evaluate_now() if evaluates else {}
     if streaming:
-        # A streamed row's fate is only known once it has been read.
-        account(run, dataset.splits)
+        # Whether a streamed row is kept is only known once it has been read.
+        write_ledger(run, dataset.splits)
     before = {f"{name}_before": value for name, value in trainer.metrics_before.items()}
     metrics, adapter = {"train_loss": train_loss, **after, **before}, run.folder / "adapter"
     if run.leads:
-        save.finish(step, metrics)
-        run.emit("finished", steps=step, adapter=str(adapter), tensors_proved=verify_saved(adapted.model, adapter), **metrics)
+        saver.finish(step, metrics)
+        run.emit("finished", steps=step, adapter=str(adapter), tensors_verified=verify_saved(adapted.model, adapter), **metrics)
     run.ranks.wait()
     return Outcome(
         status="finished", steps=step, metrics=metrics, adapter=adapter, model=adapted.model, tokenizer=dataset.tokenizer
     )
 
 
-def _train_to_the_end(run: OpenRun, trainer: SmoLoRATrainer) -> float:
+def _run_training(run: OpenRun, trainer: SmoLoRATrainer) -> float:
     profiled = profile_run(run.folder / "profile.pstats", run.emit) if run.config.debug.profile_training else nullcontext()
     with profiled, failing_at(lambda: trainer.state.global_step):
         result = trainer.train(resume_from=run.checkpoint.place if run.checkpoint else None)

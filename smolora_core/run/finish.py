@@ -3,10 +3,9 @@
 import json
 import os
 import shlex
-from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any
+from functools import partial
 
 import attrs
 
@@ -23,7 +22,7 @@ ERROR_FILE = "last_error.json"
 
 def close_finished(run: RunContext, outcome: Outcome) -> Outcome:
     """Notify plugins that a run finished, and write its page."""
-    clean_up(lambda: run.plugins.call_hook("smolora_run_finished", run=run, outcome=outcome), None, run.warn)
+    clean_up(partial(run.plugins.call_hook, "smolora_run_finished", run=run, outcome=outcome), None, run.warn)
     if run.leads:
         clean_up(lambda: write_page(run.folder), None, run.warn)
     return outcome
@@ -31,8 +30,11 @@ def close_finished(run: RunContext, outcome: Outcome) -> Outcome:
 
 def close_failed(run: RunContext, error: BaseException, store: Store) -> None:
     """Notify plugins that a run failed or was interrupted, write its page, record the error, and note how to resume."""
+    if isinstance(error, SmoLoRAError):
+        error.problems = tuple(attrs.evolve(each, **run.mask(attrs.asdict(each))) for each in error.problems)
+        error.args = tuple(map(run.mask, error.args))
     outcome = Outcome(status="interrupted" if isinstance(error, KeyboardInterrupt) else "failed", error=error)
-    notify: Callable[[], object] = lambda: run.plugins.call_hook("smolora_run_finished", run=run, outcome=outcome)  # noqa: E731
+    notify = partial(run.plugins.call_hook, "smolora_run_finished", run=run, outcome=outcome)
     if not run.leads:
         clean_up(notify, error, run.warn)
         return
@@ -59,12 +61,6 @@ def close_failed(run: RunContext, error: BaseException, store: Store) -> None:
     clean_up(lambda: write_page(run.folder), error, run.warn)
     if command and not rejected:
         error.add_note(f"resume with: {command}")
-
-
-def masked(error: SmoLoRAError, mask: Callable[[Any], Any]) -> None:
-    """Remove secrets from an error's text."""
-    error.problems = tuple(attrs.evolve(each, **mask(attrs.asdict(each))) for each in error.problems)
-    error.args = tuple(map(mask, error.args))
 
 
 def _program() -> list[str]:

@@ -31,6 +31,7 @@ _OURS = (
     "checkpoint-*",
 )
 _CLAIMING = ".claiming-"
+_FLAG = "--resume"
 
 
 @attrs.frozen
@@ -49,7 +50,7 @@ class OpenFolder:
 
 
 @contextmanager
-def open_folder(folder: Path, resume: str = "never", *, keep: int = 2, where: str = "--resume") -> Iterator[OpenFolder]:
+def open_folder(folder: Path, resume: str = "never", *, keep: int = 2) -> Iterator[OpenFolder]:
     """Create and lock a run's folder, and choose the checkpoint to resume from.
 
     Args:
@@ -57,16 +58,15 @@ def open_folder(folder: Path, resume: str = "never", *, keep: int = 2, where: st
         resume: `never` moves an earlier run aside and starts from scratch; `auto` resumes from the newest valid checkpoint,
             or starts from scratch if there is none; anything else is a checkpoint, or the run's folder for its newest one.
         keep: how many of the latest checkpoints to keep.
-        where: the flag or key that `resume` comes from.
 
     Raises:
         ConfigError: another run locks the folder, or it does not contain the checkpoint.
         CheckpointError: the checkpoint is damaged, or the file system failed.
     """
-    wanted = _requested(folder, resume, where)
+    wanted = _requested(folder, resume)
     notes: list[str] = []
     with lock_folder(folder, notes.append) as lock:
-        if _half_claimed(folder, DISK) and (aside := claim(folder)):
+        if _half_claimed(folder, DISK) and (aside := move_aside(folder)):
             # An earlier run was only partly moved: its remaining files must not be mistaken for this run's.
             lock.start_new_run()
             notes.append(_moved(aside))
@@ -74,7 +74,7 @@ def open_folder(folder: Path, resume: str = "never", *, keep: int = 2, where: st
         notes += store.recover()
         chosen: Committed | None = None
         if wanted is not None:
-            chosen = _verified(store, wanted, resume, where)
+            chosen = _verified(store, wanted, resume)
         elif resume != "never":
             newest = store.newest_valid()
             chosen = newest.committed
@@ -82,7 +82,7 @@ def open_folder(folder: Path, resume: str = "never", *, keep: int = 2, where: st
             if chosen is None:
                 notes.append(f"no checkpoint to resume in {str(folder)!r}; starting from scratch")
         if chosen is None:
-            if aside := claim(folder):
+            if aside := move_aside(folder):
                 notes.append(_moved(aside))
             lock.start_new_run()
         names = frozenset({chosen.place.name}) if chosen else frozenset[str]()
@@ -96,7 +96,7 @@ def follow_run(folder: Path, run_id: str, resumed_from: Path | None) -> OpenFold
     return OpenFolder(Store(folder=folder, run_id=run_id), chosen, ())
 
 
-def _requested(folder: Path, resume: str, where: str) -> Path | None:
+def _requested(folder: Path, resume: str) -> Path | None:
     """Return the path of the requested checkpoint; None for `never`, `auto` and the run's own folder."""
     if resume in ("never", "auto"):
         return None
@@ -106,30 +106,30 @@ def _requested(folder: Path, resume: str, where: str) -> Path | None:
         wanted = (folder / given if bare else given.expanduser()).resolve()
         is_file, is_checkpoint, is_run = wanted.is_file(), (wanted / MANIFEST).is_file(), (wanted / RUN).is_file()
     except (OSError, RuntimeError, ValueError) as error:
-        raise ConfigError(f"{resume!r} cannot be used ({error})", where=where) from error
+        raise ConfigError(f"{resume!r} cannot be used ({error})", where=_FLAG) from error
     if wanted == own:
         return None
     if is_file:
         hint = "pass 'auto', a checkpoint or the run's folder"
-        raise ConfigError(f"{resume!r} is a file, not a checkpoint", where=where, hint=hint)
+        raise ConfigError(f"{resume!r} is a file, not a checkpoint", where=_FLAG, hint=hint)
     elsewhere = given.parent if is_checkpoint and wanted.parent != own else given if is_run else None
     if elsewhere is not None:
         hint = f"to resume there, add --output_dir {shlex.quote(str(elsewhere))}"
-        raise ConfigError(f"{resume!r} is not in output_dir {str(folder)!r}", where=where, hint=hint)
+        raise ConfigError(f"{resume!r} is not in output_dir {str(folder)!r}", where=_FLAG, hint=hint)
     return wanted
 
 
-def _verified(store: Store, wanted: Path, resume: str, where: str) -> Committed:
+def _verified(store: Store, wanted: Path, resume: str) -> Committed:
     found = {each.place.resolve(): each for each in store.found()}
     if wanted not in found:
         names = ", ".join(place.name for place in found) or "none"
         what = f"{resume!r} is not a checkpoint of the run in {str(store.folder)!r}"
-        raise ConfigError(what, where=where, hint=f"known: {names}")
+        raise ConfigError(what, where=_FLAG, hint=f"known: {names}")
     verify(found[wanted].place)
     return found[wanted]
 
 
-def locate(resolved: Resolved) -> Path:
+def check_output_dir(resolved: Resolved) -> Path:
     """Return the run's folder after checking that it can be written; nothing is created yet.
 
     Raises:
@@ -156,10 +156,10 @@ def locate(resolved: Resolved) -> Path:
     return folder
 
 
-def claim(folder: Path, disk: Disk = DISK) -> Path | None:
+def move_aside(folder: Path, disk: Disk = DISK) -> Path | None:
     """Move an earlier run, `run.json` included, to `previous-N`, and return that folder, or None if there was no run.
 
-    The run appears there by one rename, so it is complete. An interrupted claim is finished by the next one.
+    The run is moved by a single rename, so it is never partial. The next call finishes an interrupted one.
 
     Raises:
         CheckpointError: the file system failed.

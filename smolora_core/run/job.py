@@ -15,7 +15,7 @@ from smolora_core.run.check import Checked, peek_labels, within_positions
 
 @attrs.frozen(kw_only=True)
 class Job:
-    """Everything a run needs to know before it reads rows or weights.
+    """The inputs of a run, before it reads rows or weights.
 
     Attributes:
         resolved: the config with nothing left to infer, and the source of each value.

@@ -1,4 +1,4 @@
-"""Prepare a run's rows, account for each of them, and audit their labels as they will be batched."""
+"""Prepare a run's rows, count those kept and dropped, and audit their labels as they will be batched."""
 
 import json
 from collections.abc import Mapping
@@ -11,7 +11,6 @@ from smolora_core.batches.tokens import padding_id
 from smolora_core.checkpoints.disk import replace_file
 from smolora_core.data.fingerprint import text_digest
 from smolora_core.data.label_audit import audit_labels
-from smolora_core.data.pipeline import PreparedRows
 from smolora_core.data.prepare import PreparedSplits, prepare_splits, recipe_for
 from smolora_core.model.load import load_tokenizer
 from smolora_core.run.context import OpenRun
@@ -37,8 +36,9 @@ class Dataset:
     digests: Mapping[str, str | None]
 
     @property
-    def train(self) -> PreparedRows:
-        return self.splits.train
+    def train(self) -> Any:
+        """The encoded rows to train on."""
+        return self.splits.train.dataset
 
     @property
     def held_out(self) -> Any:
@@ -63,7 +63,7 @@ def prepare_rows(job: Job, run: OpenRun) -> Dataset:
 
 
 def inspect_rows(job: Job, run: OpenRun, dataset: Dataset) -> dict[str, Any]:
-    """Account for each row, let the task inspect them, and audit their labels.
+    """Report how many rows were kept and dropped, let the task inspect them, and audit their labels.
 
     Returns:
         Changes to the model's config that the task needs for these rows.
@@ -71,19 +71,19 @@ def inspect_rows(job: Job, run: OpenRun, dataset: Dataset) -> dict[str, Any]:
     Raises:
         SmoLoRAError: the task cannot use the rows, or every label is masked.
     """
-    train = dataset.train
+    train = dataset.splits.train
     if job.config.data.streaming:
         run.emit("note", text=f"rows are prepared during training · {train.shape}: {', '.join(train.columns)}")
     else:
-        account(run, dataset.splits)
-    changes = dataset.collator.configure(train.dataset, dataset.held_out, dataset.tokenizer, job.base_config, job.config.data)
+        write_ledger(run, dataset.splits)
+    changes = dataset.collator.configure(dataset.train, dataset.held_out, dataset.tokenizer, job.base_config, job.config.data)
     if job.choices.task.component.writes:
         _audit(run, dataset)
     return changes
 
 
-def account(run: OpenRun, splits: PreparedSplits) -> None:
-    """Record and report what became of each row."""
+def write_ledger(run: OpenRun, splits: PreparedSplits) -> None:
+    """Record and report how many rows were kept or dropped, and why."""
     if not run.leads:
         return
     ledgers, train = splits.ledgers(), splits.train
@@ -95,7 +95,7 @@ def account(run: OpenRun, splits: PreparedSplits) -> None:
 
 
 def _audit(run: OpenRun, dataset: Dataset) -> None:
-    training, train = run.config.training, dataset.train
+    training, train = run.config.training, dataset.splits.train
     size = training.per_device_train_batch_size
     # The micro-batch size is not measured before the model is loaded.
     size = training.effective_batch_size if size == "auto" else size

@@ -51,7 +51,7 @@ def _and_more(found: list[Any], shown: int) -> str:
     return f" and {len(found) - shown} more" if len(found) > shown else ""
 
 
-def strange_start(loss: float, weight: float) -> str | None:
+def first_loss_warning(loss: float, weight: float) -> str | None:
     """Return a warning if the first step's loss is suspicious."""
     if weight == 0:
         return "the first step has nothing to learn from: every label is masked, or every row has weight 0"

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from smolora_core.checkpoints.rng import capture, restore
 from smolora_core.errors import TrainingError
 from smolora_core.plugins.loading import describe_with_notes
-from smolora_core.training.guards import rows_of_batches, skip_or_stop, strange_start
+from smolora_core.training.guards import first_loss_warning, rows_of_batches, skip_or_stop
 from smolora_core.training.objective import Measured, Objective
 from smolora_core.training.oom import Recovery, isolated_gradients, rng_states, set_rng_states
 from smolora_core.training.resuming import ResumableTrainer, Save
 
-Summarise = Callable[[Tensor, Tensor], Mapping[str, float]]
+ComputeMetrics = Callable[[Tensor, Tensor], Mapping[str, float]]
 """Computes metrics from what the objective observed in an evaluation, `[n, k]`, and the row numbers, `[n]`."""
 
 
@@ -41,7 +41,7 @@ class SmoLoRATrainer(ResumableTrainer):
         *,
         objective: Objective,
         save: Save,
-        summarise: Summarise | None = None,
+        compute_task_metrics: ComputeMetrics | None = None,
         eval_collator: Callable[..., Any] | None = None,
         warn: Callable[[str], object] = lambda text: None,
         recovery: Recovery | None = None,
@@ -55,9 +55,9 @@ class SmoLoRATrainer(ResumableTrainer):
         # The objective computes the weight, so Trainer need not count labels.
         self.model_accepts_loss_kwargs = False
         self.objective: Objective = objective
-        self._summarise, self._warn = summarise, warn
+        self._compute_metrics, self._warn = compute_task_metrics, warn
         self._eval_collator = eval_collator or self.data_collator
-        self._pending = self._nothing()
+        self._step_sum = self._zero()
         self._skipping = False
         self._losses_before = torch.zeros((), device=self.args.device)
         self._recovery = recovery or Recovery()
@@ -72,33 +72,33 @@ class SmoLoRATrainer(ResumableTrainer):
         """
         model.train()
         batch = self._prepare_inputs(inputs)
-        self._pending = _added(self._pending, self._learn(model, batch))
+        self._step_sum = _added(self._step_sum, self._accumulate(model, batch))
         self._tokens += batch["attention_mask"].sum() if "attention_mask" in batch else batch["input_ids"].numel()
         self._batches += 1
         if not self.accelerator.sync_gradients:
             return torch.zeros((), device=self.args.device)
         return self._normalise(model)
 
-    def _learn(self, model: nn.Module, batch: Mapping[str, Any]) -> Measured:
+    def _accumulate(self, model: nn.Module, batch: Mapping[str, Any]) -> Measured:
         """Add the gradient of a micro-batch to that of its step."""
         if self._step_ended:
             self._first_of_step, self._step_ended = self._batches, False
             self._tokens_before, self._rng_before = self._tokens.clone(), rng_states(self.args.device)
         alone = self.args.world_size == 1
-        work = partial(self._add_at_once if alone else self._add, model)
-        return self._in_memory(work, batch, "at", self.state.global_step + 1, splits=alone)
+        work = partial(self._backward_isolated if alone else self._backward, model)
+        return self._with_recovery(work, batch, "at", self.state.global_step + 1, splits=alone)
 
-    def _add(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Measured:
+    def _backward(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Measured:
         measured = self._measure(model, batch)
         self.accelerator.backward(measured.sum)
         return Measured(measured.sum.detach(), measured.weight)
 
-    def _add_at_once(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Measured:
+    def _backward_isolated(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Measured:
         assert self.optimizer is not None
         with isolated_gradients(each for group in self.optimizer.param_groups for each in group["params"]):
-            return self._add(model, batch)
+            return self._backward(model, batch)
 
-    def _in_memory(self, work: Any, batch: Mapping[str, Any], when: str, step: int, *, splits: bool = True) -> Measured:
+    def _with_recovery(self, work: Any, batch: Mapping[str, Any], when: str, step: int, *, splits: bool = True) -> Measured:
         try:
             return self._recovery.measure(batch, work, f"{when} step {step}", step, splits=splits)
         except TrainingError as error:
@@ -124,13 +124,13 @@ class SmoLoRATrainer(ResumableTrainer):
             error.add_note(f"then saving the last step raised {describe_with_notes(late)}")
 
     def _normalise(self, model: nn.Module) -> Tensor:
-        loss, weight = self._mean_over_ranks(self._pending)
-        self._pending, self._step_ended, self._skipping = self._nothing(), True, False
+        loss, weight = self._mean_over_ranks(self._step_sum)
+        self._step_sum, self._step_ended, self._skipping = self._zero(), True, False
         self._losses_before.copy_(self._tr_loss)
         if not math.isfinite(loss):
             self._skip("the loss", loss, model)
             return torch.zeros((), device=self.args.device)
-        if self.state.global_step == 0 and self.is_world_process_zero() and (text := strange_start(loss, weight)):
+        if self.state.global_step == 0 and self.is_world_process_zero() and (text := first_loss_warning(loss, weight)):
             self._warn(text)
         # Data parallelism averages the ranks' gradients; the step needs their sum over the weight of all ranks.
         gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
@@ -154,7 +154,7 @@ class SmoLoRATrainer(ResumableTrainer):
         if self.is_world_process_zero():
             self._warn(text)
         self._skipping, self._skipped = True, self._skipped + 1
-        # Mean losses are over the steps that have one.
+        # Skipped steps do not count in mean losses.
         self._globalstep_last_logged += 1
         self._initial_global_step += 1
         for parameter in model.parameters():
@@ -176,20 +176,20 @@ class SmoLoRATrainer(ResumableTrainer):
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
-        """Compute the metrics and the mean loss over everything supervised, which does not depend on the batch size."""
+        """Compute the metrics and the mean loss over all supervised targets, which does not depend on the batch size."""
         model: Any = self.model
         training = model.training
         # An evaluation that a signal already interrupted once is not interrupted again.
         interruptible = self.is_in_train and not self._evaluation_due
         rng, self._rng_before = capture(), rng_states(self.args.device)
         model.eval()
-        total, seen, count = self._nothing(), [], 0
+        total, seen, count = self._zero(), [], 0
         with torch.no_grad():
             for inputs in self.get_eval_dataloader(eval_dataset):
                 if interruptible and self._caught.first:
                     break
                 batch = self._prepare_inputs(inputs)
-                measured = self._in_memory(partial(self._measure, model), batch, "evaluating after", self.state.global_step)
+                measured = self._with_recovery(partial(self._measure, model), batch, "evaluating after", self.state.global_step)
                 total = _added(total, measured)
                 if measured.observed is not None and measured.rows is not None:
                     seen.append((measured.observed.cpu(), measured.rows.cpu() + count))
@@ -219,14 +219,14 @@ class SmoLoRATrainer(ResumableTrainer):
             observed += [each for each, _ in batches]
             rows += [numbers + before for _, numbers in batches]
             before += its_count
-        return self._summarise(torch.cat(observed), torch.cat(rows)) if self._summarise and observed else {}
+        return self._compute_metrics(torch.cat(observed), torch.cat(rows)) if self._compute_metrics and observed else {}
 
     def evaluate_now(self) -> dict[str, float]:
-        """Evaluate the model unless this step already was."""
+        """Evaluate the model, unless it was already evaluated at this step."""
         return self._latest if self._evaluated_at == self.state.global_step else self.evaluate()
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
-        """Split the rows among ranks without repeating some to even them out, as for training: these would count twice."""
+        """Split the rows among ranks. Unlike in training, none is repeated to even out the ranks: it would count twice."""
         self.accelerator.even_batches, even = False, self.accelerator.even_batches
         self.args.dataloader_drop_last, drop = False, self.args.dataloader_drop_last
         self.data_collator, collator = self._eval_collator, self.data_collator
@@ -245,7 +245,7 @@ class SmoLoRATrainer(ResumableTrainer):
         with self.accelerator.autocast():
             return self.objective(model, batch)
 
-    def _nothing(self) -> Measured:
+    def _zero(self) -> Measured:
         return Measured(torch.zeros((), device=self.args.device), torch.zeros((), device=self.args.device))
 
     def _mean_over_ranks(self, measured: Measured) -> tuple[float, float]:

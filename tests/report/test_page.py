@@ -102,7 +102,7 @@ def log(emit: Emit, *losses: float, every: int = 1) -> None:
 
 
 def finish(emit: Emit, steps: int = 3) -> None:
-    emit("finished", steps=steps, adapter="out/adapter", tensors_proved=16, train_loss=1.5)
+    emit("finished", steps=steps, adapter="out/adapter", tensors_verified=16, train_loss=1.5)
 
 
 def page(run: Path) -> Page:
@@ -336,7 +336,7 @@ def test_nothing_in_a_file_becomes_markup(run, emit):
     base(emit, **dict.fromkeys(("model", "device", "dtype", "reason"), SCRIPT))
     emit("targets", patterns=[SCRIPT], modules=1, reason=SCRIPT, trainable=1, total=2)
     emit("eval", step=0, loss=1.0, **{SCRIPT: SCRIPT})
-    emit("finished", steps=1, adapter=SCRIPT, tensors_proved=1)
+    emit("finished", steps=1, adapter=SCRIPT, tensors_verified=1)
     emit("failed", text=SCRIPT)
     ledger = Ledger(read=1)
     ledger.passed(SCRIPT, 1, 0)

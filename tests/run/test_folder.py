@@ -13,13 +13,13 @@ from smolora_core.checkpoints.store import Store
 from smolora_core.config import resolve
 from smolora_core.config.document import Document
 from smolora_core.errors import ConfigError
-from smolora_core.run.folder import claim, locate, open_folder
+from smolora_core.run.folder import check_output_dir, move_aside, open_folder
 from tests.support.disks import commit, killed_at, names
 
 
 def located(folder: object, data: object = "rows.jsonl") -> Path:
     values = {"model": "./tiny", "data": {"train": str(data)}, "output_dir": str(folder)}
-    return locate(resolve(Document(values, {"output_dir": "run.yaml:2"})))
+    return check_output_dir(resolve(Document(values, {"output_dir": "run.yaml:2"})))
 
 
 def test_a_folder_that_is_not_there_yet_will_do(tmp_path: Path) -> None:
@@ -63,11 +63,11 @@ def test_a_run_may_not_lie_in_the_folder_of_its_data(tmp_path: Path) -> None:
 
 def test_what_is_not_ours_stays_where_it_is(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
-    assert claim(tmp_path) is None
+    assert move_aside(tmp_path) is None
     (tmp_path / "run.yaml").write_text("")
-    assert claim(tmp_path) == tmp_path / "previous-1"
+    assert move_aside(tmp_path) == tmp_path / "previous-1"
     (tmp_path / "run.yaml").write_text("")
-    assert claim(tmp_path) == tmp_path / "previous-2"
+    assert move_aside(tmp_path) == tmp_path / "previous-2"
     assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
@@ -131,7 +131,7 @@ def test_an_earlier_run_is_whole_wherever_the_claim_was_killed(run: Path, tmp_pa
         folder = Path(shutil.copytree(run, tmp_path / f"run-{number}"))
 
         def claiming(disk: Disk, between: object, folder: Path = folder) -> None:
-            claim(folder, disk)
+            move_aside(folder, disk)
 
         killed = killed_at(number, middle=False, save=claiming)
         begun = bool(list(folder.glob(".claiming-*")))

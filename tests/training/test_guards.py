@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from smolora_core.training.guards import LearningGuard, strange_start
+from smolora_core.training.guards import LearningGuard, first_loss_warning
 from tests.support.small_run import cross_entropy, load, objective, rows, trainer
 
 SPLIT = {"per_device_train_batch_size": 8, "gradient_accumulation_steps": 1}
@@ -63,11 +63,11 @@ def test_tensors_that_do_not_move_are_named(tmp_path, llama):
     ],
 )
 def test_a_first_step_that_teaches_nothing_is_spoken_of(loss, weight, text):
-    assert strange_start(loss, weight) == text
+    assert first_loss_warning(loss, weight) == text
 
 
 def test_the_trainer_says_it_once(tmp_path, llama):
     said, model = [], load(llama)
     measure = objective(lambda logits, targets: 0 * cross_entropy(logits, targets), model)
     trainer(model, measure, tmp_path, rows(), max_steps=3, warn=said.append, **SPLIT).train()
-    assert said == [strange_start(0.0, 8.0)]
+    assert said == [first_loss_warning(0.0, 8.0)]

@@ -1,11 +1,11 @@
-"""What may change when a run is continued."""
+"""Which config keys may change when a run resumes."""
 
 from collections.abc import Iterator
 
 import attrs
 import pytest
 
-from smolora_core.checkpoints.resume_rules import changes, continuity_of
+from smolora_core.checkpoints.resume_rules import changes, rule_of
 from smolora_core.config import RunConfig, Selection
 from smolora_core.config.dump import plain
 
@@ -42,7 +42,7 @@ FREE = {
     *(f"plugins.{name}" for name in ("require", "disable", "load")),
     *(f"debug.{name}" for name in ("log_level", "profile_training", "save_intermediate")),
 }
-CLASSES = {"exact": EXACT, "content": CONTENT, "schedule": SCHEDULE, "free": FREE}
+RULES = {"exact": EXACT, "content": CONTENT, "schedule": SCHEDULE, "free": FREE}
 
 
 def keys(section: type, prefix: str = "") -> Iterator[str]:
@@ -51,17 +51,17 @@ def keys(section: type, prefix: str = "") -> Iterator[str]:
         yield from keys(field.type, f"{prefix}{field.name}.") if inside else [f"{prefix}{field.name}"]
 
 
-def test_every_key_of_a_config_has_a_class():
-    assert sorted(keys(RunConfig)) == sorted(set().union(*CLASSES.values()))
+def test_every_key_of_a_config_has_a_rule():
+    assert sorted(keys(RunConfig)) == sorted(set().union(*RULES.values()))
 
 
 @pytest.mark.parametrize("key", sorted(keys(RunConfig)))
 def test_it_is_the_one_agreed_on(key):
-    assert key in CLASSES[continuity_of(key)]
+    assert key in RULES[rule_of(key)]
 
 
 @pytest.mark.parametrize(
-    ("key", "continuity"),
+    ("key", "rule"),
     [
         ("loss.gamma", "exact"),
         ("training.extra.weight_decay", "exact"),
@@ -69,13 +69,13 @@ def test_it_is_the_one_agreed_on(key):
         ("training.extra.dataloader_num_workers", "free"),
     ],
 )
-def test_what_stands_inside_a_key_follows_it_unless_it_has_an_entry(key, continuity):
-    assert continuity_of(key) == continuity
+def test_what_stands_inside_a_key_follows_it_unless_it_has_an_entry(key, rule):
+    assert rule_of(key) == rule
 
 
 def test_a_key_that_nothing_speaks_for_is_an_error():
     with pytest.raises(KeyError):
-        continuity_of("weather")
+        rule_of("weather")
 
 
 def test_changes_are_found_at_any_depth():
@@ -95,7 +95,7 @@ def test_what_was_not_given_is_a_change_too():
 
 def test_a_key_of_another_version_is_free():
     (change,) = changes({"seed": 1, "weather": {"wind": 3}}, {"seed": 1})
-    assert (change.key, change.continuity) == ("weather.wind", "free")
+    assert (change.key, change.rule) == ("weather.wind", "free")
 
 
 def test_a_key_of_this_version_that_nothing_speaks_for_is_noticed():
@@ -107,7 +107,7 @@ def test_a_secret_that_was_written_as_a_mark_is_compared_with_it():
     marked, other = (plain(Selection(name="mine", options={"api_key": value}), key="loss") for value in ("one-1", "two-2"))
     assert changes({"loss": marked}, {"loss": {"name": "mine", "api_key": "one-1"}}) == []
     (change,) = changes({"loss": marked}, {"loss": other})
-    assert (change.key, change.continuity) == ("loss.api_key", "exact")
+    assert (change.key, change.rule) == ("loss.api_key", "exact")
     assert "one-1" not in str(change)
 
 
