@@ -1,6 +1,6 @@
 """Causal language modelling: long texts are split into sequences, and prompts are left out of the loss."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -27,13 +27,9 @@ class CausalLM:
         texts = _encode_texts(plain, tokenizer, max_length)
         return [next(texts if chat is None else chats) for chat in conversations]
 
-    def collate(self, rows: Sequence[Mapping[str, Any]], pad_token_id: int) -> dict[str, Tensor]:
-        """Pad on the right: `input_ids`, `attention_mask` and `labels`, each `[B, T]`."""
-        return pad(rows, pad_token_id)
-
-    def concatenate(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor | int]:
-        """Concatenate sequences without padding, for a model that keeps them apart."""
-        return concatenate(rows)
+    # Columns of a token sequence need nothing beyond padding or concatenation.
+    collate = staticmethod(pad)
+    concatenate = staticmethod(concatenate)
 
     def observe(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Keep each token's loss and whether it was predicted: `[n, 2]`."""
