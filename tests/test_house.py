@@ -1,12 +1,13 @@
 """The house: rooms on floors, imports only downward, one idea a module, and a map that is true."""
 
 import ast
+import importlib
 import re
 from pathlib import Path
 
 import pytest
 
-from tests.support.house import CORE, ROOT, arrows, floors, imports, modules_cache
+from tests.support.house import CORE, ROOT, arrows, floors, imports, modules
 
 MOST_ROOMS = 22
 TOP = {"__init__.py", "__main__.py", "components.py", "errors.py", "hookspecs.py"}
@@ -41,18 +42,16 @@ def test_the_map_shows_every_room_on_its_floor() -> None:
         above.update(floor)
 
 
-@pytest.mark.parametrize("module", sorted(set(modules_cache()) - {CORE}))
+@pytest.mark.parametrize("module", sorted(set(modules()) - {CORE}))
 def test_a_module_is_one_idea_of_fifty_to_four_hundred_lines(module: str) -> None:
-    lines = modules_cache()[module].read_text(encoding="utf-8").count("\n")
-    is_package, is_command = modules_cache()[module].name == "__init__.py", module.startswith(f"{CORE}.cli.")
+    lines = modules()[module].read_text(encoding="utf-8").count("\n")
+    is_package, is_command = modules()[module].name == "__init__.py", module.startswith(f"{CORE}.cli.")
     assert lines <= 400
     assert lines >= 50 or is_package or is_command or module == f"{CORE}.__main__"
 
 
 def test_built_in_plugins_use_public_names_only() -> None:
-    import importlib
-
-    known = modules_cache()
+    known = modules()
     for file in sorted((ROOT / "smolora_plugins").rglob("*.py")):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == CORE:
@@ -60,3 +59,12 @@ def test_built_in_plugins_use_public_names_only() -> None:
                 assert known[node.module or ""].name == "__init__.py", f"{file} imports from inside a room: {node.module}"
                 assert {alias.name for alias in node.names} <= {*package.__all__}, f"{file}: {node.module}"
         assert not [name for name in imports(file, known) if isinstance(name, str) and name.count(".") > 1], file
+
+
+@pytest.mark.parametrize("package", sorted(name for name, file in modules().items() if file.with_suffix(".pyi").exists()))
+def test_every_public_name_exists_and_none_hides_a_module(package: str) -> None:
+    room = importlib.import_module(package)
+    assert room.__all__
+    for name in room.__all__:
+        assert f"{package}.{name}" not in modules(), f"importing the module {package}.{name} would replace the public name"
+        assert getattr(room, name) is not None

@@ -1,4 +1,4 @@
-"""The house as it stands: rooms, and which of them import which, read from the code's own import statements.
+"""The packages of the core, and which of them import which, read from the import statements.
 
     python -m tests.support.house
 
@@ -10,12 +10,14 @@ import ast
 import subprocess
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 CORE = "smolora_core"
 
 
+@cache
 def modules() -> dict[str, Path]:
     """Find the modules of the core by their dotted names."""
     tracked = subprocess.run(["git", "ls-files", CORE], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
@@ -35,25 +37,18 @@ def imports(file: Path, known: Mapping[str, Path]) -> Iterator[str]:
 
 def room_of(module: str) -> str:
     """Name the room of a module: its folder below the core, or itself where it stands at the top."""
-    file = modules_cache()[module]
+    file = modules()[module]
     parts = file.relative_to(ROOT / CORE).parts
     return "/".join(parts[:-1]) or parts[0].removesuffix(".py")
-
-
-def modules_cache(_found: dict[str, Path] = {}) -> dict[str, Path]:  # noqa: B006
-    """Look the modules up once."""
-    if not _found:
-        _found.update(modules())
-    return _found
 
 
 def arrows() -> dict[str, dict[str, set[str]]]:
     """Say which room imports which, and in which modules."""
     found: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
-    for module, file in modules_cache().items():
+    for module, file in modules().items():
         here = room_of(module)
         found[here]
-        for other in imports(file, modules_cache()):
+        for other in imports(file, modules()):
             if (there := room_of(other)) != here:
                 found[here][there].add(f"{module} -> {other}")
     return found
