@@ -1,6 +1,7 @@
 """The processes of a run started by torchrun: the first one logs, writes and decides, the others follow."""
 
 import atexit
+import gc
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,7 +27,6 @@ class Ranks:
         if os.environ.get("WORLD_SIZE", "1") == "1":
             return cls()
         if not torch.distributed.is_initialized():
-            # Before the interpreter tears down the backend's threads, which aborts the process now and then.
             atexit.register(_leave)
         state: Any = PartialState(cpu=device.type == "cpu")
         return cls(state.process_index, state.num_processes)
@@ -63,5 +63,8 @@ class Ranks:
 
 
 def _leave() -> None:
+    """Join the backend's threads; one that still drops a Python tensor while the interpreter exits aborts the process."""
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
+        # The group outlives this call in DDP's wrapper, which is part of a reference cycle.
+        gc.collect()
