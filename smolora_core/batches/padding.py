@@ -74,7 +74,7 @@ def concatenate(rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor | int]:
 
 @attrs.define
 class Collator:
-    """Collates rows with the task's `collate`, for training or for evaluation; draws a random one anew each epoch.
+    """Collates rows with the task's `collate`, for training or for evaluation; a random one draws again in each epoch.
 
     Attributes:
         task: the task implementation.

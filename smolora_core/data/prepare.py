@@ -171,4 +171,4 @@ class _Progress:
         now = time.monotonic()
         if now - self._reported > _SECONDS_BETWEEN_REPORTS:
             self._reported = now
-            self._emit("preparing", side=self._key, rows=rows, rows_per_second=round(rows / (now - self._start)))
+            self._emit("preparing", split=self._key, rows=rows, rows_per_second=round(rows / (now - self._start)))

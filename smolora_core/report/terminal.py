@@ -62,8 +62,8 @@ class Terminal:
             return
         self._console.print(f"  {topic:<9}{text}")
 
-    def _show_preparing(self, *, side: str, rows: int, rows_per_second: int) -> None:
-        text = f"{side}: {rows:,} rows so far, {rows_per_second:,} rows/s"
+    def _show_preparing(self, *, split: str, rows: int, rows_per_second: int) -> None:
+        text = f"{split}: {rows:,} rows so far, {rows_per_second:,} rows/s"
         if not self._console.is_terminal:
             self.line("reading", text)
         elif self._status is None:

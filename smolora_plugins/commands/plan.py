@@ -22,7 +22,7 @@ _PARTS = {
     "optimizer": "gradients and optimizer",
     "activations": "activations",
     "loss": "loss chunk",
-    "kept": "freed, not given back",
+    "kept": "freed, not returned",
 }
 
 
@@ -93,7 +93,7 @@ def _print(found: "Plan", looked_at: dict[str, str]) -> None:
     print(f"batch    {rows}")
     if found.looked_at is not None:
         longest = found.job.config.data.max_seq_length
-        print(f"note     rows behind the first {found.looked_at:,} may be longer, up to data.max_seq_length {longest}")
+        print(f"note     rows after the first {found.looked_at:,} may be longer, up to data.max_seq_length {longest}")
     print()
     for name, size in found.found.parts().items():
         if size:
