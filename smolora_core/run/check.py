@@ -1,6 +1,6 @@
 """Check a run without torch: report every problem at once, within a second."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -8,11 +8,12 @@ from typing import Any
 
 import attrs
 
-from smolora_core.config import DataConfig, Resolved
+from smolora_core.config import DataConfig, Resolved, RunConfig
 from smolora_core.data.formats import FORMATS, label_kind, peek_shape
 from smolora_core.data.sources import Reading, open_source, peek
 from smolora_core.errors import ConfigError, DatasetError, Problem, SmoLoRAError
 from smolora_core.lora.options import resolve_targets, unknown_options
+from smolora_core.lora.targets import TargetChoice
 from smolora_core.model.header import ModelHeader, is_folder, read_header
 from smolora_core.plugins import PluginManager
 from smolora_core.plugins.selection import Choices, choose_components
@@ -91,18 +92,28 @@ def check_run(resolved: Resolved, plugins: PluginManager, rows: Any = None) -> C
     if errors:
         kinds = {type(error) for error in errors}
         raise (kinds.pop() if len(kinds) == 1 else ConfigError).of(each for error in errors for each in error.problems)
+    found = _summary(config, header, targets, choices, inspected)
+    return Checked(resolved=resolved, plugins=plugins, rows=rows, folder=folder, choices=choices, found=found)
+
+
+def _summary(
+    config: RunConfig,
+    header: ModelHeader | None,
+    targets: TargetChoice | None,
+    choices: Choices | None,
+    inspected: Mapping[str, tuple[str, tuple[str, ...]]],
+) -> dict[str, str]:
+    """Describe what was found, by topic."""
     found = {"model": f"{config.model.path}" + (f"  {header.model_type}" if header else "  (hub id, not inspected)")}
     if targets is not None:
         found["targets"] = f"{' '.join(targets.shown)} in {len(targets.modules)} modules  {targets.reason}"
     if choices is not None:
         found["task"], found["loss"] = str(choices.task), str(choices.loss)
-    notes: list[str] = []
-    for name, (shape, guesses) in inspected.items():
+    for name, (shape, _) in inspected.items():
         found[name] = f"{config.data.train if name == 'data' else config.data.eval}  {shape}"
-        notes += guesses
-    if notes:
-        found["notes"] = "; ".join(dict.fromkeys(notes))
-    return Checked(resolved=resolved, plugins=plugins, rows=rows, folder=folder, choices=choices, found=found)
+    if notes := dict.fromkeys(note for _, notes in inspected.values() for note in notes):
+        found["notes"] = "; ".join(notes)
+    return found
 
 
 def peek_labels(config: DataConfig, rows: Any = None) -> tuple[str, str]:
