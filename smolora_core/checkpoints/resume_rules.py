@@ -59,7 +59,8 @@ _RULES: Mapping[str, Rule] = {
     "plugins": "free",
     "debug": "free",
 }
-# What `compare_content` compares; the code behind an exact key must not change either.
+# What `compare_content` compares. Keys with other rules are here too: besides its value, what stands behind it must not change,
+# such as the code of a loss, or the weights that a lossy memory strategy produces.
 _CONTENT = {
     "model.path": "the base model",
     "data.train": "the training data",

@@ -71,7 +71,7 @@ def main() -> None:
     for number, rooms in reversed(list(enumerate(found, start=1))):
         print(f"floor {number:>2}  {'  '.join(rooms)}")
     placed = {room for rooms in found for room in rooms}
-    print(f"{len(graph)} rooms")
+    print(f"{len([room for room in graph if (ROOT / CORE / room).is_dir()])} packages")
     for room in sorted(set(graph) - placed):
         for other, lines in sorted(graph[room].items()):
             if other not in placed:
