@@ -1,9 +1,8 @@
 """`smolora check`."""
 
 import json as json_module
-import shlex
 
-from smolora_core.cli.flags import Json, PluginFlags, RunArguments, load_run
+from smolora_core.cli.flags import Json, PluginFlags, RunArguments, load_run, train_command
 from smolora_core.errors import SmoLoRAError
 
 
@@ -24,5 +23,5 @@ def check(*run: RunArguments, plugins: PluginFlags | None = None, json: Json = F
     else:
         for name, value in found.items():
             print(f"{name:<8} {value}")
-        print(f"ok       next: {shlex.join(['smolora', 'train', *run, *(plugins.as_arguments() if plugins else ())])}")
+        print(f"ok       next: {train_command(run, plugins)}")
     return 0

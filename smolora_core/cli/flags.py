@@ -1,6 +1,7 @@
 """Flags and loading that commands share."""
 
 import gc
+import shlex
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -39,6 +40,11 @@ class PluginFlags:
         files = [part for file in self.plugin for part in ("--plugin", str(file))]
         names = [part for name in self.no_plugin for part in ("--no-plugin", name)]
         return [*files, *names, *self.no_plugins * ["--no-plugins"], *self.strict_plugins * ["--strict-plugins"]]
+
+
+def train_command(run: Sequence[str], flags: PluginFlags | None) -> str:
+    """Write the command that trains with the arguments of another command."""
+    return shlex.join(["smolora", "train", *run, *(flags.as_arguments() if flags else ())])
 
 
 def load_run(run: Sequence[str], flags: PluginFlags | None) -> tuple[Resolved, PluginManager]:

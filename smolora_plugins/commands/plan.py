@@ -1,7 +1,6 @@
 """`smolora plan`."""
 
 import json as json_module
-import shlex
 import sys
 from contextlib import redirect_stdout
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from smolora_core.cli import Json, PluginFlags, RunArguments, load_run
+from smolora_core.cli import Json, PluginFlags, RunArguments, load_run, train_command
 
 if TYPE_CHECKING:
     from smolora_core.dry_run import Plan, Remedy
@@ -55,7 +54,7 @@ def plan(
         print(json_module.dumps(_plain(found, checked.found), indent=1, ensure_ascii=False))
         return
     _print(found, checked.found)
-    print(f"next     {shlex.join(['smolora', 'train', *run, *(plugins.as_arguments() if plugins else ())])}")
+    print(f"next     {train_command(run, plugins)}")
 
 
 def _plain(found: "Plan", looked_at: dict[str, str]) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """`smolora data preview`."""
 
 import json as json_module
-import shlex
 import sys
 from contextlib import redirect_stdout
 from typing import Annotated
@@ -10,7 +9,7 @@ import attrs
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from smolora_core.cli import Json, PluginFlags, RunArguments, load_run
+from smolora_core.cli import Json, PluginFlags, RunArguments, load_run, train_command
 
 # A terminal would obey them.
 _CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
@@ -63,5 +62,4 @@ def preview(
         console.print(f"note     {note}", markup=False)
     for reason, rows in found.ledger.reasons.items():
         console.print(f"dropped  {rows} of {found.ledger.read} rows read: {reason}", markup=False)
-    command = shlex.join(["smolora", "train", *run, *(plugins.as_arguments() if plugins else ())])
-    console.print(f"next     {command}", markup=False)
+    console.print(f"next     {train_command(run, plugins)}", markup=False)

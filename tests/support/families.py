@@ -1,15 +1,12 @@
 """Tiny models of many families, and what every way of computing them must agree with."""
 
-import copy
 from collections.abc import Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 import transformers
 
-from smolora_core.batches.padding import IGNORED
-from tests.support.small_run import VOCABULARY, adapted, gradients
+from tests.support.small_run import VOCABULARY, adapted, full_logits
 
 _SHAPE = {
     "vocab_size": VOCABULARY,
@@ -75,15 +72,6 @@ def make(family: str, dtype: torch.dtype = torch.float32, **lora: Any) -> Any:
 
 
 def expected(model: Any, of: Sequence[dict[str, Any]]) -> tuple[float, dict[str, torch.Tensor]]:
-    """Compute the mean loss and its gradient row by row, from all logits, in double precision."""
-    model = copy.deepcopy(model).double()
-    model.zero_grad()
-    total, count = torch.zeros((), dtype=torch.float64), 0
-    for row in of:
-        targets = torch.tensor(row["labels"][1:])
-        kept = targets != IGNORED
-        logits = model(input_ids=torch.tensor([row["input_ids"]]), use_cache=False).logits[0, :-1]
-        total = total + F.cross_entropy(logits[kept], targets[kept], reduction="sum")
-        count += int(kept.sum())
-    (total / count).backward()
-    return total.item() / count, gradients(model)
+    """Compute the mean loss and its gradient from all logits, in double precision."""
+    total, weight, gradient = full_logits(model, of)
+    return total / weight, {name: each / weight for name, each in gradient.items()}

@@ -1,5 +1,6 @@
 """A few rows, a small adapted model and one optimizer step: what the tests of training compare."""
 
+import copy
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -97,6 +98,24 @@ LOSSES: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
 
 def gradients(model: Any) -> dict[str, torch.Tensor]:
     return {name: parameter.grad.clone() for name, parameter in model.named_parameters() if parameter.grad is not None}
+
+
+def full_logits(
+    model: Any, of: Sequence[dict], loss: Callable[..., torch.Tensor] = cross_entropy, **columns: Any
+) -> tuple[float, int, dict[str, torch.Tensor]]:
+    """Compute what an objective must compute: row by row, without padding, from all logits, in double precision."""
+    model = copy.deepcopy(model).double()
+    model.zero_grad()
+    total, weight = torch.zeros((), dtype=torch.float64), 0
+    for row in of:
+        targets = torch.tensor(row["labels"][1:])
+        kept = targets != IGNORED
+        logits = model(input_ids=torch.tensor([row["input_ids"]]), use_cache=False).logits[0, :-1]
+        values = {name: torch.full((int(kept.sum()),), row[name], dtype=torch.float64) for name in columns}
+        total = total + loss(logits[kept], targets[kept], **values).sum()
+        weight += int(kept.sum())
+    total.backward()
+    return total.item(), weight, gradients(model)
 
 
 def difference(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> float:

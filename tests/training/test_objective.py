@@ -1,7 +1,5 @@
 """A loss gets what it needs, and its sum and gradient are those of the full logits."""
 
-import copy
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -17,6 +15,7 @@ from tests.support.small_run import (
     batch,
     cross_entropy,
     difference,
+    full_logits,
     gradients,
     load,
     objective,
@@ -25,22 +24,6 @@ from tests.support.small_run import (
 )
 
 ONE_ROW = 4 * VOCABULARY
-
-
-def full_logits(model, of, loss=cross_entropy, **columns):
-    """Compute what an objective must compute: row by row, without padding, from all logits, in double precision."""
-    model = copy.deepcopy(model).double()
-    model.zero_grad()
-    total, weight = torch.zeros((), dtype=torch.float64), 0
-    for row in of:
-        targets = torch.tensor(row["labels"][1:])
-        kept = targets != IGNORED
-        logits = model(input_ids=torch.tensor([row["input_ids"]]), use_cache=False).logits[0, :-1]
-        values = {name: torch.full((int(kept.sum()),), row[name], dtype=torch.float64) for name in columns}
-        total = total + loss(logits[kept], targets[kept], **values).sum()
-        weight += int(kept.sum())
-    total.backward()
-    return total.item(), weight, gradients(model)
 
 
 def measured(model, of, loss=cross_entropy, chunk_bytes=5 * ONE_ROW, **record):
