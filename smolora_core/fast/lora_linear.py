@@ -5,9 +5,7 @@ the full-size update, scales it, adds it in mixed precision and casts the sum. H
 them is scaled, and the product that computes the update also adds it. The master weights and their gradients stay float32.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable
 from typing import Any, cast
 
 import torch
@@ -15,17 +13,7 @@ import torch.nn.functional as F
 from peft.tuners import lora
 from torch import Tensor, nn
 
-_generator: ContextVar[torch.Generator | None] = ContextVar("_generator", default=None)
-
-
-@contextmanager
-def dropout_generator(generator: torch.Generator) -> Iterator[None]:
-    """Draw the adapters' dropout on the CPU from a generator of its own."""
-    token = _generator.set(generator)
-    try:
-        yield
-    finally:
-        _generator.reset(token)
+from smolora_core.lora.dropout import draw_dropped
 
 
 def use_fast_lora(model: nn.Module) -> tuple[int, Callable[[], None]]:
@@ -55,19 +43,12 @@ class _FastLinear(lora.Linear):
         adapter_input, dropped = x, None
         if dropout.training and getattr(dropout, "p", 0.0):
             if x.device.type == "cpu":
-                dropped, share = _draw_dropped(x, dropout.p)
+                dropped, share = draw_dropped(x, dropout.p, getattr(dropout, "number", 0))
                 scaling /= 1 - share
             else:
                 adapter_input = dropout(x)
         weights = (self.lora_A[name].weight, self.lora_B[name].weight)
         return cast("Tensor", _Update.apply(x, adapter_input, dropped, base.weight, base.bias, *weights, scaling))  # type: ignore[no-untyped-call]
-
-
-def _draw_dropped(x: Tensor, p: float) -> tuple[Tensor, float]:
-    """Draw the mask of dropped elements and their exact share: p rounded to 16 bits, so that one draw serves four elements."""
-    limit = max(1, round(p * 2**16))
-    drawn = torch.empty(x.numel() // 4 + 1, dtype=torch.int64).random_(-(2**63), None, generator=_generator.get())
-    return (drawn.view(torch.int16)[: x.numel()] < limit - 2**15).view(x.shape), limit / 2**16
 
 
 def _is_plain(layer: Any, name: str, x: Tensor) -> bool:

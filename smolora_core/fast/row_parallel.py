@@ -6,8 +6,8 @@ import attrs
 import torch
 from torch import nn
 
-from smolora_core.fast.lora_linear import dropout_generator
 from smolora_core.fast.threads import RowThreads, has_foreign_hooks
+from smolora_core.lora.dropout import RowSeeds, row_dropout, seeded_here
 from smolora_core.model.device import in_mode
 from smolora_core.model.head import RunModel, logits_of, on_all_rows, probe_inputs
 from smolora_core.plugins.loading import describe
@@ -49,8 +49,14 @@ def _problem(model: Any) -> str:
         return "its layers have hooks"
     before = torch.get_rng_state()
     try:
-        with in_mode(model, training=True), torch.no_grad(), dropout_generator(torch.Generator()):
-            logits_of(model, probe_inputs(model))
+        inputs = probe_inputs(model)
+        with (
+            in_mode(model, training=True),
+            torch.no_grad(),
+            row_dropout(model),
+            seeded_here(RowSeeds(range(len(inputs["input_ids"])))),
+        ):
+            logits_of(model, inputs)
         return "" if torch.equal(torch.get_rng_state(), before) else "its layers draw random numbers for all rows at once"
     except Exception as error:
         return f"a test batch fails ({describe(error)})"

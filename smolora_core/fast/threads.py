@@ -8,7 +8,6 @@ waits once in the forward pass and once in the backward pass.
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import nullcontext
 from contextvars import copy_context
 from functools import partial
 from itertools import chain
@@ -19,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from smolora_core.batches.padding import flat_positions, take
-from smolora_core.fast.lora_linear import dropout_generator
+from smolora_core.lora.dropout import RowSeeds, current_seeds, seeded_here
 from smolora_core.model.head import Compute
 
 # The largest group's tokens relative to the mean: two threads that share every operation lose about as much.
@@ -41,11 +40,11 @@ class RowThreads:
         groups = balance_rows(lengths, threads, self._min_elements / width)
         if len(groups) == 1 or _has_thread_local_state() or has_foreign_hooks(model):
             return compute(model, inputs)
-        # Seeds belong to groups, so that dropout does not depend on which thread runs first.
-        seeds = torch.randint(2**62, (len(groups),)).tolist() if model.training else [None] * len(groups)
+        # Dropout must not depend on which thread runs first.
+        seeds = current_seeds() or RowSeeds(torch.randint(2**62, (len(lengths),)).tolist(), None if bounds is None else lengths)
         tasks = [
-            partial(_run_group, compute, model, take(inputs, rows), torch.is_grad_enabled(), seed)
-            for rows, seed in zip(groups, seeds, strict=True)
+            partial(_run_group, compute, model, take(inputs, rows), torch.is_grad_enabled(), seeds.select(rows))
+            for rows in groups
         ]
         run_all = partial(self.run_all, threads // len(groups))
         positions, dim = [flat_positions(inputs, rows) for rows in groups], 0 if bounds is None else 1
@@ -64,11 +63,8 @@ def _run_on(cores: int, task: Callable[[], Any]) -> Any:
     return task()
 
 
-def _run_group(compute: Compute, model: nn.Module, inputs: Mapping[str, Any], grad: bool, seed: int | None) -> Tensor:
-    with (
-        torch.set_grad_enabled(grad),
-        nullcontext() if seed is None else dropout_generator(torch.Generator().manual_seed(seed)),
-    ):
+def _run_group(compute: Compute, model: nn.Module, inputs: Mapping[str, Any], grad: bool, seeds: RowSeeds) -> Tensor:
+    with torch.set_grad_enabled(grad), seeded_here(seeds):
         return compute(model, inputs)
 
 

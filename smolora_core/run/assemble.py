@@ -5,10 +5,10 @@ from typing import Any
 
 import attrs
 import torch
-from transformers import PrinterCallback, TrainerCallback, TrainingArguments
+from transformers import TrainerCallback, TrainingArguments
 
 from smolora_core.batches.padding import Collator
-from smolora_core.batches.token_budget import BudgetSampler, fill_micro_batches, token_counts
+from smolora_core.batches.token_budget import Rows, fill_micro_batches, token_counts
 from smolora_core.checkpoints.saver import Saver
 from smolora_core.checkpoints.staging import Checkpoint
 from smolora_core.components import CheckpointWriter
@@ -24,10 +24,11 @@ from smolora_core.training.arguments import make_arguments
 from smolora_core.training.auto_batch_size import choose_rows, longest_rows, room_for_steps, sizes_of, try_micro_steps
 from smolora_core.training.callbacks import LogEvents, StepCallback
 from smolora_core.training.guards import LearningGuard
+from smolora_core.training.loaders import make_order
+from smolora_core.training.loop import TrainingLoop
 from smolora_core.training.memory import Strategies
 from smolora_core.training.objective import Measured, Objective, objective_of
 from smolora_core.training.oom import Recovery
-from smolora_core.training.trainer import SmoLoRATrainer
 
 
 def load_and_adapt(job: Job, run: OpenRun, changes: Mapping[str, Any], strategies: Strategies) -> Adapted:
@@ -90,10 +91,10 @@ def make_saver(job: Job, run: OpenRun, dataset: Dataset, adapted: Adapted) -> Sa
     return Saver(run.store, writers, checkpoint, job.config.checkpoints.save_failure, run.emit)
 
 
-def make_trainer(
+def make_loop(
     job: Job, run: OpenRun, dataset: Dataset, adapted: Adapted, strategies: Strategies, speed: Speed, saver: Saver
-) -> SmoLoRATrainer:
-    """Build the trainer of a run.
+) -> TrainingLoop:
+    """Build the training loop of a run.
 
     Raises:
         SmoLoRAError: no micro-batch fits in memory, or a plugin returned an object that is not a callback.
@@ -108,25 +109,27 @@ def make_trainer(
     if training.per_device_train_batch_size == "auto":
         overrides |= _micro_batches(run, dataset, adapted, strategies, objective, collate, arguments)
         arguments = make_arguments(job.config, run.folder, run.device, evaluates=evaluates, **overrides)
-    trainer = SmoLoRATrainer(
-        objective=objective,
-        save=saver,
-        train_sampler=_budget_sampler(run, dataset, arguments, padded=speed.batching.collate is None),
-        compute_task_metrics=getattr(collator.task, "metrics", None),
-        # Evaluation needs padded micro-batches: it counts rows by their first dimension.
-        eval_collator=attrs.evolve(collator, epoch=None),
-        warn=run.warn,
-        recovery=Recovery(strategies.out_of_memory, run.emit, strategies.remedies(smaller_batch=run.ranks.size > 1)),
+    filled = _filled(run, dataset, arguments, padded=speed.batching.collate is None)
+    loop = TrainingLoop(
         model=adapted.model,
         args=arguments,
+        objective=objective,
+        save=saver,
         train_dataset=dataset.train,
         eval_dataset=dataset.held_out,
         data_collator=collate,
+        # Evaluations need padded batches: their rows are counted by the first dimension.
+        eval_collator=attrs.evolve(collator, epoch=None),
+        compute_task_metrics=getattr(collator.task, "metrics", None),
+        processing_class=dataset.tokenizer,
         callbacks=[StepCallback(strategies), LearningGuard(run.warn), *_callbacks(run)],
+        recovery=Recovery(strategies.out_of_memory, run.emit, strategies.remedies(smaller_batch=False)),
+        order=make_order(dataset.train, arguments, run.ranks.size, filled),
+        warn=run.warn,
+        emit=run.emit,
     )
-    trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(LogEvents(run.emit, lambda: trainer.tokens_seen * run.ranks.size))
-    return trainer
+    loop.add_callback(LogEvents(run.emit, lambda: loop.tokens_seen))
+    return loop
 
 
 def _micro_batches(
@@ -164,16 +167,17 @@ def _micro_batches(
     return {"per_device_train_batch_size": size, "gradient_accumulation_steps": times}
 
 
-def _budget_sampler(run: OpenRun, dataset: Dataset, arguments: TrainingArguments, *, padded: bool) -> BudgetSampler | None:
-    ranks, budget = run.ranks, run.config.training.max_tokens_per_batch
+def _filled(run: OpenRun, dataset: Dataset, arguments: TrainingArguments, *, padded: bool) -> list[Rows] | None:
+    """Fill micro-batches up to the budget of tokens, if there is one."""
+    budget = run.config.training.max_tokens_per_batch
     if budget is None:
         return None
     seed = run.config.seed if arguments.data_seed is None else arguments.data_seed
     lengths = token_counts(dataset.train)
-    found = fill_micro_batches(lengths, budget, seed, padded=padded, ranks=ranks.size)
+    found = fill_micro_batches(lengths, budget, seed, padded=padded)
     full = sum(lengths) / (len(found) * budget)
     run.emit("note", text=f"{len(lengths)} rows make {len(found)} micro-batches of up to {budget} tokens, {full:.0%} full")
-    return BudgetSampler(found, seed, ranks.rank, ranks.size)
+    return found
 
 
 def _callbacks(run: OpenRun) -> list[TrainerCallback]:

@@ -3,13 +3,12 @@
 from collections.abc import Callable, Collection
 from contextlib import nullcontext
 
-from smolora_core.errors import TrainingError
 from smolora_core.fast.apply import Speed, applied
 from smolora_core.hookspecs import Outcome
 from smolora_core.lora.attach import Adapted
 from smolora_core.lora.saving import verify_saved
 from smolora_core.report.events import Event
-from smolora_core.run.assemble import load_and_adapt, make_saver, make_trainer
+from smolora_core.run.assemble import load_and_adapt, make_loop, make_saver
 from smolora_core.run.check import Checked
 from smolora_core.run.context import OpenRun, open_run
 from smolora_core.run.finish import close_finished
@@ -17,10 +16,10 @@ from smolora_core.run.job import Job, resolve_job
 from smolora_core.run.prepare import Dataset, inspect_rows, prepare_rows, write_ledger
 from smolora_core.training.arguments import make_arguments
 from smolora_core.training.guards import failing_at
+from smolora_core.training.loop import TrainingLoop
 from smolora_core.training.memory import Strategies, build_strategies
 from smolora_core.training.profiling import profile_run
 from smolora_core.training.signals import Interrupted
-from smolora_core.training.trainer import SmoLoRATrainer
 
 
 def execute(
@@ -68,23 +67,21 @@ def train(job: Job, run: OpenRun, dataset: Dataset, adapted: Adapted, strategies
     for text in speed.describe():
         run.emit("note", text=text)
     saver = make_saver(job, run, dataset, adapted)
-    trainer = make_trainer(job, run, dataset, adapted, strategies, speed, saver)
+    loop = make_loop(job, run, dataset, adapted, strategies, speed, saver)
     run.identity.note("speed", list(speed.describe()))
     streaming, evaluates = job.config.data.streaming, dataset.held_out is not None
-    if not streaming and len(trainer.get_train_dataloader()) == 0:
-        raise TrainingError(f"{len(dataset.train)} sequences do not fill a batch", hint="lower the batch size")
     if run.checkpoint is not None:
         run.emit("resumed", step=run.checkpoint.manifest.step, checkpoint=str(run.checkpoint.place))
         for text in run.identity.take_changes():
             run.emit("note", text=text)
     elif evaluates:
-        trainer.evaluate_now()
-    train_loss = _run_training(run, trainer)
-    step, after = trainer.state.global_step, trainer.evaluate_now() if evaluates else {}
+        loop.evaluate_now()
+    train_loss = _run_training(run, loop)
+    step, after = loop.state.global_step, loop.evaluate_now() if evaluates else {}
     if streaming:
         # Whether a streamed row is kept is only known once it has been read.
         write_ledger(run, dataset.splits)
-    before = {f"{name}_before": value for name, value in trainer.metrics_before.items()}
+    before = {f"{name}_before": value for name, value in loop.position.metrics_before.items()}
     metrics, adapter = {"train_loss": train_loss, **after, **before}, run.folder / "adapter"
     if run.leads:
         saver.finish(step, metrics)
@@ -95,13 +92,13 @@ def train(job: Job, run: OpenRun, dataset: Dataset, adapted: Adapted, strategies
     )
 
 
-def _run_training(run: OpenRun, trainer: SmoLoRATrainer) -> float:
+def _run_training(run: OpenRun, loop: TrainingLoop) -> float:
     profiled = profile_run(run.folder / "profile.pstats", run.emit) if run.config.debug.profile_training else nullcontext()
-    with profiled, failing_at(lambda: trainer.state.global_step):
-        result = trainer.train(resume_from=run.checkpoint.place if run.checkpoint else None)
-    step = trainer.state.global_step
-    if trainer.stopped_by is not None:
-        raise Interrupted(trainer.stopped_by, step)
-    if step < trainer.state.max_steps:
-        run.warn(f"training ended at step {step} of {trainer.state.max_steps}")
+    with profiled, failing_at(lambda: loop.state.global_step):
+        result = loop.train(resume_from=run.checkpoint.place if run.checkpoint else None)
+    step = loop.state.global_step
+    if loop.stopped_by is not None:
+        raise Interrupted(loop.stopped_by, step)
+    if step < loop.state.max_steps:
+        run.warn(f"training ended at step {step} of {loop.state.max_steps}")
     return float(result.training_loss)

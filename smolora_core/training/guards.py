@@ -4,16 +4,14 @@ Steps whose numbers are not finite are skipped or end the run, parameters that d
 inside torch get the step at which they happened.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from itertools import islice
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import TrainerCallback
 
-from smolora_core.checkpoints.rng import restore
 from smolora_core.data.workers import is_worker_death
 from smolora_core.errors import TrainingError
 from smolora_core.plugins.loading import describe
@@ -24,11 +22,11 @@ _MAX_SKIPPED = 3
 _MAX_ROWS = 16
 
 
-def skip_or_stop(what: str, value: float, step: int, skipped: int, rows: Callable[[], list[int] | None], saved_at: int) -> str:
+def skip_or_stop(what: str, value: float, step: int, skipped: int, rows: Callable[[], list[int]] | None, saved_at: int) -> str:
     """Return a warning that a step is skipped because a value is not finite, or stop the run.
 
     `skipped` is the number of steps in a row skipped just before, `saved_at` the step of the last checkpoint, below 1 if there
-    is none. `rows` looks up the step's training rows, and returns None if they are streamed.
+    is none. `rows` looks up the step's training rows; it is None if they are streamed.
 
     Raises:
         TrainingError: it is the first step, or three steps in a row were skipped before it.
@@ -37,11 +35,11 @@ def skip_or_stop(what: str, value: float, step: int, skipped: int, rows: Callabl
         raise TrainingError(f"{what} is {value} at step 1", hint="set model.dtype to float32; no weights were updated")
     if skipped < _MAX_SKIPPED:
         return f"{what} is {value} at step {step}; skipping this step"
-    numbers = rows()
     kept = f"the checkpoint of step {saved_at} is kept" if saved_at > 0 else "there is no checkpoint yet"
     after = f"{what} is {value} at step {step}, after skipping {skipped} steps in a row"
-    if numbers is None:
+    if rows is None:
         raise TrainingError(after, hint=f"lower training.learning_rate, or set model.dtype to float32; {kept}")
+    numbers = rows()
     listed = ", ".join(map(str, numbers[:_MAX_ROWS])) + _and_more(numbers, _MAX_ROWS)
     hint = f"lower training.learning_rate, set model.dtype to float32, or inspect these rows; {kept}"
     raise TrainingError(f"{after}, on training rows {listed}", hint=hint)
@@ -103,24 +101,6 @@ class LearningGuard(TrainerCallback):
 
 def _trainable(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
     return ((name, each) for name, each in model.named_parameters() if each.requires_grad)
-
-
-def rows_of_batches(loader: Any, epoch: int, rng: Mapping[str, Tensor], first: int, count: int) -> list[int] | None:
-    """Return the row numbers of `count` micro-batches from `first` on in an epoch; None for streamed rows.
-
-    The order is drawn again from `rng`, the state at the start of the epoch, which changes the RNG. `loader` is the training
-    DataLoader as prepared by accelerate.
-    """
-    if isinstance(loader.dataset, torch.utils.data.IterableDataset):
-        return None
-    numbers: Any = torch.utils.data.DataLoader(
-        range(len(loader.dataset)),  # type: ignore[arg-type]
-        batch_sampler=loader.batch_sampler,
-        collate_fn=list,
-    )
-    loader.set_epoch(epoch)
-    restore(rng)
-    return [number for batch in islice(numbers, first, first + count) for number in batch]
 
 
 @contextmanager

@@ -51,26 +51,28 @@ class Recovery:
     _largest: float = math.inf
     _warned: bool = False
 
-    def measure(self, batch: Mapping[str, Any], work: Work, when: str, step: int, *, splits: bool = True) -> Measured:
-        """Compute a collated micro-batch.
+    def fits(self, batch: Mapping[str, Any]) -> bool:
+        """Whether a micro-batch is small enough to be tried whole."""
+        return count_rows(batch) == 1 or _size(batch) <= self._largest
 
-        `work` gets the micro-batch or a part of it, and must not have side effects if it fails. Without `splits` it gets it
-        whole and once, because other ranks wait for its backward pass. Messages call the step `when`.
+    def measure(self, batch: Mapping[str, Any], work: Work, when: str, step: int) -> Measured:
+        """Compute a micro-batch whole if it fits, else in parts.
+
+        `work` gets the micro-batch or a part of it, and must not have side effects if it fails. Messages call the step `when`.
 
         Raises:
-            TrainingError: a single row, or a batch that must not be split, does not fit.
+            TrainingError: a single row does not fit.
         """
         rows = count_rows(batch)
-        if rows == 1 or not splits or _size(batch) <= self._largest:
+        if self.fits(batch):
             done = _attempt(work, batch)
-            if isinstance(done, Exception) and splits and self.free_memory(done):
+            if isinstance(done, Exception) and self.free_memory(done):
                 self._report(step, rows, rows, done)
                 done = _attempt(work, batch)
             if isinstance(done, Measured):
                 return done
-            if rows == 1 or not splits:
-                what = "one row" if rows == 1 else f"{rows} rows"
-                raise TrainingError(f"out of memory {when} with a micro-batch of {what}", hint=self.remedies) from done
+            if rows == 1:
+                raise TrainingError(f"out of memory {when} with a micro-batch of one row", hint=self.remedies) from done
             self._report(step, rows, rows - rows // 2, done)
             if not self._warned:
                 self._warned = True
@@ -139,7 +141,7 @@ def isolated_gradients(parameters: Iterable[Tensor]) -> Iterator[None]:
 
 
 def rng_states(device: torch.device) -> Mapping[str, Tensor]:
-    """Copy torch's RNG states by device type: all that a model uses, and much faster than `checkpoints.rng.capture`."""
+    """Copy torch's RNG states by device type: all that a model uses."""
     states = {"cpu": torch.get_rng_state()}
     if device.type != "cpu":
         states[device.type] = torch.get_device_module(device).get_rng_state()

@@ -31,6 +31,13 @@ class Ranks:
         state: Any = PartialState(cpu=device.type == "cpu")
         return cls(state.process_index, state.num_processes)
 
+    @classmethod
+    def current(cls) -> "Ranks":
+        """Return this process's rank among those that have joined."""
+        if not torch.distributed.is_initialized():
+            return cls()
+        return cls(torch.distributed.get_rank(), torch.distributed.get_world_size())
+
     def device(self, chosen: torch.device) -> torch.device:
         """Assign each process of a machine its own GPU."""
         local = int(os.environ.get("LOCAL_RANK", "0"))
@@ -47,6 +54,19 @@ class Ranks:
         if self.size > 1:
             torch.distributed.broadcast_object_list(values, src=0)
         return values[0]
+
+    def sum(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Replace a tensor with the sum of all processes' tensors."""
+        if self.size > 1:
+            torch.distributed.all_reduce(tensor)
+        return tensor
+
+    def gather(self, value: Value) -> list[Value]:
+        """Collect every process's value, in the order of ranks."""
+        values = [value] * self.size
+        if self.size > 1:
+            torch.distributed.all_gather_object(values, value)
+        return values
 
     def wait(self) -> None:
         """Wait until every process gets here."""

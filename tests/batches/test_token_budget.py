@@ -7,12 +7,11 @@ import pytest
 from datasets import Dataset
 
 from smolora_core import ConfigError, train
-from smolora_core.batches.token_budget import BudgetSampler, fill_micro_batches, token_counts
-from smolora_core.checkpoints.rng import capture
+from smolora_core.batches.token_budget import fill_micro_batches, token_counts
 from smolora_core.config import resolve
 from smolora_core.config.document import Document
 from smolora_core.training.arguments import conflicting_batch_sizes, streaming_conflicts
-from smolora_core.training.guards import rows_of_batches
+from smolora_core.training.order import RowOrder
 from tests.support.resumed import LENGTHS, disturb, end_of, make
 from tests.support.small_run import Watch, cross_entropy, difference, load, objective, one_step, rows, trainer
 
@@ -20,22 +19,22 @@ RNG = random.Random(0)
 MANY = [RNG.randint(1, 40) + RNG.randint(0, 1) * RNG.randint(0, 60) for _ in range(3000)]
 
 
-def sampler(of, budget, padded=True, **ranks):
-    return BudgetSampler(fill_micro_batches([len(row["input_ids"]) for row in of], budget, 42, padded=padded), 42, **ranks)
+def order(of, budget, per_step):
+    """The order of rows whose padded micro-batches are filled up to a budget, so many of them a step."""
+    filled = fill_micro_batches([len(row["input_ids"]) for row in of], budget, 42, padded=True)
+    return RowOrder(count=len(filled), per_step=per_step, seed=42, filled=filled)
 
 
 def flat(micro_batches):
     return [row for some in micro_batches for row in some]
 
 
-@pytest.mark.parametrize("ranks", [1, 7])
 @pytest.mark.parametrize("padded", [False, True])
-def test_every_row_is_in_one_micro_batch_and_none_is_too_large(padded, ranks):
-    found = fill_micro_batches(MANY, 100, 42, padded=padded, ranks=ranks)
+def test_every_row_is_in_one_micro_batch_and_none_is_too_large(padded):
+    found = fill_micro_batches(MANY, 100, 42, padded=padded)
     assert sorted(flat(found)) == list(range(3000))
     lengths = [[MANY[row] for row in some] for some in found]
     assert max(len(each) * max(each) if padded else sum(each) for each in lengths) <= 100
-    assert len(found) % ranks == 0
 
 
 @pytest.mark.parametrize(("padded", "full"), [(False, 0.97), (True, 0.9)])
@@ -79,30 +78,12 @@ def test_what_else_puts_rows_together_is_refused(changes, problem):
     assert [str(each) for each in [*streaming_conflicts(config, ""), *conflicting_batch_sizes(config, "")]] == [problem]
 
 
-def test_an_epoch_shuffles_the_micro_batches_by_its_number():
-    drawn = BudgetSampler(fill_micro_batches(MANY, 100, 42, padded=False), 42)
-    first = list(drawn)
-    drawn.set_epoch(1)
-    second = list(drawn)
-    drawn.set_epoch(0)
-    assert first == list(drawn) != second
-    assert sorted(first) == sorted(second)
-
-
-@pytest.mark.parametrize("count", [9, 2, 1])
-def test_ranks_share_the_micro_batches_and_draw_alike_many(count):
-    micro_batches = [[number] for number in range(count)]
-    drawn = [BudgetSampler(micro_batches, 42, rank, 4) for rank in range(4)]
-    assert [len(list(each)) for each in drawn] == [len(drawn[0])] * 4
-    assert set(flat(flat(drawn))) == set(range(count))
-
-
 def test_the_step_is_that_of_its_rows_however_they_are_put_together(tmp_path, llama):
     expected, logged = one_step(tmp_path, llama, "cross-entropy", 8, 1)
     model, watch = load(llama), Watch()
     made = trainer(model, objective(cross_entropy, model), tmp_path, rows(), watch=watch, num_train_epochs=1)
-    made.train_sampler = sampler(rows(), 30)
-    assert len({len(some) for some in made.train_sampler}) > 1
+    made.order = order(rows(), 30, per_step=4)
+    assert len({len(some) for some in made.order.filled}) > 1
     made.train()
     assert len(watch.gradients) == 1
     assert difference(watch.gradients[0], expected) < 1e-6
@@ -112,8 +93,8 @@ def test_the_step_is_that_of_its_rows_however_they_are_put_together(tmp_path, ll
 @pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_the_middle_of_the_second_epoch_is_one_to_go_on_from(llama, tmp_path, workers):
     def budgeted(folder):
-        made = make(llama, folder, gradient_accumulation_steps=2, extra={"dataloader_num_workers": workers})
-        made.train_sampler = sampler(rows(LENGTHS), 35)
+        made = make(llama, folder, extra={"dataloader_num_workers": workers})
+        made.order = order(rows(LENGTHS), 35, per_step=2)
         return made
 
     whole, again = budgeted(tmp_path / "whole"), budgeted(tmp_path / "again")
@@ -122,16 +103,8 @@ def test_the_middle_of_the_second_epoch_is_one_to_go_on_from(llama, tmp_path, wo
     middle = 1 + expected.step // 2
     assert end_of(again, again.train(resume_from=tmp_path / "whole" / f"checkpoint-{middle}")) == expected
     assert expected.tokens == 2 * sum(len(row["input_ids"]) for row in rows(LENGTHS))
-    assert len(whole.train_sampler) % 2 == 1
-    assert expected.step == len(whole.train_sampler) + 1
-
-
-def test_the_rows_of_a_step_can_be_named(llama, tmp_path):
-    made = make(llama, tmp_path)
-    made.train_sampler = sampler(rows(LENGTHS), 35)
-    found = rows_of_batches(made.get_train_dataloader(), 1, capture(), 1, 2)
-    made.train_sampler.set_epoch(1)
-    assert found == flat(list(made.train_sampler)[1:3])
+    assert whole.order.count % 2 == 1
+    assert expected.step == whole.order.count + 1
 
 
 def test_a_run_trains_by_its_budget(llama, tmp_path):

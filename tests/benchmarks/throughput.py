@@ -199,8 +199,8 @@ def ours(
     from smolora_core.model.load import load_base, read_config
     from smolora_core.plugins import PluginManager, build
     from smolora_core.training.arguments import make_arguments
+    from smolora_core.training.loop import TrainingLoop
     from smolora_core.training.objective import make_objective
-    from smolora_core.training.trainer import SmoLoRATrainer
 
     values = {
         "model": {"path": str(folder / "base"), "dtype": dtype},
@@ -230,7 +230,7 @@ def ours(
     if speed.batching.name == "grouped":
         arguments.train_sampling_strategy = "group_by_length"
     clock = Clock(speed.batching.collate or collator, device)
-    trainer = SmoLoRATrainer(
+    trainer = TrainingLoop(
         objective=make_objective(loss, build(loss), model, run_model=speed.row_parallel.run),
         save=lambda *given: None,
         model=model,

@@ -1,8 +1,5 @@
 """Tensors of a checkpoint come back under their names, bit by bit, or nothing is loaded."""
 
-import random
-
-import numpy as np
 import peft
 import pytest
 import torch
@@ -17,7 +14,6 @@ from smolora_core.checkpoints.optimizer_state import (
     refuse_non_finite,
     write_optimizer,
 )
-from smolora_core.checkpoints.rng import capture, read_rng, restore, write_rng
 from smolora_core.errors import CheckpointError
 
 LAYER = "base_model.model.model.layers.0.self_attn"
@@ -207,39 +203,3 @@ def test_a_slot_that_is_not_finite_is_refused(llama):
     optimizer.state[dict(model.named_parameters())[NAME]]["exp_avg_sq"][0, 0] = float("inf")
     with pytest.raises(CheckpointError, match=r"lora_A.default.weight.exp_avg_sq' contains non-finite values"):
         refuse_non_finite(model, optimizer, step=4)
-
-
-@pytest.mark.parametrize("odd", [False, True])
-def test_random_numbers_go_on(tmp_path, odd):
-    """Normal numbers are drawn in pairs, and the second of one may be left over."""
-
-    def draw():
-        return (
-            random.gauss(0, 1),
-            random.random(),
-            np.random.normal(),
-            np.random.rand(),
-            torch.rand(3).tolist(),
-            torch.initial_seed(),
-        )
-
-    random.seed(1)
-    np.random.seed(1)
-    torch.manual_seed(1)
-    if odd:
-        random.gauss(0, 1)
-        np.random.normal()
-    write_rng(tmp_path, [{"now": capture()}, {"now": {**capture(), "cpu": torch.Generator().get_state()}}])
-    expected = draw()
-    random.seed(2)
-    np.random.seed(2)
-    torch.manual_seed(2)
-    restore(read_rng(tmp_path, 0)["now"])
-    assert draw() == expected
-
-
-def test_random_numbers_of_a_rank_that_was_not_there(tmp_path):
-    write_rng(tmp_path, [{"now": capture()}])
-    with pytest.raises(CheckpointError) as error:
-        read_rng(tmp_path, 1)
-    assert str(error.value) == f"{tmp_path / 'rng.safetensors'} has no state for rank 1; resume with the same number of ranks"

@@ -26,7 +26,7 @@ def plain(model, folder):
     arguments = transformers.TrainingArguments(
         output_dir=str(folder), use_cpu=True, logging_steps=1, learning_rate=1e-2, max_grad_norm=0.0, save_strategy="no",
         report_to="none",
-        remove_unused_columns=False, disable_tqdm=True, seed=42, **SETTINGS,
+        remove_unused_columns=False, disable_tqdm=True, train_sampling_strategy="sequential", **SETTINGS,
     )  # fmt: skip
     made = transformers.Trainer(model=model, args=arguments, train_dataset=some_rows(), data_collator=batch, callbacks=[watch])
     made.train()
@@ -36,7 +36,7 @@ def plain(model, folder):
 def fast(model, folder):
     watch = Watch()
     speed = make_fast(model, CausalLM(), "token")
-    settings = {**SETTINGS, "gradient_accumulation_steps": 1}
+    settings = {**SETTINGS, "gradient_accumulation_steps": 1, "extra": {"train_sampling_strategy": "sequential"}}
     made = trainer(model, objective(cross_entropy, model), folder, some_rows(), watch=watch, **settings)
     made.data_collator = speed.batching.collate
     made.train()

@@ -121,12 +121,12 @@ def test_a_model_that_draws_by_itself_is_run_at_once():
     assert torch.equal(torch.get_rng_state(), before) and [each.training for each in model.modules()] == training
 
 
-def test_plain_dropout_of_an_adapter_is_run_at_once():
+def test_dropout_of_an_adapter_is_no_obstacle():
     model = make("llama")
     for layer in model.modules():
         if hasattr(layer, "lora_dropout"):
             layer.lora_dropout["default"] = torch.nn.Dropout(0.5)
-    assert "draw random numbers" in choose_row_parallel(model).problem
+    assert not choose_row_parallel(model).problem
     use_fast_lora(model)
     assert not choose_row_parallel(model).problem
 

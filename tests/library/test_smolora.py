@@ -282,7 +282,7 @@ def test_other_writers_do_not_cost_the_final_adapter(llama: Path, rows: Path, tm
 def test_a_batch_that_is_never_full_is_no_training(llama: Path, rows: Path, tmp_path: Path) -> None:
     training = {"per_device_train_batch_size": 64, "extra": {"dataloader_drop_last": True}}
     lora = run_of(llama, rows, tmp_path / "run", training=training)
-    with pytest.raises(TrainingError, match=r"^24 sequences do not fill a batch; lower the batch size$"):
+    with pytest.raises(TrainingError, match=r"^24 rows do not fill an optimizer step of 256; lower the batch size$"):
         lora.train()
 
 

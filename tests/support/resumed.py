@@ -12,8 +12,7 @@ import peft
 import torch
 import transformers
 
-from smolora_core.checkpoints.rng import capture
-from smolora_core.training.trainer import SmoLoRATrainer
+from smolora_core.training.loop import TrainingLoop
 from tests.support.small_run import cross_entropy, objective, rows, trainer
 
 # 13 rows make 7 micro-batches, the last of one row; these make 3 steps, the last of one micro-batch.
@@ -48,7 +47,7 @@ def disturb() -> None:
     torch.rand(7)
 
 
-def make(base: Path, folder: Path, **changes: Any) -> SmoLoRATrainer:
+def make(base: Path, folder: Path, **changes: Any) -> TrainingLoop:
     """Make the trainer of a run, as a fresh process would."""
     model = changes.pop("model", None) or dropping_out(base)
     extra = {"max_grad_norm": 1.0, **changes.pop("extra", {})}
@@ -74,7 +73,7 @@ class End:
 
     parameters: dict[str, bytes]
     optimizer: dict[str, Any]
-    rng: dict[str, bytes]
+    rng: bytes
     scheduler: dict[str, Any]
     log: list[dict[str, float]]
     tokens: int
@@ -84,7 +83,7 @@ class End:
     train_loss: float
 
 
-def end_of(made: SmoLoRATrainer, result: Any) -> End:
+def end_of(made: TrainingLoop, result: Any) -> End:
     model: Any = made.model
     names = [name for name, each in model.named_parameters() if each.requires_grad]
     state = copy.deepcopy(made.optimizer.state_dict())
@@ -94,7 +93,7 @@ def end_of(made: SmoLoRATrainer, result: Any) -> End:
     return End(
         parameters={name: _bits(each) for name, each in model.named_parameters() if each.requires_grad},
         optimizer=state,
-        rng={name: _bits(each) for name, each in capture().items()},
+        rng=_bits(torch.get_rng_state()),
         scheduler=made.lr_scheduler.state_dict(),
         log=[{name: value for name, value in entry.items() if name not in _TIMES} for entry in made.state.log_history],
         tokens=made.tokens_seen,
@@ -113,5 +112,5 @@ def _bits(value: Any) -> Any:
 
 def files(checkpoint: Path) -> dict[str, bytes]:
     """The files that are the same, byte by byte, however a run came to its step."""
-    names = ("adapter_model.safetensors", "optimizer.safetensors", "rng.safetensors")
+    names = ("adapter_model.safetensors", "optimizer.safetensors")
     return {name: (checkpoint / name).read_bytes() for name in names}

@@ -17,8 +17,8 @@ from smolora_core.config import resolve
 from smolora_core.config.document import Document
 from smolora_core.plugins import Origin, Registered, Tier
 from smolora_core.training.arguments import make_arguments
+from smolora_core.training.loop import TrainingLoop
 from smolora_core.training.objective import make_objective
-from smolora_core.training.trainer import SmoLoRATrainer
 
 ACME = Origin("acme", Tier.THIRD_PARTY, "acme-losses", "1.2", "acme.losses")
 VOCABULARY = 300
@@ -151,7 +151,7 @@ def trainer(
     save_steps: int = 500,
     warn: Callable[[str], Any] = lambda text: None,
     **training: Any,
-) -> SmoLoRATrainer:
+) -> TrainingLoop:
     """Make the trainer that a run of one optimizer step after another, each logged, would make."""
     section = {"logging_steps": 1, "learning_rate": 1e-2, **training, "extra": {"max_grad_norm": 0.0, **(extra or {})}}
     values = {
@@ -161,7 +161,7 @@ def trainer(
         "checkpoints": {"save_steps": save_steps},
     }
     config = resolve(Document(values, {})).config
-    made = SmoLoRATrainer(
+    return TrainingLoop(
         objective=measure,
         save=save,
         warn=warn,
@@ -172,8 +172,6 @@ def trainer(
         data_collator=batch,
         callbacks=[watch] if watch else None,
     )
-    made.remove_callback(transformers.PrinterCallback)
-    return made
 
 
 def one_step(

@@ -19,7 +19,7 @@ def main(base: str, folder: Path) -> None:
         for accumulation in (1, 2):
             gradient, logged = one_step(folder, base, loss, 8 // ranks // accumulation, accumulation)
             save_file(
-                {name.removeprefix("module."): each for name, each in gradient.items()},
+                gradient,
                 folder / f"{loss}-{accumulation}-{rank}.safetensors",
             )
             steps[f"{loss}-{accumulation}"] = logged

@@ -33,11 +33,11 @@ def exact(base: Path, folder: Path, **changes: Any) -> list[str]:
     return different
 
 
-def stopped(base: Path, folder: Path, rank: int, hook: str) -> tuple[str, int]:
+def stopped(base: Path, folder: Path, rank: int, hook: str, step: int) -> tuple[str, int]:
     """Send a signal to the second rank only."""
     made = make(base, folder, **SPLIT)
     if rank == 1:
-        made.add_callback(fail_at(2, hook, "SIGTERM"))
+        made.add_callback(fail_at(step, hook, "SIGTERM"))
     made.train()
     return signal.Signals(made.stopped_by or 0).name, made.state.global_step
 
@@ -66,7 +66,8 @@ def main(base: Path, folder: Path) -> None:
     result = {
         "shuffled": exact(base, folder / "shuffled"),
         "grouped": exact(base, folder / "grouped", extra={"train_sampling_strategy": "group_by_length"}),
-        "stopped": [stopped(base, folder / hook, rank, hook) for hook in ("on_substep_end", "on_step_end")],
+        # Of a last step of five rows, the second rank has one micro-batch.
+        "stopped": [stopped(base, folder / at[0], rank, *at) for at in (("on_substep_end", 3), ("on_step_end", 2))],
         "wrong": gone_wrong(base, folder / "wrong", rank),
     }
     (folder / f"{rank}.json").write_text(json.dumps(result), encoding="utf-8")

@@ -236,4 +236,4 @@ def test_the_evaluation_before_training_is_remembered(llama, tmp_path):
     first.train()
     again = make(llama, tmp_path / "again", model=dropping_out(llama))
     again.train(resume_from=tmp_path / "checkpoint-3")
-    assert again.metrics_before == before
+    assert again.position.metrics_before == before

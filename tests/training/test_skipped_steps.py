@@ -27,7 +27,7 @@ class Steps(Watch):
 
     def __init__(self):
         super().__init__()
-        self.after = []
+        self.after, self.tokens = [], []
 
     def on_step_end(self, args, state, control, model=None, **more):
         self.after.append(values(model))
@@ -35,11 +35,12 @@ class Steps(Watch):
 
 def run(llama, folder, bad, loss=None, **changes):
     """Train with a loss that is wrong in some steps; return what it left, its warnings and what was seen."""
-    model, said, watch, calls = load(llama), [], Steps(), []
+    model, said, watch = load(llama), [], Steps()
+    calls = watch.tokens
     broken = loss or (lambda logits, targets: cross_entropy(logits, targets) * math.nan)
 
     def measure(logits, targets):
-        calls.append(1)
+        calls.append(len(targets))
         return (broken if len(calls) in bad else cross_entropy)(logits, targets)
 
     made = trainer(model, objective(measure, model), folder, rows(), watch=watch, warn=said.append, **{**ALONE, **changes})
@@ -81,7 +82,9 @@ def test_a_skipped_step_has_no_share_in_the_losses_that_are_logged(llama, tmp_pa
     made, _, paired = run(llama, tmp_path, {3}, loss, max_steps=4, logging_steps=2)
     _, _, single = run(llama, tmp_path, {3}, max_steps=4)
     first, second, fourth = single.losses
-    assert paired.losses == pytest.approx([(first + second) / 2, fourth])
+    one, other = single.tokens[:2]
+    assert one != other
+    assert paired.losses == pytest.approx([(one * first + other * second) / (one + other), fourth])
     assert all(math.isfinite(entry.get("grad_norm", 0)) for entry in made.state.log_history)
 
 

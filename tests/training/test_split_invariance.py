@@ -11,8 +11,8 @@ import pytest
 from transformers import TrainingArguments
 
 from smolora_core import Task
+from smolora_core.training.loop import TrainingLoop
 from smolora_core.training.objective import make_objective
-from smolora_core.training.trainer import SmoLoRATrainer
 from tests.benchmarks.split_invariance import CASES, OPTIONS, pairs, step
 from tests.support.losses_at_hand import BUILT_IN, REGISTRY, made
 from tests.support.small_run import difference, gradients
@@ -75,7 +75,7 @@ def test_a_split_changes_neither_the_loss_nor_its_gradient(adapted, pair):
 def test_the_size_of_a_batch_does_not_change_the_evaluation(adapted, pair, tmp_path):
     seen, found = adapted(pair[0]), []
     for size in (8, 3, 1):
-        trainer = SmoLoRATrainer(
+        trainer = TrainingLoop(
             objective=objective_of(pair, seen.model),
             save=lambda *arguments: None,
             model=seen.model,
