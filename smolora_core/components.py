@@ -347,7 +347,7 @@ class TaskSetup:
 
     Attributes:
         train: the encoded training rows: a `datasets.Dataset`, or a stream of rows.
-        held_out: the encoded evaluation rows, or None.
+        held_out: the encoded rows of all held-out sets, or None.
         tokenizer: the base model's tokenizer.
         pad_token_id: the token that pads sequences.
         model_config: the base model's transformers config.

@@ -150,7 +150,7 @@ def compare_content(key: str, saved: str | None, found: str | None, overrides: C
     """
     if saved is None or found is None or saved == found:
         return []
-    text = f"{_CONTENT[key]} changed since the checkpoint"
+    text = f"{_CONTENT['.'.join(key.split('.')[:2])]} changed since the checkpoint"
     if not any(_covers(name, key) for name in overrides):
         raise ConfigError(text, where=where or f"{key}:", hint=_hint(key))
     return [f"{text}; the new content is used from here on"]

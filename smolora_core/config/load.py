@@ -111,6 +111,8 @@ def _apply(setting: Setting, values: dict[str, Any], sources: dict[str, str]) ->
     if isinstance(parent, list):
         hint = f"set the whole list, or one option: {setting.source}.OPTION"
         raise ConfigError(f"{path} is a list", where=setting.source, hint=hint)
+    # Flags are written with - or _, and a held-out set may have either in its name.
+    last = next((key for key in parent if str(key).replace("-", "_") == last), last)
     parent[last] = value
     path = f"{path}.{last}" if path else last
     for stale in [known for known in sources if known.startswith(f"{path}.")]:

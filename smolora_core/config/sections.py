@@ -3,6 +3,7 @@
 Keys keep Hugging Face's names where they exist. Sections are frozen; `attrs.evolve` makes a changed copy.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -14,6 +15,20 @@ from smolora_core.errors import ConfigError
 _auto_or_positive = require(lambda value: value == "auto" or value >= 1, "auto or above 0")
 _max_steps = require(lambda value: value == -1 or value >= 1, "above 0 or -1")
 _seed = require(lambda value: 0 <= value < 2**32, "at least 0 and below 2^32")
+# How names of metrics begin: `eval_token_loss` would look like one of them, not like the loss of a set named `token`.
+_METRICS = ("loss", "perplexity", "accuracy", "token", "macro", "entity", "pearson", "spearman", "rmse")
+
+
+def _named_sets(instance: object, attribute: "attrs.Attribute[Any]", value: object) -> None:
+    if not isinstance(value, Mapping):
+        return
+    if not value:
+        raise ConfigError(f"{attribute.name} is an empty mapping")
+    for name in value:
+        if not re.fullmatch(r"[a-z0-9_-]+", name):
+            raise ConfigError(f"{attribute.name} names a set {name!r}, but a name may contain only a-z, 0-9, _ and -")
+        if name in _METRICS:
+            raise ConfigError(f"{attribute.name} names a set {name!r}, but names of metrics begin with that word")
 
 
 def _init(instance: object, attribute: "attrs.Attribute[Any]", value: str) -> None:
@@ -65,8 +80,8 @@ class DataConfig:
 
     train: str | tuple[str, ...]
     """Training data: a file, glob, list of files, folder or hub id (`owner/name[:config[:split]]`)."""
-    eval: float | str | None = attrs.field(default=None, validator=fraction)
-    """Evaluation data: a file, or the fraction of train to hold out."""
+    eval: float | str | Mapping[str, str] | None = attrs.field(default=None, validator=[fraction, _named_sets])
+    """Evaluation data: a file, several files by name (the first decides what is best), or the fraction of train to hold out."""
     format: Literal["auto", "text", "prompt-completion", "instruction", "messages", "labelled", "tokens"] = "auto"
     """Row format; auto detects it from the columns."""
     text_field: str = "text"
@@ -109,6 +124,13 @@ class DataConfig:
     """Number of processes that prepare rows; auto uses one for small data and all cores for large data."""
     cache: bool = True
     """Reuse prepared rows in later runs with the same data, code and settings."""
+
+    @property
+    def eval_files(self) -> Mapping[str, str]:
+        """The held-out sets with files of their own, by config key: `data.eval`, or `data.eval.NAME` for each named one."""
+        if isinstance(self.eval, Mapping):
+            return {f"data.eval.{name}": spec for name, spec in self.eval.items()}
+        return {"data.eval": self.eval} if isinstance(self.eval, str) else {}
 
 
 @attrs.frozen(kw_only=True)

@@ -1,7 +1,7 @@
 """Prepare the splits of a run, from the cache where possible."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from smolora_core.data.fingerprint import (
     sampled_digest,
     sequences_digest,
     source_digest,
+    text_digest,
     tokenizer_digest,
 )
 from smolora_core.data.pipeline import PreparedRows, Recipe, prepare
@@ -36,62 +37,63 @@ _SECONDS_BETWEEN_REPORTS = 2.0
 
 @attrs.frozen
 class PreparedSplits:
-    """The training split and the held-out split, if any, and the files of streamed training rows."""
+    """The training split, the held-out sets by config key, and the files of streamed training rows."""
 
     train: PreparedRows
-    held_out: PreparedRows | None
+    held_out: Mapping[str, PreparedRows]
     streamed: tuple[Path, ...] = ()
 
     @property
     def digests(self) -> dict[str, str | None]:
         """Digest the rows of each split, by config key."""
         train = sampled_digest(self.streamed) if self.streamed else sequences_digest(self.train.dataset)
-        return {"data.train": train, "data.eval": sequences_digest(self.held_out.dataset) if self.held_out else None}
+        # The first of several sets decides which checkpoint is best, so their order counts too.
+        order = text_digest(" ".join(self.held_out))
+        rows = {key: sequences_digest(each.dataset) for key, each in self.held_out.items()}
+        return {"data.train": train, "data.eval": order, **rows}
 
     def ledgers(self) -> dict[str, Any]:
-        """Convert the ledger of each split to plain values."""
-        return {"train": self.train.ledger.as_dict(), **({"eval": self.held_out.ledger.as_dict()} if self.held_out else {})}
+        """Convert the ledger of each split to plain values: `train`, and `eval` or `eval.NAME`."""
+        splits = {"data.train": self.train, **self.held_out}
+        return {key.removeprefix("data."): each.ledger.as_dict() for key, each in splits.items()}
 
 
 def prepare_splits(resolved: Resolved, choices: Choices, recipe: Recipe, rows: Any, emit: Emit) -> PreparedSplits:
-    """Prepare both splits; errors as for `prepare`.
+    """Prepare every split; errors as for `prepare`.
 
     `rows` is a dataset in memory that replaces `data.train`. `emit` receives notes on guesses, progress and warnings.
     """
-    config, held_out_recipe = resolved.config.data, attrs.evolve(recipe, key="data.eval")
-    splits = open_splits(config, resolved.where("data.train"), resolved.where("data.eval"), rows)
+    config = resolved.config.data
+    splits = open_splits(config, resolved.where, rows)
     for text in (*splits.notes(), *set_template(recipe.tokenizer, resolved)):
         emit("note", text=text)
-    # Fingerprint both before preparing either: a stateful step may change while it runs.
-    sources = {"data.train": splits.sources[0]} if not config.streaming else {}
-    if splits.held_out is not None:
-        sources["data.eval"] = splits.sources[-1]
+    # Fingerprint all before preparing any: a stateful step may change while it runs.
+    sources = {key: each for key, each in splits.sources.items() if not (config.streaming and key == "data.train")}
     places = dict(cache_places(sources, choices, recipe)) if config.cache else {}
 
-    def prepared(read: Reader, recipe: Recipe) -> PreparedRows:
-        processes = processes_for(sources[recipe.key].size()) if config.num_proc == "auto" else config.num_proc
-        place = places.get(recipe.key)
-        return prepare(read, recipe, place=place, processes=processes, progress=_Progress(emit, recipe.key))
+    def prepared(key: str, read: Reader) -> PreparedRows:
+        processes = processes_for(sources[key].size()) if config.num_proc == "auto" else config.num_proc
+        split, progress = attrs.evolve(recipe, key=key), _Progress(emit, key)
+        return prepare(read, split, place=places.get(key), processes=processes, progress=progress)
 
     if config.streaming:
         # Leave the CPU cores to training.
         train = stream(splits.train, recipe, processes=1 if config.num_proc == "auto" else config.num_proc)
     else:
-        train = prepared(splits.train, recipe)
-    streamed = tuple(splits.sources[0].files or ()) if config.streaming else ()
+        train = prepared("data.train", splits.train)
+    streamed = tuple(splits.sources["data.train"].files or ()) if config.streaming else ()
     for text in chat_notes(recipe.tokenizer, train.shape):
         emit("note", text=text)
     if train.ledger.truncated > _MANY_TRUNCATED * train.ledger.kept:
         share = f"{train.ledger.truncated} of {train.ledger.kept} rows"
         emit("warning", text=f"{share} are truncated to data.max_seq_length {config.max_seq_length}")
-    if splits.held_out is None:
-        return PreparedSplits(train, None, streamed)
-    held_out = prepared(splits.held_out, held_out_recipe)
-    if config.streaming:
+    held_out = {key: prepared(key, read) for key, read in splits.held_out.items()}
+    if held_out and config.streaming:
         emit("note", text="streamed rows are not checked for overlap with the held-out rows")
-    elif shared := int(np.isin(held_out.digests, train.digests).sum()):
-        share = f"{shared} of {len(held_out.digests)} held-out rows"
-        emit("warning", text=f"{share} are also training rows, so the evaluation loss is too optimistic")
+    for key, each in held_out.items() if not config.streaming else ():
+        if shared := int(np.isin(each.digests, train.digests).sum()):
+            share = f"{shared} of {len(each.digests)} rows of {key}"
+            emit("warning", text=f"{share} are also training rows, so the evaluation loss is too optimistic")
     return PreparedSplits(train, held_out, streamed)
 
 

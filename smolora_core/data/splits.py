@@ -21,39 +21,37 @@ Reader = Callable[[OnBad | None], Iterator[Located]]
 
 @attrs.frozen
 class Splits:
-    """Both splits of the data.
+    """The splits of the data.
 
     Attributes:
         train: reads the rows to train on.
-        held_out: reads the rows to evaluate on, or None.
-        sources: the one source of both splits, or the source of each.
+        held_out: reads the rows of each held-out set, by config key.
+        sources: the source of each split, by config key.
     """
 
     train: Reader
-    held_out: Reader | None
-    sources: tuple[Source, ...]
+    held_out: Mapping[str, Reader]
+    sources: Mapping[str, Source]
 
     def notes(self) -> tuple[str, ...]:
-        """Collect the notes of both sources without repeats; raise a DatasetError for an unreadable file."""
-        notes = tuple(dict.fromkeys(note for source in self.sources for note in source.notes()))
+        """Collect the notes of all sources without repeats; raise a DatasetError for an unreadable file."""
+        notes = tuple(dict.fromkeys(note for source in self.sources.values() for note in source.notes()))
         more = len(notes) - _NOTES
         return (*notes[:_NOTES], f"and {more} more notes like these") if more > 0 else notes
 
 
-def open_splits(config: DataConfig, where: str = "", where_eval: str = "", rows: Any = None) -> Splits:
+def open_splits(config: DataConfig, where: Callable[[str], str] = lambda key: "", rows: Any = None) -> Splits:
     """Open the sources of a config; raise a DatasetError for one that does not exist or cannot be read.
 
-    `where` and `where_eval` locate `data.train` and `data.eval` in errors; `rows` is a dataset that replaces `data.train`.
+    `where` locates a key in errors; `rows` is a dataset that replaces `data.train`.
     """
     reading = Reading.of(config)
-    train = open_source(config.train if rows is None else rows, where, reading)
-    if config.eval is None:
-        return Splits(train.rows, None, (train,))
-    if isinstance(config.eval, str):
-        held_out = open_source(config.eval, where_eval, reading, held_out=True)
-        return Splits(train.rows, held_out.rows, (train, held_out))
-    kept, held_back = (_reader(train, config.eval, where_eval, held_out=held_out) for held_out in (False, True))
-    return Splits(kept, held_back, (train,))
+    train = open_source(config.train if rows is None else rows, where("data.train"), reading)
+    if isinstance(config.eval, float):
+        kept, held_back = (_reader(train, config.eval, where("data.eval"), held_out=held_out) for held_out in (False, True))
+        return Splits(kept, {"data.eval": held_back}, {"data.train": train, "data.eval": train})
+    held_out = {key: open_source(spec, where(key), reading, held_out=True) for key, spec in config.eval_files.items()}
+    return Splits(train.rows, {key: each.rows for key, each in held_out.items()}, {"data.train": train, **held_out})
 
 
 def _reader(source: Source, fraction: float, where: str, *, held_out: bool) -> Reader:

@@ -119,7 +119,7 @@ def encode_first(job: Job, limit: int | None) -> FirstRows:
     tokenizer = load_tokenizer(job.config.model, job.where("model.path"))
     template = set_template(tokenizer, resolved)
     recipe = recipe_for(resolved, job.choices, tokenizer, job.vocab_size)
-    splits = open_splits(job.config.data, job.where("data.train"), job.where("data.eval"))
+    splits = open_splits(job.config.data, job.where)
 
     def read(on_bad: OnBad | None) -> Iterator[Located]:
         return islice(splits.train(on_bad), limit)

@@ -53,7 +53,7 @@ def _render(run: Path, events: Sequence[Event]) -> str:
         lstrip_blocks=True,
     )
     environment.filters["figure"] = _figure
-    settings = list(_settings(run / "run.yaml"))
+    settings, ledger = list(_settings(run / "run.yaml")), _ledger(run / "ledger.json")
     started, took = _span(run / _EVENTS)
     return environment.get_template("page.html.j2").render(
         folder=run.absolute().name,
@@ -64,7 +64,8 @@ def _render(run: Path, events: Sequence[Event]) -> str:
         messages={kind: dict.fromkeys(e.values["text"] for e in events if e.kind == kind) for kind in ("warning", "note")},
         compared=list(_compared(events)),
         chart=draw({"training": _losses(events, "log"), "held-out rows": _losses(events, "eval")}),
-        ledger=_ledger(run / "ledger.json"),
+        ledger=ledger,
+        splits=[(_split_title(key), each) for key, each in ledger.items()],
         settings=settings,
         named={key: yaml.safe_load(value) for key, value, _ in settings if key in ("model.path", "task")},
         environment={
@@ -112,6 +113,11 @@ def _ledger(path: Path) -> dict[str, Any]:
         if isinstance(ledger, dict):
             return ledger
     return {}
+
+
+def _split_title(key: str) -> str:
+    """Name a split of ledger.json for reading: `eval.easy` is `held-out easy`."""
+    return "training" if key == "train" else key.replace("eval", "held-out", 1).replace(".", " ")
 
 
 def _settings(path: Path) -> Iterator[tuple[str, str, str]]:

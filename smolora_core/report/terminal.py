@@ -75,18 +75,18 @@ class Terminal:
     def _show_data(self, *, shape: str, columns: Sequence[str], cached: bool, train: dict[str, Any], **more: Any) -> None:
         self._stop()
         origin = f"{shape}: {', '.join(columns)}{' · prepared by an earlier run' * cached}"
-        for name, ledger in (("data", train), ("held out", more.get("eval"))):
-            if ledger:
-                self._show_ledger(name, ledger, origin)
+        self._show_ledger("data", train, origin)
+        for split, ledger in more.items():
+            self._show_ledger("held out", ledger, origin, split.removeprefix("eval").lstrip("."))
 
-    def _show_ledger(self, name: str, ledger: dict[str, Any], origin: str) -> None:
+    def _show_ledger(self, topic: str, ledger: dict[str, Any], origin: str, name: str = "") -> None:
         dropped = sum(entry["rows"] for entry in ledger["dropped"])
         share = 100 * ledger["supervised"] / max(1, ledger["tokens"])
         added = f", {ledger['added']} added" if ledger["added"] else ""
         cut = f" · {ledger['truncated']} truncated by {ledger['tokens_lost']} tokens" if ledger["truncated"] else ""
         split = f" in {ledger['sequences']} sequences" if ledger["sequences"] != ledger["kept"] else ""
-        kept = f"{ledger['kept']} rows kept{split}, {dropped} dropped{added}{cut}"
-        self.line(name, f"{kept} · {share:.0f} % of tokens supervised · {origin}")
+        kept = f"{name}{': ' * bool(name)}{ledger['kept']} rows kept{split}, {dropped} dropped{added}{cut}"
+        self.line(topic, f"{kept} · {share:.0f} % of tokens supervised · {origin}")
         for entry in ledger["dropped"]:
             longest = f"; longest: {entry['largest']}" if "largest" in entry else ""
             what = f"{entry['rows']} dropped by {entry['step']}: {entry['reason']}{longest}"

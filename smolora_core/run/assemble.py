@@ -102,7 +102,7 @@ def make_loop(
     training, collator = job.config.training, dataset.collator
     objective = objective_of(job.choices, adapted.model, collator.task, job.config.data.weight_field, speed.row_parallel.run)
     collate = attrs.evolve(collator, concatenate=speed.batching.collate)
-    evaluates, overrides = dataset.held_out is not None, dict[str, Any]()
+    evaluates, overrides = bool(dataset.held_out), dict[str, Any]()
     if speed.batching.name == "grouped" and "train_sampling_strategy" not in training.extra:
         overrides["train_sampling_strategy"] = "group_by_length"
     arguments = make_arguments(job.config, run.folder, run.device, evaluates=evaluates, **overrides)

@@ -74,9 +74,8 @@ def check_run(resolved: Resolved, plugins: PluginManager, rows: Any = None) -> C
         targets = attempt(resolve_targets, config.lora, model_type, modules, plugins.registry, where, tied=header.tied)
     if header is not None:
         attempt(within_positions, resolved, header.positions)
-    inspected = {"data": attempt(_inspect_rows, resolved, choices, "train", rows)}
-    if isinstance(config.data.eval, str):
-        inspected["eval"] = attempt(_inspect_rows, resolved, choices, "eval", None)
+    given = {"data.train": config.data.train if rows is None else rows, **config.data.eval_files}
+    inspected = {key: attempt(_inspect_rows, resolved, choices, key, spec) for key, spec in given.items()}
     problems = [
         *_missing_parts(header, config.model.path, where("model.path")),
         *unknown_arguments(config.training.extra, where("training.extra")),
@@ -109,8 +108,8 @@ def _summary(
         found["targets"] = f"{' '.join(targets.shown)} in {len(targets.modules)} modules  {targets.reason}"
     if choices is not None:
         found["task"], found["loss"] = str(choices.task), str(choices.loss)
-    for name, (shape, _) in inspected.items():
-        found[name] = f"{config.data.train if name == 'data' else config.data.eval}  {shape}"
+    for key, (shape, _) in inspected.items():
+        found["data" if key == "data.train" else key.removeprefix("data.")] = shape
     if notes := dict.fromkeys(note for _, notes in inspected.values() for note in notes):
         found["notes"] = "; ".join(notes)
     return found
@@ -155,16 +154,15 @@ def _missing_parts(header: ModelHeader | None, path: str, where: str) -> Iterato
         yield Problem(f"the model in {path!r} has no tokenizer", where=where, hint="save it in the same folder")
 
 
-def _inspect_rows(resolved: Resolved, choices: Choices | None, key: str, rows: Any) -> tuple[str, tuple[str, ...]]:
-    """Read the first rows as training will, and return their shape, if preprocessors do not change it, and what was guessed."""
+def _inspect_rows(resolved: Resolved, choices: Choices | None, key: str, spec: Any) -> tuple[str, tuple[str, ...]]:
+    """Read the first rows as training will; return their shape, if preprocessors do not change it, and what was guessed."""
     config = resolved.config.data
-    spec = getattr(config, key) if rows is None else rows
-    source = open_source(spec, resolved.where(f"data.{key}"), Reading.of(config), held_out=key == "eval")
+    source = open_source(spec, resolved.where(key), Reading.of(config), held_out=key != "data.train")
     if source.kind == "hub":
-        return "hub id, not inspected", ()
+        return f"{source.name}  hub id, not inspected", ()
     first = peek(source, on_bad=(lambda problem: None) if config.on_bad_row == "drop" else None)
     if config.preprocessors:
-        return "columns come from preprocessors", source.notes()
+        return f"{source.name}  columns come from preprocessors", source.notes()
     extra = choices.numeric_columns(config.weight_field) if choices else tuple(filter(None, [config.weight_field]))
     # If no task could be chosen, any shape may be right.
     formats = choices.task.component.formats if choices else (*FORMATS, "labelled", "tokens")
@@ -175,4 +173,4 @@ def _inspect_rows(resolved: Resolved, choices: Choices | None, key: str, rows: A
             raise DatasetError.of(problems)
     unread = shape.unread(first[0].row)
     ignored = f"; ignored columns: {', '.join(unread)}" if unread else ""
-    return f"{shape.name}: {', '.join(shape.columns)}{ignored}", source.notes()
+    return f"{source.name}  {shape.name}: {', '.join(shape.columns)}{ignored}", source.notes()

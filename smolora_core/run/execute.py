@@ -69,7 +69,7 @@ def train(job: Job, run: OpenRun, dataset: Dataset, adapted: Adapted, strategies
     saver = make_saver(job, run, dataset, adapted)
     loop = make_loop(job, run, dataset, adapted, strategies, speed, saver)
     run.identity.note("speed", list(speed.describe()))
-    streaming, evaluates = job.config.data.streaming, dataset.held_out is not None
+    streaming, evaluates = job.config.data.streaming, bool(dataset.held_out)
     if run.checkpoint is not None:
         run.emit("resumed", step=run.checkpoint.manifest.step, checkpoint=str(run.checkpoint.place))
         for text in run.identity.take_changes():

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import attrs
+from datasets.combine import concatenate_datasets
 
 from smolora_core.batches.padding import Collator
 from smolora_core.batches.tokens import padding_id
@@ -41,9 +42,9 @@ class Dataset:
         return self.splits.train.dataset
 
     @property
-    def held_out(self) -> Any:
-        """The encoded rows to evaluate on, or None."""
-        return self.splits.held_out.dataset if self.splits.held_out else None
+    def held_out(self) -> Mapping[str, Any]:
+        """The encoded rows of each held-out set, by name; a single set without one is called ''."""
+        return {key.removeprefix("data.eval").lstrip("."): each.dataset for key, each in self.splits.held_out.items()}
 
 
 def prepare_rows(job: Job, run: OpenRun) -> Dataset:
@@ -76,7 +77,8 @@ def inspect_rows(job: Job, run: OpenRun, dataset: Dataset) -> dict[str, Any]:
         run.emit("note", text=f"rows are prepared during training · {train.shape}: {', '.join(train.columns)}")
     else:
         write_ledger(run, dataset.splits)
-    changes = dataset.collator.configure(dataset.train, dataset.held_out, dataset.tokenizer, job.base_config, job.config.data)
+    held_out = concatenate_datasets([*dataset.held_out.values()]) if dataset.held_out else None
+    changes = dataset.collator.configure(dataset.train, held_out, dataset.tokenizer, job.base_config, job.config.data)
     if job.choices.task.component.writes:
         _audit(run, dataset)
     return changes

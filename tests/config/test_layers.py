@@ -153,6 +153,15 @@ def test_a_flag_sets_an_option_of_a_component_in_a_list_that_a_flag_gave(read):
     assert memory == (Selection(name="clear-cache", options={"interval": 5}),)
 
 
+def test_flags_add_held_out_sets_by_name_and_replace_them(read):
+    run = "model: tiny\ndata:\n  train: a\n  eval: {easy: a, very-hard: b}"
+    resolved = read(run, "--data.eval.very-hard", "c", "--data.eval.long", "d")
+    assert list(resolved.config.data.eval.items()) == [("easy", "a"), ("very-hard", "c"), ("long", "d")]
+    assert resolved.where("data.eval.easy") == "run.yaml:4"
+    assert resolved.where("data.eval.long") == "--data.eval.long"
+    assert read(run, "--data.eval", "0.1").config.data.eval == 0.1
+
+
 @pytest.mark.parametrize(
     ("flag", "message"),
     [

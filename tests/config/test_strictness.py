@@ -89,6 +89,22 @@ def test_a_fraction_held_out_lies_between_0_and_1(complaints, value):
 
 
 @pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("[a.jsonl]", "data.eval must be a number or a string or a mapping, got ['a.jsonl']"),
+        ("{}", "data.eval is an empty mapping"),
+        ("{easy: 3}", "data.eval.easy must be a string, got 3"),
+        ("{Easy: a}", "data.eval names a set 'Easy', but a name may contain only a-z, 0-9, _ and -"),
+        ("{easy.1: a}", "data.eval names a set 'easy.1', but a name may contain only a-z, 0-9, _ and -"),
+        ("{loss: a}", "data.eval names a set 'loss', but names of metrics begin with that word"),
+        ("{easy: a, token: b}", "data.eval names a set 'token', but names of metrics begin with that word"),
+    ],
+)
+def test_a_name_of_a_held_out_set_is_a_plain_word_and_no_metric(complaints, value, message):
+    assert complaints(f"model: tiny\ndata:\n  train: rows.jsonl\n  eval: {value}") == [f"run.yaml:4 {message}"]
+
+
+@pytest.mark.parametrize(
     ("line", "message"),
     [
         ("epochs: 3", "unknown key 'epochs'; known: checkpoints, data, debug, lora, loss, memory, model, output_dir, plugins,"),
