@@ -187,8 +187,8 @@ def smolora_check_config(config: "RunConfig") -> Iterable[Problem]:
 
 
 @hookspec
-def smolora_callbacks(run: RunContext) -> "Iterable[TrainerCallback]":
-    r"""Add `transformers.TrainerCallback` objects to a run.
+def smolora_callbacks(run: RunContext, row_format: str) -> "Iterable[TrainerCallback]":
+    r"""Add `transformers.TrainerCallback` objects to a run, whose rows have the format `row_format`, as in `data.format`.
 
     Example:
         class Bell(TrainerCallback):

@@ -44,6 +44,7 @@ _RULES: Mapping[str, Rule] = {
     "training.gradient_accumulation_steps": "exact",
     "training.logging_steps": "free",
     "training.eval_steps": "free",
+    "training.sample_prompts": "free",
     "training.batching": "exact",
     "training.fast_kernels": "exact",
     "training.extra": "exact",

@@ -196,6 +196,8 @@ class TrainingSection:
     """Optimizer steps between log entries."""
     eval_steps: int = attrs.field(default=500, validator=above(0))
     """Optimizer steps between evaluations; the model is also evaluated before and after training."""
+    sample_prompts: str | tuple[str, ...] = ()
+    """Prompts to answer at every evaluation: a list, or a file with one prompt per line or row."""
     batching: Literal["auto", "padding-free", "grouped", "padded"] = "auto"
     """How sequences of different lengths are batched; auto uses padding-free batches when the model supports them."""
     fast_kernels: bool = True

@@ -5,4 +5,6 @@ from smolora_core.data.formats.shapes import Example as Example
 from smolora_core.data.preprocess import Context as Context
 from smolora_core.data.sources.located import describe_type as describe_type
 from smolora_core.data.sources.located import text_problem as text_problem
+from smolora_core.data.sources.reading import Reading as Reading
+from smolora_core.data.sources.source import open_source as open_source
 from smolora_core.data.splits import is_held_out as is_held_out

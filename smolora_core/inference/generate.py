@@ -13,7 +13,7 @@ from smolora_core.errors import ConfigError
 from smolora_core.inference.loading import load_folder
 from smolora_core.inference.options import check_device, check_options, check_prompt
 from smolora_core.inference.predict import Prediction, predict, predicts
-from smolora_core.model.device import pick_device
+from smolora_core.model.device import in_mode, pick_device
 
 _BATCH = 32
 
@@ -84,6 +84,7 @@ def generate(
     temperature: float = 0.0,
     top_p: float = 1.0,
     seed: int | None = None,
+    special_tokens: bool = True,
 ) -> list[str]:
     """Continue prompts with a decoder, or answer them with an encoder-decoder.
 
@@ -95,6 +96,7 @@ def generate(
         temperature: 0 always takes the most likely token.
         top_p: the share of probability to sample from.
         seed: makes sampling repeatable.
+        special_tokens: whether the tokenizer adds its own, such as a start token; a chat template has already written them.
 
     Returns:
         The generated texts without prompts and special tokens.
@@ -117,23 +119,22 @@ def generate(
     answers = bool(getattr(model.config, "is_encoder_decoder", False))
     options = {"use_cache": True, "pad_token_id": fill, "eos_token_id": ends or None, **sampling}
     devices = [model.device] if model.device.type == "cuda" else []
-    was_training = model.training
     texts: list[str] = []
-    model.eval()
-    try:
-        with torch.random.fork_rng(devices, enabled=seed is not None), torch.inference_mode():
-            if seed is not None:
-                torch.manual_seed(seed)
-            for start in range(0, len(prompts), _BATCH):
-                rows = tokenizer(list(prompts[start : start + _BATCH]))["input_ids"]
-                batch = _padded([ids if answers else _open_ended(ids, tokenizer) for ids in rows], fill, model.device)
-                width = batch["input_ids"].shape[1]
-                made = model.generate(**batch, max_new_tokens=min(max_new_tokens, _room(model, width)), **options)
-                # An answer begins with the decoder's start token.
-                new = made[:, 1 if answers else width :].tolist()
-                texts += [tokenizer.decode(_until(row, ends), skip_special_tokens=True) for row in new]
-    finally:
-        model.train(was_training)
+    with (
+        in_mode(model, training=False),
+        torch.random.fork_rng(devices, enabled=seed is not None),
+        torch.inference_mode(),
+    ):
+        if seed is not None:
+            torch.manual_seed(seed)
+        for start in range(0, len(prompts), _BATCH):
+            rows = tokenizer(list(prompts[start : start + _BATCH]), add_special_tokens=special_tokens)["input_ids"]
+            batch = _padded([ids if answers else _open_ended(ids, tokenizer) for ids in rows], fill, model.device)
+            width = batch["input_ids"].shape[1]
+            made = model.generate(**batch, max_new_tokens=min(max_new_tokens, _room(model, width)), **options)
+            # An answer begins with the decoder's start token.
+            new = made[:, 1 if answers else width :].tolist()
+            texts += [tokenizer.decode(_until(row, ends), skip_special_tokens=True) for row in new]
     return texts
 
 

@@ -43,7 +43,7 @@ class TrainingConfig(TrainingSection):
         import torch
         from trl.trainer.sft_config import SFTConfig
 
-        ours = {"batching", "fast_kernels", "effective_batch_size", "max_tokens_per_batch"}
+        ours = {"batching", "fast_kernels", "effective_batch_size", "max_tokens_per_batch", "sample_prompts"}
         values = {name: value for name, value in attrs.asdict(self, recurse=False).items() if name not in ours}
         configured = values.pop("extra")
         if values["per_device_train_batch_size"] == "auto":

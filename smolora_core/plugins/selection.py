@@ -104,6 +104,9 @@ def choose_components(
         with suppress(SmoLoRAError):
             usual = registry.resolve(Loss, default.name).component
             resolver.problems.extend(_mismatch(loss, usual, task, registry, resolved))
+    if config.training.sample_prompts and task is not None and not task.component.writes:
+        what = f"training.sample_prompts needs a task that writes text, and {task.title} does not"
+        resolver.problems.append(Problem(what, where=resolved.where("training.sample_prompts"), hint="remove it"))
     preprocessors = resolver.each(Preprocessor, config.data.preprocessors, "data.preprocessors")
     writers = resolver.each(CheckpointWriter, config.checkpoints.writers, "checkpoints.writers")
     memory = None

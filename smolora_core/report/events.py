@@ -13,7 +13,7 @@ import attrs
 
 from smolora_core.errors import ConfigError, DatasetError
 
-_STEPS = ("log", "eval", "checkpoint")
+_STEPS = ("log", "eval", "samples", "checkpoint")
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 _BLOCK = 1 << 16
 
@@ -23,7 +23,7 @@ class Event:
     """Something that happened in a run.
 
     Attributes:
-        kind: the kind of event: `data`, `targets`, `log`, `eval`, `checkpoint`, `warning`, `note`, ...
+        kind: the kind of event: `data`, `targets`, `log`, `eval`, `samples`, `checkpoint`, `warning`, `note`, ...
         values: the event's plain values.
     """
 

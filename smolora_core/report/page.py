@@ -63,6 +63,7 @@ def _render(run: Path, events: Sequence[Event]) -> str:
         last={event.kind: event.values for event in events},
         messages={kind: dict.fromkeys(e.values["text"] for e in events if e.kind == kind) for kind in ("warning", "note")},
         compared=list(_compared(events)),
+        samples=_samples(events),
         chart=draw({"training": _losses(events, "log"), "held-out rows": _losses(events, "eval")}),
         ledger=ledger,
         splits=[(_split_title(key), each) for key, each in ledger.items()],
@@ -100,6 +101,15 @@ def _compared(events: Sequence[Event]) -> Iterator[tuple[str, float | None, floa
         for metric, after in latest.items():
             if metric != "step":
                 yield metric, before.get(metric), after
+
+
+def _samples(events: Sequence[Event]) -> dict[str, dict[int, str]]:
+    """Collect the answers to each sample prompt by step."""
+    found: dict[str, dict[int, str]] = {}
+    for each in (event.values for event in events if event.kind == "samples"):
+        for prompt, answer in zip(each["prompts"], each["answers"], strict=True):
+            found.setdefault(prompt, {})[each["step"]] = answer
+    return found
 
 
 def _losses(events: Sequence[Event], kind: str) -> dict[int, float]:

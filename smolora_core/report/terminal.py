@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rich.status import Status
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
+_SAMPLES, _LONGEST_SAMPLE = 3, 50
 
 
 class Terminal:
@@ -122,6 +123,12 @@ class Terminal:
         measured = "".join(f" · {name.replace('_', ' ')} {value:.4g}" for name, value in metrics.items())
         self.line("eval", f"loss {loss:.4f}{measured} on held-out rows at step {step}")
 
+    def _show_samples(self, *, step: int, prompts: Sequence[str], answers: Sequence[str]) -> None:
+        for prompt, answer in list(zip(prompts, answers, strict=True))[:_SAMPLES]:
+            self.line("sample", f"{_shortened(prompt)} → {_shortened(answer)}")
+        if (more := len(prompts) - _SAMPLES) > 0:
+            self.line("", f"and {more} more in events.jsonl")
+
     def _show_resumed(self, *, step: int, checkpoint: str, **more: Any) -> None:
         self.line("resumed", f"at step {step} from {checkpoint}")
 
@@ -161,6 +168,11 @@ def silence_libraries() -> None:
     transformers.logging.disable_progress_bar()
     transformers.logging.set_verbosity_error()
     disable_progress_bars()
+
+
+def _shortened(text: str) -> str:
+    """Quote the beginning of a text, on one line and without control characters."""
+    return repr(text if len(text) <= _LONGEST_SAMPLE else f"{text[: _LONGEST_SAMPLE - 1]}…")
 
 
 def _sparkline(values: list[float], width: int = 8) -> str:

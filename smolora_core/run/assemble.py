@@ -122,7 +122,7 @@ def make_loop(
         eval_collator=attrs.evolve(collator, epoch=None),
         compute_task_metrics=getattr(collator.task, "metrics", None),
         processing_class=dataset.tokenizer,
-        callbacks=[StepCallback(strategies), LearningGuard(run.warn), *_callbacks(run)],
+        callbacks=[StepCallback(strategies), LearningGuard(run.warn), *_callbacks(run, dataset.splits.train.shape)],
         recovery=Recovery(strategies.out_of_memory, run.emit, strategies.remedies(smaller_batch=False)),
         order=make_order(dataset.train, arguments, run.ranks.size, filled),
         warn=run.warn,
@@ -180,8 +180,8 @@ def _filled(run: OpenRun, dataset: Dataset, arguments: TrainingArguments, *, pad
     return found
 
 
-def _callbacks(run: OpenRun) -> list[TrainerCallback]:
-    offered = list(run.plugins.collect("smolora_callbacks", TrainerCallback, run=run))
+def _callbacks(run: OpenRun, row_format: str) -> list[TrainerCallback]:
+    offered = list(run.plugins.collect("smolora_callbacks", TrainerCallback, run=run, row_format=row_format))
     if problems := [each for each in offered if isinstance(each, Problem)]:
         raise PluginError.of(problems)
     return offered

@@ -37,7 +37,7 @@ SCHEDULE = {"training.num_train_epochs", "training.max_steps", "training.learnin
 FREE = {
     *("model.trust_remote_code", "model.device", "output_dir"),
     *("data.max_row_loss", "data.num_proc", "data.cache"),
-    *(f"training.{name}" for name in ("per_device_eval_batch_size", "logging_steps", "eval_steps")),
+    *(f"training.{name}" for name in ("per_device_eval_batch_size", "logging_steps", "eval_steps", "sample_prompts")),
     *(f"checkpoints.{name}" for name in ("writers", "save_steps", "keep", "save_failure")),
     *(f"plugins.{name}" for name in ("require", "disable", "load")),
     *(f"debug.{name}" for name in ("log_level", "profile_training", "save_intermediate")),

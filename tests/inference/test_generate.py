@@ -148,10 +148,17 @@ def test_a_models_settings_for_sampling_cause_no_warning(loaded, caplog, recwarn
     assert (caplog.text, len(recwarn)) == ("", 0)
 
 
-def test_a_model_in_training_goes_on_training(loaded):
-    loaded.model.train()
+def test_each_layer_keeps_the_mode_it_was_in(loaded):
+    layers = list(loaded.model.train().modules())
+    layers[-1].eval()
     loaded.generate("a cat", max_new_tokens=1)
-    assert loaded.model.training
+    assert [layer.training for layer in layers] == [True] * (len(layers) - 1) + [False]
+
+
+def test_a_prompt_from_a_chat_template_gets_no_second_start_token(llama):
+    model, tokenizer = transformers.AutoModelForCausalLM.from_pretrained(llama), ending_with(llama, "<s> $A")
+    written = generate(model, tokenizer, ["<s>a cat"], max_new_tokens=8, special_tokens=False)
+    assert written == generate(model, tokenizer, ["a cat"], max_new_tokens=8)
 
 
 def test_texts_stop_where_the_positions_end(loaded):

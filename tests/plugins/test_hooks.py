@@ -73,7 +73,7 @@ def test_a_hook_under_another_name_counts(site):
     ("signature", "problem"),
     [
         ("smolora_check_config(confg)", "smolora_check_config has no argument 'confg'; did you mean 'config'?"),
-        ("smolora_callbacks(trainer)", "smolora_callbacks has no argument 'trainer'; known: run"),
+        ("smolora_callbacks(trainer)", "smolora_callbacks has no argument 'trainer'; known: row_format, run"),
         ("smolora_losses(config)", "smolora_losses has no argument 'config'; it takes none"),
         ("smolora_adapter_attached(modl=None)", "smolora_adapter_attached has no argument 'modl'; did you mean 'model'?"),
     ],
@@ -122,7 +122,7 @@ def listener():
 
 @pytest.fixture
 def manager(listener):
-    return PluginManager.create(PluginChoice(objects=(listener,)))
+    return PluginManager.create(PluginChoice(objects=(listener,), disable=("smolora",)))
 
 
 def test_check_config_is_asked_for_problems(manager):
@@ -132,7 +132,7 @@ def test_check_config_is_asked_for_problems(manager):
 
 
 def test_callbacks_are_asked_for(manager):
-    [(origin, callbacks)] = manager.call_hook("smolora_callbacks", run="run")
+    [(origin, callbacks)] = manager.call_hook("smolora_callbacks", run="run", row_format="text")
     assert (origin.plugin, callbacks) == ("Listener", ["callback of run"])
 
 
@@ -165,7 +165,7 @@ def test_an_exception_of_an_event_hook_keeps_its_type_and_says_whose_it_is():
 
 
 def test_an_exception_in_the_middle_of_a_generator_says_whose_it_is():
-    manager = PluginManager.create(PluginChoice(objects=(Failing(),)))
+    manager = PluginManager.create(PluginChoice(objects=(Failing(),), disable=("smolora",)))
     with pytest.raises(LookupError) as caught:
         manager.call_hook("smolora_check_config", config=None)
     assert caught.value.__notes__ == ["raised by plugin 'Failing' (given from Python) while calling smolora_check_config"]

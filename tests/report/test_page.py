@@ -163,6 +163,25 @@ def test_a_run_that_goes_on_is_compared_so_far(run, emit):
     assert "5.5 → NaN before training → at step 1" in page(run).text
 
 
+def test_answers_to_prompts_are_a_table_of_prompts_and_steps(run, emit):
+    emit("samples", step=0, prompts=["a cat", "who"], answers=[" sat", ""])
+    emit("samples", step=1500, prompts=["a cat", "why"], answers=[SCRIPT, " not"])
+    assert page(run).rows[:4] == [
+        ["prompt", "step 0", "step 1,500"],
+        ["a cat", " sat", SCRIPT],
+        ["who", "", ""],
+        ["why", "", " not"],
+    ]
+
+
+def test_answers_of_steps_that_a_resumed_run_repeats_are_shown_once(run, emit):
+    for answer in ("lost", "kept"):
+        emit("samples", step=3, prompts=["a cat"], answers=[answer])
+        emit("resumed", step=2, checkpoint="checkpoint-2")
+    emit("samples", step=3, prompts=["a cat"], answers=["kept"])
+    assert page(run).rows[:2] == [["prompt", "step 3"], ["a cat", "kept"]]
+
+
 def test_a_run_without_evaluation_says_so(run, emit):
     log(emit, 3.0)
     assert "No evaluation was run." in page(run).text
