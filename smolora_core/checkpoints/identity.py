@@ -9,10 +9,18 @@ from typing import Any
 
 import attrs
 
-from smolora_core.checkpoints.resume_rules import compare_config, compare_content, leaves, rule_of
+from smolora_core.checkpoints.resume_rules import compare_config, compare_content, covers, leaves, override_hint, rule_of
 from smolora_core.checkpoints.retention import Committed
+from smolora_core.errors import ConfigError
 
 _FINGERPRINTS = "fingerprints"
+# The keys that together set the size of a step; a run that overrides one of them gets the size that its config sets.
+_SIZES = (
+    "training.effective_batch_size",
+    "training.per_device_train_batch_size",
+    "training.gradient_accumulation_steps",
+    "training.max_tokens_per_batch",
+)
 _PACKAGES = ("smolora", "torch", "transformers", "peft", "trl", "datasets", "accelerate", "safetensors")
 
 
@@ -59,6 +67,27 @@ class Identity:
         self.facts[_FINGERPRINTS][key] = fingerprint
         saved = self._saved(_FINGERPRINTS, {}).get(key)
         self._changes += compare_content(key, saved, fingerprint, self.overrides, self.where(key))
+
+    def units_per_step(self, wanted: int | None, otherwise: int) -> int:
+        """Record the rows, or filled micro-batches, in an optimizer step, and return them; a resumed run keeps its number.
+
+        Args:
+            wanted: the number that the config sets for any number of processes, if it does.
+            otherwise: the number that follows from micro-batch, accumulation and processes.
+
+        Raises:
+            ConfigError: the config sets another number than the checkpoint's, without an override.
+        """
+        number, saved = wanted or otherwise, self._saved("units_per_step")
+        allowed = any(covers(key, each) for key in self.overrides for each in _SIZES)
+        if saved is not None and number != saved and not allowed:
+            if wanted is not None:
+                what = f"{_SIZES[0]} changed from {saved} to {wanted}"
+                raise ConfigError(what, where=self.where(_SIZES[0]), hint=override_hint(_SIZES[0]))
+            self._changes.append(f"an optimizer step keeps its {saved} rows; the config would have made it {number}")
+            number = int(saved)
+        self.facts["units_per_step"] = number
+        return number
 
     def model(self, model: Any, dtype: str, device: str) -> None:
         """Record the trainable parameters, and the base model's dtype and device."""

@@ -37,11 +37,11 @@ _RULES: Mapping[str, Rule] = {
     "training.num_train_epochs": "schedule",
     "training.max_steps": "schedule",
     "training.learning_rate": "schedule",
-    "training.per_device_train_batch_size": "exact",
-    "training.effective_batch_size": "exact",
+    "training.per_device_train_batch_size": "free",
+    "training.effective_batch_size": "free",
     "training.max_tokens_per_batch": "exact",
     "training.per_device_eval_batch_size": "free",
-    "training.gradient_accumulation_steps": "exact",
+    "training.gradient_accumulation_steps": "free",
     "training.logging_steps": "free",
     "training.eval_steps": "free",
     "training.sample_prompts": "free",
@@ -133,11 +133,11 @@ def compare_config(
     known = {change.key for change in found} | dict(leaves(config)).keys()
     declared = dict(_declared(RunConfig))
     # A declared key can be overridden even where it is an empty mapping, which has no leaves.
-    unknown = [key for key in overrides if key not in declared and not any(_covers(key, name) for name in known)]
+    unknown = [key for key in overrides if key not in declared and not any(covers(key, name) for name in known)]
     _refuse_unknown(unknown, known)
-    refused = [each for each in found if each.rule == "exact" and not any(_covers(key, each.key) for key in overrides)]
+    refused = [each for each in found if each.rule == "exact" and not any(covers(key, each.key) for key in overrides)]
     if refused:
-        raise ConfigError.of(Problem(str(each), where=where(each.key), hint=_hint(each.key)) for each in refused)
+        raise ConfigError.of(Problem(str(each), where=where(each.key), hint=override_hint(each.key)) for each in refused)
     return [f"{each}; the new value is used from here on" for each in found if each.rule in ("exact", "schedule")]
 
 
@@ -152,8 +152,8 @@ def compare_content(key: str, saved: str | None, found: str | None, overrides: C
     if saved is None or found is None or saved == found:
         return []
     text = f"{_CONTENT['.'.join(key.split('.')[:2])]} changed since the checkpoint"
-    if not any(_covers(name, key) for name in overrides):
-        raise ConfigError(text, where=where or f"{key}:", hint=_hint(key))
+    if not any(covers(name, key) for name in overrides):
+        raise ConfigError(text, where=where or f"{key}:", hint=override_hint(key))
     return [f"{text}; the new content is used from here on"]
 
 
@@ -167,12 +167,13 @@ def check_overrides(overrides: Collection[str]) -> None:
     unknown = [
         key
         for key in overrides
-        if not any(_covers(key, name) or (is_open and _covers(name, key)) for name, is_open in keys.items())
+        if not any(covers(key, name) or (is_open and covers(name, key)) for name, is_open in keys.items())
     ]
     _refuse_unknown(unknown, keys)
 
 
-def _hint(key: str) -> str:
+def override_hint(key: str) -> str:
+    """Say what to do about a key that changed."""
     return f"this key cannot change on resume; restore it, or pass --override {key}"
 
 
@@ -195,5 +196,6 @@ def _declared(section: type, prefix: str = "") -> Iterator[tuple[str, bool]]:
             yield f"{prefix}{field.name}", any(kind is Selection or get_origin(kind) is Mapping for kind in kinds)
 
 
-def _covers(key: str, name: str) -> bool:
+def covers(key: str, name: str) -> bool:
+    """Whether an override of `key` allows `name` to change."""
     return name == key or name.startswith(f"{key}.")

@@ -12,6 +12,9 @@ import attrs
 from smolora_core.config.validators import above, each_above, fraction, probability, require
 from smolora_core.errors import ConfigError
 
+_ACCUMULATION = 4
+_ROWS_OF_AUTO = 16
+
 _auto_or_positive = require(lambda value: value == "auto" or value >= 1, "auto or above 0")
 _max_steps = require(lambda value: value == -1 or value >= 1, "above 0 or -1")
 _seed = require(lambda value: 0 <= value < 2**32, "at least 0 and below 2^32")
@@ -184,14 +187,14 @@ class TrainingSection:
     """Peak learning rate."""
     per_device_train_batch_size: Literal["auto"] | int = attrs.field(default=4, validator=_auto_or_positive)
     """Rows in a micro-batch; auto finds how many fit in memory and accumulates up to effective_batch_size."""
-    effective_batch_size: int = attrs.field(default=16, validator=above(0))
-    """Rows in an optimizer step over all devices, when per_device_train_batch_size is auto."""
+    effective_batch_size: int | None = attrs.field(default=None, validator=above(0))
+    """Rows in an optimizer step over all processes; by default as many as their micro-batches have, or 16 each for auto."""
     max_tokens_per_batch: int | None = attrs.field(default=None, validator=above(0))
     """Maximum number of tokens in a micro-batch, padding included; the micro-batch contains as many rows as fit."""
     per_device_eval_batch_size: int = attrs.field(default=8, validator=above(0))
     """Rows in an evaluation batch."""
-    gradient_accumulation_steps: int = attrs.field(default=4, validator=above(0))
-    """Micro-batches in an optimizer step."""
+    gradient_accumulation_steps: int | None = attrs.field(default=None, validator=above(0))
+    """Micro-batches of a process in an optimizer step; by default 4, or as many as effective_batch_size needs."""
     logging_steps: int = attrs.field(default=10, validator=above(0))
     """Optimizer steps between log entries."""
     eval_steps: int = attrs.field(default=500, validator=above(0))
@@ -204,6 +207,15 @@ class TrainingSection:
     """Use fused kernels for LoRA layers, norms and gated MLPs."""
     extra: Mapping[str, Any] = attrs.field(factory=dict)
     """Additional arguments of transformers.TrainingArguments."""
+
+    def units_per_step(self, processes: int = 1) -> int:
+        """Rows in an optimizer step over all processes; with max_tokens_per_batch, micro-batches."""
+        if self.effective_batch_size is not None:
+            return self.effective_batch_size
+        if self.per_device_train_batch_size == "auto":
+            return _ROWS_OF_AUTO * processes
+        rows = self.per_device_train_batch_size if self.max_tokens_per_batch is None else 1
+        return rows * (self.gradient_accumulation_steps or _ACCUMULATION) * processes
 
 
 @attrs.frozen(kw_only=True)

@@ -120,10 +120,13 @@ def _micro_batch(inputs: EstimateInputs, strategies: Strategies, free: int | Non
     wanted = training.per_device_train_batch_size
     if training.max_tokens_per_batch is not None:
         wanted = max(1, training.max_tokens_per_batch // len(inputs.rows[0]["input_ids"]))
+    effective = training.units_per_step()
     if wanted != "auto":
-        return wanted, training.gradient_accumulation_steps, footprint(inputs, strategies, [wanted])[0]
-    powers = [2**power for power in range(training.effective_batch_size.bit_length())]
+        # With a budget of tokens, a step has so many micro-batches.
+        times = effective if training.max_tokens_per_batch is not None else -(-effective // wanted)
+        return wanted, times, footprint(inputs, strategies, [wanted])[0]
+    powers = [2**power for power in range(effective.bit_length())]
     found = footprint(inputs, strategies, powers)
     fitting = [pair for pair in zip(powers, found, strict=True) if free is None or pair[1].peak <= _FILLED * free]
     size, its = max(fitting, default=(powers[0], found[0]), key=lambda pair: pair[0])
-    return size, -(-training.effective_batch_size // size), its
+    return size, -(-effective // size), its

@@ -48,6 +48,8 @@ class TrainingConfig(TrainingSection):
         configured = values.pop("extra")
         if values["per_device_train_batch_size"] == "auto":
             raise ConfigError("TRL does not support training.per_device_train_batch_size auto", hint="set a number")
+        rows = values["per_device_train_batch_size"]
+        values["gradient_accumulation_steps"] = -(-self.units_per_step() // rows)
         # TRL turns bfloat16 on by default, and then refuses machines without it.
         cpu = not (torch.cuda.is_available() or torch.backends.mps.is_available())
         defaults = {"bf16": torch.cuda.is_available(), "use_cpu": cpu, "report_to": "none"}

@@ -1,5 +1,6 @@
 """Assemble the adapted model, the saver and the trainer of a run."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -107,8 +108,12 @@ def make_loop(
         overrides["train_sampling_strategy"] = "group_by_length"
     arguments = make_arguments(job.config, run.folder, run.device, evaluates=evaluates, **overrides)
     if training.per_device_train_batch_size == "auto":
-        overrides |= _micro_batches(run, dataset, adapted, strategies, objective, collate, arguments)
-        arguments = make_arguments(job.config, run.folder, run.device, evaluates=evaluates, **overrides)
+        size = _micro_batch(run, dataset, adapted, strategies, objective, collate, arguments)
+        overrides["per_device_train_batch_size"] = size
+    if training.max_tokens_per_batch is None:
+        rows = overrides.get("per_device_train_batch_size", training.per_device_train_batch_size)
+        overrides["gradient_accumulation_steps"] = math.ceil(run.units_per_step / (rows * run.ranks.size))
+    arguments = make_arguments(job.config, run.folder, run.device, evaluates=evaluates, **overrides)
     filled = _filled(run, dataset, arguments, padded=speed.batching.collate is None)
     loop = TrainingLoop(
         model=adapted.model,
@@ -124,7 +129,7 @@ def make_loop(
         processing_class=dataset.tokenizer,
         callbacks=[StepCallback(strategies), LearningGuard(run.warn), *_callbacks(run, dataset.splits.train.shape)],
         recovery=Recovery(strategies.out_of_memory, run.emit, strategies.remedies(smaller_batch=False)),
-        order=make_order(dataset.train, arguments, run.ranks.size, filled),
+        order=make_order(dataset.train, arguments, run.units_per_step, filled),
         warn=run.warn,
         emit=run.emit,
     )
@@ -132,7 +137,7 @@ def make_loop(
     return loop
 
 
-def _micro_batches(
+def _micro_batch(
     run: OpenRun,
     dataset: Dataset,
     adapted: Adapted,
@@ -140,10 +145,10 @@ def _micro_batches(
     objective: Objective,
     collate: Collator,
     arguments: TrainingArguments,
-) -> dict[str, int]:
-    """Measure how many rows fit, and reach the effective batch by accumulation."""
-    ranks, rows, effective = run.ranks, dataset.train, run.config.training.effective_batch_size
-    sizes = sizes_of(effective, ranks.size, len(rows))
+) -> int:
+    """Measure how many rows fit."""
+    ranks, rows = run.ranks, dataset.train
+    sizes = sizes_of(run.units_per_step, ranks.size, len(rows))
 
     def measure(batch: Mapping[str, Any]) -> Measured:
         dtype = torch.bfloat16 if arguments.bf16 else torch.float16
@@ -161,10 +166,10 @@ def _micro_batches(
     if not size:
         what = "out of memory with one of the longest rows, before training"
         raise TrainingError(what, hint=strategies.remedies(smaller_batch=False))
-    times = effective // (size * ranks.size)
+    times = math.ceil(run.units_per_step / (size * ranks.size))
     run.identity.note("micro_batch", size)
     run.emit("note", text=f"micro-batches of {size} rows on {run.device}, accumulated {times} times ({reason})")
-    return {"per_device_train_batch_size": size, "gradient_accumulation_steps": times}
+    return size
 
 
 def _filled(run: OpenRun, dataset: Dataset, arguments: TrainingArguments, *, padded: bool) -> list[Rows] | None:

@@ -35,6 +35,7 @@ class OpenRun(RunContext):
         store: the run's checkpoints.
         checkpoint: the checkpoint to resume from; None if the run starts from scratch.
         identity: the facts that the run's checkpoints record.
+        units_per_step: rows in an optimizer step over all processes; with `max_tokens_per_batch`, micro-batches.
     """
 
     resolved: Resolved
@@ -42,6 +43,7 @@ class OpenRun(RunContext):
     store: Store
     checkpoint: Committed | None
     identity: Identity
+    units_per_step: int
 
     def allow_resume(self, digests: Mapping[str, str | None]) -> None:
         """Record the content behind config keys; in a resumed run, compare it with the checkpoint's before anything is written.
@@ -77,6 +79,8 @@ def open_run(job: Job, listener: Callable[[Event], None], resume: str, overrides
     with _hold(job.folder, resume, job.config.checkpoints.keep, ranks) as held:
         identity = Identity(held.checkpoint, overrides, job.where)
         identity.config(plain(job.config, mask), job.plugins.plugins)
+        training = job.config.training
+        units_per_step = identity.units_per_step(training.effective_batch_size, training.units_per_step(ranks.size))
         run = OpenRun(
             config=job.config,
             folder=job.folder,
@@ -91,6 +95,7 @@ def open_run(job: Job, listener: Callable[[Event], None], resume: str, overrides
             store=held.store,
             checkpoint=held.checkpoint,
             identity=identity,
+            units_per_step=units_per_step,
         )
         held.store.warn = run.warn
         # A resumed run writes nothing until `allow_resume` has passed.

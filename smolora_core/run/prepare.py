@@ -100,7 +100,7 @@ def _audit(run: OpenRun, dataset: Dataset) -> None:
     training, train = run.config.training, dataset.splits.train
     size = training.per_device_train_batch_size
     # The micro-batch size is not measured before the model is loaded.
-    size = training.effective_batch_size if size == "auto" else size
+    size = training.units_per_step() if size == "auto" else size
     found = audit_labels(train.sample(_AUDITED), dataset.collator, dataset.tokenizer, size, train.prompts)
     run.emit("labels", **attrs.asdict(found))
     for text in found.warnings():

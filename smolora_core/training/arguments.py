@@ -1,5 +1,6 @@
 """From a config to `transformers.TrainingArguments`."""
 
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -66,7 +67,7 @@ def make_arguments(config: RunConfig, folder: Path, device: Any, *, evaluates: b
         # A placeholder until `auto` has been measured.
         "per_device_train_batch_size": 1 if (rows := training.per_device_train_batch_size) == "auto" else rows,
         "per_device_eval_batch_size": training.per_device_eval_batch_size,
-        "gradient_accumulation_steps": training.gradient_accumulation_steps,
+        "gradient_accumulation_steps": training.gradient_accumulation_steps or 1,
         "logging_steps": training.logging_steps,
         "eval_steps": training.eval_steps,
         "eval_strategy": "steps" if evaluates else "no",
@@ -131,7 +132,23 @@ def unknown_arguments(extra: Mapping[str, Any], where: str) -> list[Problem]:
 def conflicting_batch_sizes(config: RunConfig, where: str) -> list[Problem]:
     """Find settings that compete to size a micro-batch."""
     training, problems, rows = config.training, [], "training.per_device_train_batch_size is auto"
-    if training.per_device_train_batch_size == "auto":
+    size, times, effective = (
+        training.per_device_train_batch_size,
+        training.gradient_accumulation_steps,
+        training.effective_batch_size,
+    )
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    if effective is not None and training.max_tokens_per_batch is not None:
+        what = "training.effective_batch_size counts rows, but training.max_tokens_per_batch puts any number in a micro-batch"
+        problems.append(Problem(what, where=where, hint="set training.gradient_accumulation_steps instead"))
+    elif times is not None and size == "auto":
+        what = f"{rows}, which decides training.gradient_accumulation_steps"
+        problems.append(Problem(what, where=where, hint="remove it, or set training.effective_batch_size"))
+    elif effective is not None and times is not None and size != "auto" and effective != size * times * processes:
+        what = f"training.effective_batch_size is {effective}, but micro-batches of {size} rows, accumulated {times} times"
+        what += f" by {processes} processes" if processes > 1 else ""
+        problems.append(Problem(f"{what}, have {size * times * processes}", where=where, hint="remove one of them"))
+    if size == "auto":
         if training.max_tokens_per_batch is not None:
             what = f"{rows}, but training.max_tokens_per_batch also sizes micro-batches"
             problems.append(Problem(what, where=where, hint="remove one of them"))

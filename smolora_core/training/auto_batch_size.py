@@ -11,7 +11,6 @@ from pyarrow.compute import list_value_length  # type: ignore[attr-defined]
 from pyarrow.types import is_nested
 from torch import Tensor, nn
 
-from smolora_core.errors import ConfigError
 from smolora_core.model.device import free_memory, peak_memory, reset_peak_memory, resident_memory
 from smolora_core.training.objective import Measured
 from smolora_core.training.oom import is_out_of_memory, rng_states, set_rng_states
@@ -38,15 +37,8 @@ class Tried:
 
 
 def sizes_of(effective: int, ranks: int, rows: int) -> list[int]:
-    """List the micro-batch sizes that divide an effective batch evenly, smallest first, of at most `rows` over all ranks.
-
-    Raises:
-        ConfigError: the effective batch cannot be split evenly across the ranks.
-    """
-    if effective % ranks:
-        what = f"{effective} rows cannot be split evenly across {ranks} processes"
-        raise ConfigError(what, where="training.effective_batch_size:", hint=f"use a multiple of {ranks}")
-    share = effective // ranks
+    """List the micro-batch sizes that divide a rank's share of an effective batch, smallest first, of at most its `rows`."""
+    share = -(-effective // ranks)
     most = max(1, rows // ranks)
     return [size for size in range(1, share + 1) if share % size == 0 and size <= most]
 

@@ -112,21 +112,20 @@ def _collate(collate: Collate, seed: int, rows: Sequence[tuple[tuple[int, int], 
     return {**collate([row for _, row in rows]), ROW_SEEDS: seeds}
 
 
-def make_order(dataset: Any, arguments: TrainingArguments, ranks: int, filled: Sequence[Rows] | None = None) -> RowOrder:
-    """Make the order of a dataset's rows, with steps of as many rows, or filled micro-batches, as the arguments say.
+def make_order(dataset: Any, arguments: TrainingArguments, per_step: int, filled: Sequence[Rows] | None = None) -> RowOrder:
+    """Make the order of a dataset's rows.
 
     Args:
         dataset: the rows, or a stream of them.
-        arguments: the sizes, seeds and strategy.
-        ranks: the number of processes.
+        arguments: the seeds and the strategy.
+        per_step: the number of rows, or of filled micro-batches, in an optimizer step.
         filled: micro-batches that are filled up to a budget of tokens.
     """
     strategy = arguments.train_sampling_strategy
-    rows = 1 if filled is not None else arguments.per_device_train_batch_size
     count = 0 if isinstance(dataset, IterableDataset) else len(dataset if filled is None else filled)
     return RowOrder(
         count=count,
-        per_step=rows * arguments.gradient_accumulation_steps * ranks,
+        per_step=per_step,
         seed=arguments.seed if arguments.data_seed is None else arguments.data_seed,
         shuffled=strategy != "sequential",
         drops_last=arguments.dataloader_drop_last,

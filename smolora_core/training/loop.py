@@ -337,7 +337,8 @@ class TrainingLoop:
             self._saved_at = self.state.global_step
         elif self.state.global_step:
             self.position, self.state = Position(), self._new_state()
-        order = self.order or make_order(self.train_dataset, args, self.ranks.size)
+        per_step = args.per_device_train_batch_size * args.gradient_accumulation_steps * self.ranks.size
+        order = self.order or make_order(self.train_dataset, args, per_step)
         self._loader = StepLoader(
             dataset=self.train_dataset, collate_fn=self.data_collator, order=order, arguments=args, ranks=self.ranks
         )

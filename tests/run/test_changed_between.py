@@ -5,12 +5,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import smolora_core
 from smolora_core import CheckpointWriter, ConfigError, hookimpl
 from smolora_core.checkpoints.manifest import read
 from tests.support.injector import Injected, fail_at
 from tests.support.runs import config_of, digests, events, rows_in
+from tests.support.small_run import difference
 
 WEIGHTS = "adapter_model.safetensors"
 
@@ -29,6 +31,27 @@ def test_with_other_batches_it_trains_as_many_steps_as_it_should(train, tmp_path
     overrides = ("training.per_device_train_batch_size", "training.gradient_accumulation_steps")
     assert train(resume="auto", overrides=overrides, training=changed).steps == 12
     assert [each["step"] for each in events(tmp_path / "run", "log")][-8:] == [5, 6, 7, 8, 9, 10, 11, 12]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 4},
+        {"per_device_train_batch_size": 3, "gradient_accumulation_steps": None, "effective_batch_size": 4},
+        {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2},
+    ],
+    ids=["the same rows", "given as rows", "more rows"],
+)
+def test_a_step_keeps_its_rows_when_it_is_split_otherwise(train, tmp_path, changed):
+    train(output_dir=str(tmp_path / "whole"))
+    stopped(train)
+    train(resume="auto", training=changed)
+    whole, parts = (load_file(tmp_path / name / "adapter" / WEIGHTS) for name in ("whole", "run"))
+    # Also the adapter's dropout is drawn by row.
+    assert difference(parts, whole) < 1e-5
+    said = [each["text"] for each in events(tmp_path / "run", "note")]
+    keeps = "an optimizer step keeps its 4 rows; the config would have made it 8"
+    assert (keeps in said) is (changed["gradient_accumulation_steps"] == 2)
 
 
 def test_a_checkpoint_says_what_was_measured_at_its_own_step(train, tmp_path):

@@ -126,8 +126,8 @@ def test_checkpoints_of_another_run_are_not_gone_on_from(stopped, train, tmp_pat
         ),
         ({"data": {"max_seq_length": 16}}, "given from Python data.max_seq_length changed from 32 to 16"),
         (
-            {"training": {"gradient_accumulation_steps": 4}},
-            "given from Python training.gradient_accumulation_steps changed from 2 to 4",
+            {"training": {"gradient_accumulation_steps": None, "effective_batch_size": 8}},
+            "given from Python training.effective_batch_size changed from 4 to 8",
         ),
         ({"loss": "focal"}, "given from Python loss.name changed from not set to 'focal'"),
     ],
