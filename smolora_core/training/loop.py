@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.utils.data import DataLoader
 from transformers import DefaultFlowCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import CallbackHandler, ExportableState
 from transformers.trainer_utils import TrainOutput, speed_metrics
@@ -109,6 +110,10 @@ class TrainingLoop:
         self._step = Step(model=model, objective=objective, arguments=args, ranks=self.ranks, recovery=recovery or Recovery())
         self._caught, self._agreed, self._saved_at, self._in_train = Caught(), None, -1, False
         self._handler = CallbackHandler([DefaultFlowCallback, *(callbacks or ())], model, processing_class, None, None)
+        if self.evaluates:
+            first = next(iter(self._sets(eval_dataset).values()))
+            collate: Any = eval_collator or data_collator
+            self._handler.eval_dataloader = DataLoader(first, args.per_device_eval_batch_size, collate_fn=collate)
         self.control = TrainerControl()
         self.state = self._new_state()
         self._call("on_init_end")
@@ -116,6 +121,11 @@ class TrainingLoop:
     def add_callback(self, callback: TrainerCallback) -> None:
         """Add a callback."""
         self._handler.add_callback(callback)
+
+    @property
+    def evaluates(self) -> bool:
+        """Whether there are held-out rows."""
+        return self.eval_dataset is not None and len(self.eval_dataset) > 0
 
     @property
     def tokens_seen(self) -> int:
@@ -220,6 +230,7 @@ class TrainingLoop:
         state, control, position = self.state, self.control, self.position
         if control.should_log and state.global_step > position.logged_at:
             self._log_loss()
+        control.should_evaluate &= self.evaluates
         if self.stopped_by and control.should_evaluate:
             position.evaluation_due, control.should_evaluate = True, False
         if control.should_evaluate:
@@ -267,7 +278,7 @@ class TrainingLoop:
             flags=self._flags,
             progress=lambda done, total: self._emit("evaluating", done=done, total=total),
         )
-        for name, each in (rows if isinstance(rows, Mapping) else {"": rows}).items():
+        for name, each in self._sets(rows).items():
             try:
                 found, totals = evaluation.run(each, self.state.global_step)
             except TrainingError as error:
@@ -286,6 +297,11 @@ class TrainingLoop:
         self.log(dict(metrics))
         self._call("on_evaluate", metrics=metrics)
         return metrics
+
+    @staticmethod
+    def _sets(rows: Any) -> Mapping[str, Any]:
+        """Return held-out sets by name; a single one has none."""
+        return rows if isinstance(rows, Mapping) else {"": rows}
 
     def evaluate_now(self) -> dict[str, float]:
         """Evaluate the model, unless it was already evaluated at this step."""

@@ -4,12 +4,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.utils.data import IterableDataset
 from transformers import TrainerCallback
 
 from smolora_core import Loss, RunContext, Task
 from smolora_core.plugins import build
-from smolora_plugins.baseline.constant import average, log_frequencies, measure, read_targets
+from smolora_plugins.baseline.constant import Targets, average, log_frequencies, measure, read_targets
 from smolora_plugins.baseline.overfitting import overfitting_warning
 
 # The other metrics repeat the loss, or mean nothing for a constant.
@@ -64,16 +65,7 @@ class Baseline(TrainerCallback):
             read_targets(rows, held_out.collate_fn, task.predicts, record, config.data.weight_field)
             for rows in (train, held_out.dataset)
         )
-        if record.kind == "prediction":
-            mean, answer = average(targets, loss)
-            what = "the mean of the training labels" + (f" ({mean.item():.4g})" if mean.numel() == 1 else "")
-        elif task.new_head:
-            answer = log_frequencies(targets, model_config.num_labels)
-            what = repr(model_config.id2label[int(answer.argmax())])
-        else:
-            most = max(int(each.values.max()) for each in (targets, expected))
-            answer = log_frequencies(targets, max(model_config.get_text_config().vocab_size, most + 1))
-            what = "with the most frequent tokens"
+        answer, what = _best_answer(targets, expected, loss, task, model_config)
         self._report(found, measure(answer, expected, loss, held_out.collate_fn.task), f"always answering {what}")
 
     def _report(self, found: Mapping[str, float], constant: Mapping[str, float], what: str) -> None:
@@ -84,6 +76,18 @@ class Baseline(TrainerCallback):
         if not found["loss"] < constant["loss"] and not any(found[name] > constant[name] for name in names[1:]):
             hint = "train longer, raise training.learning_rate, or look at the rows with smolora data preview"
             self._run.warn(f"the model is not better than {what}; {hint}")
+
+
+def _best_answer(targets: Targets, expected: Targets, loss: Any, task: Task, model_config: Any) -> tuple[Tensor, str]:
+    """Return the best constant outputs for the training targets, and their name in a sentence."""
+    if targets.values.is_floating_point():
+        mean, answer = average(targets, loss)
+        return answer, "the mean of the training labels" + (f" ({mean.item():.4g})" if mean.numel() == 1 else "")
+    if task.new_head:
+        answer = log_frequencies(targets, model_config.num_labels)
+        return answer, repr(model_config.id2label[int(answer.argmax())])
+    most = max(int(each.values.max()) for each in (targets, expected))
+    return log_frequencies(targets, max(model_config.get_text_config().vocab_size, most + 1)), "with the most frequent tokens"
 
 
 def _listed(parts: Sequence[str]) -> str:

@@ -13,7 +13,7 @@ from smolora_core.batches import IGNORED
 
 # Enough for two digits; together they take about a second.
 _TOKENS = 2**20
-_LOGITS = 2**30
+_LOGITS = 2**28
 _CHUNK_LOGITS = 2**24
 _ROWS = 256
 

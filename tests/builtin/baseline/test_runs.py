@@ -113,9 +113,12 @@ def reviews(labels: Sequence[Any]) -> list[dict[str, Any]]:
     return [{"text": f"the film was good, said {number}", "label": label} for number, label in enumerate(labels)]
 
 
-def run(model: Path, folder: Path, labels: Sequence[Any], held_out: Sequence[Any], **options: Any) -> None:
+def run(
+    model: Path, folder: Path, labels: Sequence[Any], held_out: Sequence[Any], resume: str = "never", **options: Any
+) -> None:
     case = Case(lambda folder: folder, lambda number: {}, {"label_field": "label"}, options.pop("task", "auto"))
-    run_of(model, folder, case, reviews(labels), reviews(held_out), **{"max_steps": 2, **options}).train()
+    made = run_of(model, folder, case, reviews(labels), reviews(held_out), **{"max_steps": 2, **options})
+    made.train(resume=resume)
 
 
 def test_classes_are_named_and_the_models_figures_come_first(model_of: Callable[[str], Path], tmp_path: Path) -> None:
@@ -145,6 +148,16 @@ def test_a_model_that_is_better_gets_no_warning(model_of: Callable[[str], Path],
     assert said(tmp_path) and not said(tmp_path, "warning")
 
 
+def test_overfitting_is_said_once_across_a_resume(model_of: Callable[[str], Path], tmp_path: Path) -> None:
+    model, labels, held_out = model_of("sequence-classification"), [3.0] * 8, [-5.0, -6.0]
+    for steps, resume in ((4, "never"), (8, "auto")):
+        run(model, tmp_path, labels, held_out, resume, task="regression", max_steps=steps, eval_steps=1)
+        warned = [event["text"] for event in events(tmp_path / "run", "warning") if "overfitting" in event["text"]]
+        assert len(warned) == 1
+    losses = [event["loss"] for event in events(tmp_path / "run", "eval")]
+    assert len(losses) == 9 and losses == sorted(losses)
+
+
 def test_no_entity_is_a_warning(model_of: Callable[[str], Path], tmp_path: Path) -> None:
     def tagged(number: int) -> dict[str, Any]:
         return {"tokens": ["we", "liked", "it", "so"], "tags": ["O", "O", "O", "O" if number % 8 else "B-film"]}
@@ -171,6 +184,14 @@ def test_a_loss_that_runs_the_model_itself_has_no_constant(model_of: Callable[[s
 
 def test_nothing_is_compared_without_held_out_rows(model_of: Callable[[str], Path], tmp_path: Path) -> None:
     run(model_of("sequence-classification"), tmp_path, ["ham", "spam"], [])
+    assert said(tmp_path) == []
+
+
+def test_nothing_is_compared_with_the_plugin_disabled(
+    model_of: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SMOLORA_DISABLE_PLUGINS", "baseline")
+    run(model_of("sequence-classification"), tmp_path, ["ham", "spam"], ["ham", "spam"])
     assert said(tmp_path) == []
 
 
