@@ -56,7 +56,9 @@ def read_targets(dataset: Any, collate: Callable[..., Any], predicts: str, loss:
     generator = torch.Generator().manual_seed(0)
     for batch in DataLoader(dataset, _ROWS, shuffle=True, collate_fn=collate, generator=generator):
         labels = batch["labels"][:, 1:] if predicts == "next-token" else batch["labels"]
-        at = (labels != IGNORED).nonzero() if loss.kind == "token" else torch.arange(len(labels))[:, None]
+        if loss.kind == "prediction":
+            labels = labels.float()
+        at = torch.arange(len(labels))[:, None] if labels.is_floating_point() else (labels != IGNORED).nonzero()
         row = at[:, 0]
         weights = batch[weight_field][row].double() if weight_field else torch.ones(len(row), dtype=torch.double)
         parts.append((labels[tuple(at.T)], row + rows, weights, *(batch[name][row] for name in loss.columns)))
@@ -108,11 +110,9 @@ def measure(answer: Tensor, targets: Targets, loss: Callable[..., Tensor], task:
     for chosen in one_of_each.split(max(1, _CHUNK_LOGITS // answer.numel())):
         part = targets.take(chosen)
         outputs = answer.expand(len(chosen), *answer.shape)
-        values = part.values if is_logits else part.values.float()
-        columns = {name: each if is_logits else _per_row(each, values) for name, each in part.columns.items()}
-        losses.append(loss(outputs, values, **columns))
+        losses.append(loss(outputs, part.values, **{name: _per_row(each, part.values) for name, each in part.columns.items()}))
         if hasattr(task, "observe"):
-            observed.append(task.observe(outputs, values))
+            observed.append(task.observe(outputs, part.values))
     every = torch.cat(losses)[inverse].double()
     weights = _per_row(targets.weights, every).expand_as(every)
     metrics = task.metrics(torch.cat(observed)[inverse], targets.rows) if observed else {}

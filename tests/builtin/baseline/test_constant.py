@@ -111,14 +111,16 @@ def test_a_column_has_one_value_for_each_row_of_numbers() -> None:
     assert found["loss"] == pytest.approx((1 + 10 * 4) / 2)
 
 
-def test_numbers_are_read_as_they_are() -> None:
-    rows = [{"input_ids": [1, 2], "score": 0.5}, {"input_ids": [1], "score": 2.0}]
+@pytest.mark.parametrize("numbers", [(0.5, 2.0), (-100, 2)])
+def test_the_labels_of_a_prediction_are_numbers(numbers: tuple[float, float]) -> None:
+    rows = [{"input_ids": [1, 2], "score": numbers[0]}, {"input_ids": [1], "score": numbers[1]}]
 
     def scores(rows: list[dict]) -> dict[str, Tensor]:
         return {**collate(rows), "labels": torch.tensor([[row["score"]] for row in rows])}
 
     found = read_targets(Dataset.from_list(rows), scores, "row", PREDICTION, None)
-    assert sorted(found.values.tolist()) == [[0.5], [2.0]]
+    assert found.values.is_floating_point()
+    assert sorted(found.values.flatten().tolist()) == sorted(numbers)
 
 
 def test_a_large_dataset_is_sampled() -> None:
