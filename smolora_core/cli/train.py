@@ -2,6 +2,7 @@
 
 import os
 import shlex
+from contextlib import ExitStack
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -20,17 +21,18 @@ def train(
     quiet: Annotated[bool, Parameter(negative="", help="Print errors only.")] = False,
 ) -> None:
     """Train an adapter from a config."""
+    from smolora_core.report.terminal import Terminal
     from smolora_core.run.check import check_run
 
     checked = check_run(*load_run((*run, *profile * ["--debug.profile_training=true"]), plugins))
-    # The quick checks are done; from here on torch is needed.
-    with heavy_imports():
-        from smolora_core.report.terminal import Terminal
-        from smolora_core.run.execute import execute
-
     # Only the first process of torchrun prints.
     quiet = quiet or os.environ.get("RANK", "0") != "0"
-    with Terminal(quiet=quiet, level=checked.resolved.config.debug.log_level) as terminal:
+    with ExitStack() as stack:
+        # The quick checks are done; from here on torch is needed.
+        with heavy_imports():
+            terminal = stack.enter_context(Terminal(quiet=quiet, level=checked.resolved.config.debug.log_level))
+            from smolora_core.run.execute import execute
+
         outcome = execute(checked, terminal, resume=resume, overrides=override)
         assert outcome.adapter is not None
         terminal.line("report", str(outcome.adapter.with_name("report.html")))

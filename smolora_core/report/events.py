@@ -13,6 +13,7 @@ import attrs
 
 from smolora_core.errors import ConfigError, DatasetError
 
+_TRANSIENT = ("status", "step", "evaluating")
 _STEPS = ("log", "eval", "samples", "checkpoint")
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 _BLOCK = 1 << 16
@@ -23,7 +24,8 @@ class Event:
     """Something that happened in a run.
 
     Attributes:
-        kind: the kind of event: `data`, `targets`, `log`, `eval`, `samples`, `checkpoint`, `warning`, `note`, ...
+        kind: the kind of event: `data`, `targets`, `log`, `eval`, `samples`, `checkpoint`, `warning`, `note`, ...; `status`, `step` and
+            `evaluating` only show progress and are not recorded.
         values: the event's plain values.
     """
 
@@ -50,11 +52,17 @@ class EventLog:
         self._torn, self._failed = True, False
 
     def emit(self, kind: str, **values: Any) -> None:
-        """Write an event and show it; non-finite numbers are written as `"NaN"`, `"Infinity"` and `"-Infinity"`.
+        """Write an event, unless it only shows progress, and show it.
 
-        An event that cannot be written is still shown; the first failure is shown as a warning.
+        Non-finite numbers are written as `"NaN"`, `"Infinity"` and `"-Infinity"`. If an event cannot be written, it is still
+        shown, and the first failure is shown as a warning.
         """
         values = self._mask(values)
+        if kind not in _TRANSIENT:
+            self._write(kind, values)
+        self._listener(Event(kind, values))
+
+    def _write(self, kind: str, values: Mapping[str, Any]) -> None:
         line = json.dumps({"time": round(time.time(), 3), "event": kind, **_plain(values)}, ensure_ascii=False, allow_nan=False)
         # A lone surrogate, as in a file name that is not UTF-8, is written as its JSON escape.
         try:
@@ -66,7 +74,6 @@ class EventLog:
                 reason = error.strerror or error
                 text = f"cannot write to {self._path} ({reason}); events are shown but not recorded until it is writable"
                 self._listener(Event("warning", {"text": text}))
-        self._listener(Event(kind, values))
 
     def _append(self, line: bytes) -> None:
         with os.fdopen(os.open(self._path, _FLAGS, 0o600), "r+b") as stream:
@@ -127,11 +134,13 @@ def _plain(value: Any) -> Any:
 
 
 def log_listener(level: str) -> Callable[[Event], None]:
-    """Make a listener that logs events to the `smolora` logger: warnings as warnings, all others as info."""
+    """Make a listener that logs recorded events to the `smolora` logger: warnings as warnings, all others as info."""
     logger = logging.getLogger("smolora")
     logger.setLevel(level)
 
     def listen(event: Event) -> None:
+        if event.kind in _TRANSIENT:
+            return
         text = event.values.get("text") or " · ".join(f"{name} {value}" for name, value in event.values.items())
         logger.log(logging.WARNING if event.kind == "warning" else logging.INFO, "%s: %s", event.kind, text)
 

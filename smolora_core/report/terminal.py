@@ -2,26 +2,29 @@
 
 import os
 import sys
+import time
 import warnings
 from collections.abc import Sequence
+from contextlib import ExitStack
+from importlib import import_module
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TextIO, cast
+from typing import Any, Self, TextIO, cast
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from smolora_core.report.events import Event
+from smolora_core.report.live import LiveLine
 from smolora_core.report.stream import SafeStream
 
-if TYPE_CHECKING:
-    from rich.status import Status
-
-_BLOCKS = "▁▂▃▄▅▆▇█"
+_LONGEST_SILENCE = 30.0
 _SAMPLES, _LONGEST_SAMPLE = 3, 50
 
 
 class Terminal:
-    """A listener that prints events. As a context manager it also silences other libraries."""
+    """A listener that prints events: below them, a terminal shows what the run is doing, and its progress.
+
+    As a context manager it also loads and silences other libraries, and leaves the terminal in order after an error.
+    """
 
     def __init__(self, *, quiet: bool = False, level: str = "INFO") -> None:
         """Choose how much to print.
@@ -34,24 +37,44 @@ class Terminal:
         self._level = level
         # Under pythonw there is no stdout; rich then prints nowhere.
         stream = sys.stdout and cast("TextIO", SafeStream(sys.stdout))
-        self._console = Console(file=stream, quiet=quiet, highlight=False, markup=False, emoji=False, soft_wrap=True)
-        self._progress: Progress | None = None
-        self._status: Status | None = None
-        self._losses: list[float] = []
+        # Notebooks get plain lines, and so do files in spite of FORCE_COLOR.
+        self._console = Console(
+            file=stream,
+            force_terminal=None if stream and stream.isatty() else False,
+            force_jupyter=False,
+            quiet=quiet,
+            highlight=False,
+            markup=False,
+            emoji=False,
+            soft_wrap=True,
+        )
+        self._draws = self._console.is_interactive and not quiet and level != "WARNING"
+        self._line: LiveLine | None = None
+        self._status = ""
+        self._printed = 0.0
+        self._undo = ExitStack()
 
     def __enter__(self) -> Self:
-        if self._level != "DEBUG":
-            silence_libraries()
+        with ExitStack() as undo:
+            undo.callback(self._stop)
+            self.status("loading libraries")
+            if self._level != "DEBUG":
+                undo.enter_context(silence_libraries())
+            self._undo = undo.pop_all()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._stop()
+        self._undo.close()
 
     def __call__(self, event: Event) -> None:
         """Print an event of a known kind; at level `DEBUG`, of any kind."""
-        show = getattr(self, f"_show_{event.kind}", None)
         if self._level == "WARNING" and event.kind != "warning":
             return
+        if event.kind in ("finished", "failed", "interrupted"):
+            self._stop()
+        elif event.kind in ("eval", "checkpoint") and self._line:
+            self._line.end_pause()
+        show = getattr(self, f"_show_{event.kind}", None)
         if show is not None:
             show(**event.values)
         elif self._level == "DEBUG":
@@ -61,20 +84,28 @@ class Terminal:
         """Print one line."""
         if self._level == "WARNING" and topic != "warning":
             return
+        self._printed = time.monotonic()
         self._console.print(f"  {topic:<9}{text}")
 
+    def status(self, text: str) -> None:
+        """Show what the run is doing until that changes; where nothing can be redrawn, print it as a line."""
+        if self._draws:
+            self._live_line().show(text)
+        elif text != self._status:
+            self._status = text
+            self.line("status", text)
+
+    def _live_line(self) -> LiveLine:
+        self._line = self._line or LiveLine(self._console)
+        return self._line
+
+    def _show_status(self, *, text: str, **more: Any) -> None:
+        self.status(text)
+
     def _show_preparing(self, *, split: str, rows: int, rows_per_second: int) -> None:
-        text = f"{split}: {rows:,} rows so far, {rows_per_second:,} rows/s"
-        if not self._console.is_terminal:
-            self.line("reading", text)
-        elif self._status is None:
-            self._status = self._console.status(text)
-            self._status.start()
-        else:
-            self._status.update(text)
+        self.status(f"reading {split}: {rows:,} rows so far, {rows_per_second:,} rows/s")
 
     def _show_data(self, *, shape: str, columns: Sequence[str], cached: bool, train: dict[str, Any], **more: Any) -> None:
-        self._stop()
         origin = f"{shape}: {', '.join(columns)}{' · prepared by an earlier run' * cached}"
         self._show_ledger("data", train, origin)
         for split, ledger in more.items():
@@ -105,19 +136,21 @@ class Terminal:
         self.line("targets", f"{' '.join(patterns)} in {modules} modules  {reason}")
         self.line("adapter", f"{trainable:,} of {total:,} parameters trainable, {100 * trainable / total:.1f} %")
 
+    def _show_step(self, *, step: int, steps: int, loss: float, tokens: int, **more: Any) -> None:
+        if self._draws:
+            self._live_line().advance(step, steps, tokens, loss)
+
     def _show_log(self, *, step: int, steps: int, loss: float, tokens_per_second: float, **more: Any) -> None:
-        self._losses.append(loss)
-        rate = f"{tokens_per_second:,.0f} tok/s"
-        if not self._console.is_terminal:
-            self.line("train", f"{step}/{steps}  loss {loss:.4f}  {rate}")
-            return
-        if self._progress is None:
-            bar = (TextColumn("  train   "), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-            self._progress = Progress(*bar, TextColumn("{task.fields[note]}"), console=self._console)
-            self._progress.add_task("train", total=steps, note="")
-            self._progress.start()
-        note = f"loss {_sparkline(self._losses)}  {self._losses[0]:.2f} → {loss:.2f}   {rate}"
-        self._progress.update(self._progress.task_ids[0], completed=step, note=note)
+        if self._draws:
+            self._live_line().add_loss(loss)
+        else:
+            self.line("train", f"{step}/{steps}  loss {loss:.4f}  {tokens_per_second:,.0f} tok/s")
+
+    def _show_evaluating(self, *, done: int, total: int, **more: Any) -> None:
+        if self._draws:
+            self._live_line().doing = f"evaluating {done}/{total}"
+        elif time.monotonic() - self._printed > _LONGEST_SILENCE:
+            self.line("status", f"evaluating {done}/{total}")
 
     def _show_eval(self, *, step: int, loss: float, **metrics: float) -> None:
         measured = "".join(f" · {name.replace('_', ' ')} {value:.4g}" for name, value in metrics.items())
@@ -142,42 +175,47 @@ class Terminal:
         self.line("memory", " · ".join(strategies))
 
     def _show_profile(self, *, file: str, costs: Sequence[dict[str, Any]]) -> None:
-        self._stop()
         self.line("profile", file)
         for cost in costs:
             self.line("", f"{100 * cost['share']:4.1f} %  {cost['seconds']:.2f} s in {cost['calls']:,} calls  {cost['what']}")
 
     def _show_finished(self, *, steps: int, adapter: str, tensors_verified: int, **metrics: Any) -> None:
-        self._stop()
         self.line("saved", f"{adapter} · verified: {tensors_verified} tensors read back identical")
 
     def _stop(self) -> None:
-        for live in (self._progress, self._status):
-            if live is not None:
-                live.stop()
-        self._progress = self._status = None
+        if self._line:
+            self._line.stop()
+        self._line = None
 
 
-def silence_libraries() -> None:
-    """Turn off the progress bars, warnings and telemetry of other libraries."""
+def silence_libraries() -> ExitStack:
+    """Turn off the progress bars, warnings and telemetry of other libraries.
+
+    Returns:
+        Restores the settings when it is closed or a `with` block ends; telemetry stays off.
+    """
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    import transformers
-    from datasets.utils.tqdm import disable_progress_bars
+    with ExitStack() as restore:
+        restore.enter_context(warnings.catch_warnings())
+        # In a notebook without widgets, tqdm warns on import.
+        warnings.simplefilter("ignore")
+        from transformers import logging
 
-    warnings.simplefilter("ignore")
-    transformers.logging.disable_progress_bar()
-    transformers.logging.set_verbosity_error()
-    disable_progress_bars()
+        for library in ("huggingface_hub", "datasets"):
+            bars = import_module(f"{library}.utils.tqdm")
+            restore.callback(bars.disable_progress_bars if bars.are_progress_bars_disabled() else bars.enable_progress_bars)
+            bars.disable_progress_bars()
+        # Restored before the hub's setting, which it also changes.
+        if logging.is_progress_bar_enabled():
+            restore.callback(logging.enable_progress_bar)
+        restore.callback(logging.set_verbosity, logging.get_verbosity())
+        logging.disable_progress_bar()
+        logging.set_verbosity_error()
+        # Imported libraries put their own filters first.
+        warnings.simplefilter("ignore")
+        return restore.pop_all()
 
 
 def _shortened(text: str) -> str:
     """Quote the beginning of a text, on one line and without control characters."""
     return repr(text if len(text) <= _LONGEST_SAMPLE else f"{text[: _LONGEST_SAMPLE - 1]}…")
-
-
-def _sparkline(values: list[float], width: int = 8) -> str:
-    """Draw values as at most `width` blocks, each the mean of a stretch."""
-    size = max(1, -(-len(values) // width))
-    means = [sum(values[at : at + size]) / len(values[at : at + size]) for at in range(0, len(values), size)]
-    low, high = min(means, default=0), max(means, default=0)
-    return "".join(_BLOCKS[round((value - low) / ((high - low) or 1) * (len(_BLOCKS) - 1))] for value in means)

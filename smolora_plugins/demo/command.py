@@ -32,9 +32,11 @@ def demo(
 
     with Terminal() as terminal:
         terminal.line("demo", "fine-tunes a bundled model to answer in JSON instead of prose; nothing is downloaded")
+        terminal.status("answering before training")
         before = load(_BASE).generate_all(prompts, max_new_tokens=_LONGEST_ANSWER)
         outcome = train(_config(output_dir, seed), listener=terminal)
         assert outcome.adapter is not None
+        terminal.status("answering after training")
         after = load(outcome.adapter).generate_all(prompts, max_new_tokens=_LONGEST_ANSWER)
         correct = [
             sum(text == row["completion"] for text, row in zip(texts, held_out, strict=True)) for texts in (before, after)

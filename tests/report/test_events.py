@@ -6,7 +6,7 @@ import math
 import pytest
 
 from smolora_core.errors import ConfigError, DatasetError
-from smolora_core.report.events import Event, EventLog, read_events
+from smolora_core.report.events import Event, EventLog, log_listener, read_events
 
 
 @pytest.fixture
@@ -125,3 +125,19 @@ def test_a_link_is_not_written_through(path):
     assert str(error.value) == f"{path} is a symlink and will not be written through; remove it"
     events.emit("log", step=1)
     assert target.read_text() == "mine"
+
+
+def test_progress_is_shown_and_not_recorded(path):
+    shown = []
+    for kind in ("status", "step", "evaluating", "log"):
+        log(path, shown).emit(kind, value=1)
+    assert [event.kind for event in shown] == ["status", "step", "evaluating", "log"]
+    assert [event.kind for event in read_events(path)] == ["log"]
+
+
+def test_progress_is_not_logged(caplog):
+    listen = log_listener("INFO")
+    with caplog.at_level("INFO", "smolora"):
+        for kind in ("status", "step", "evaluating", "note"):
+            listen(Event(kind, {"text": "reading rows"}))
+    assert caplog.messages == ["note: reading rows"]
