@@ -1,6 +1,8 @@
 """The library's face: `SmoLoRA`, `train` and `load`."""
 
+import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,7 +74,7 @@ class SmoLoRA:
         loss: a name, `{"name": ..., option: ...}`, a `Loss`, or an unreduced function `(logits[n, V], targets[n]) -> [n]`.
         preprocessors: steps, each a name, a dict or a record as for `loss`, or a function `(row) -> row | None | Drop | list`.
         plugins: modules or objects with hook implementations.
-        listener: a function called with every event of the run; by default, events are logged as `smolora`.
+        listener: called with every event of the run; by default, events are printed in a notebook, else logged as `smolora`.
         settings: other sections and keys of the config, e.g. `data={"prompt_field": "question"}` or `seed=1`.
 
     Example:
@@ -138,8 +140,6 @@ class SmoLoRA:
         Raises:
             SmoLoRAError: the config cannot be used, or the run failed.
         """
-        from smolora_core.inference.generate import LoadedAdapter
-
         given = {
             "training.num_train_epochs": num_epochs,
             "checkpoints.save_steps": save_steps,
@@ -148,6 +148,9 @@ class SmoLoRA:
         settings = [Setting(tuple(key.split(".")), value, FROM_PYTHON) for key, value in given.items() if value is not None]
         self.resolved = _resolve(self._given, settings)
         outcome = _execute(self.resolved, self._plugins, self._listener, self._rows, resume=str(resume), overrides=overrides)
+        # Not earlier: it imports transformers, which `_execute` does silently.
+        from smolora_core.inference.generate import LoadedAdapter
+
         self._loaded = LoadedAdapter(outcome.model, outcome.tokenizer)
         return dict(outcome.metrics)
 
@@ -162,9 +165,11 @@ class SmoLoRA:
     def merge(self, path: str | Path) -> Path:
         """Merge the trained adapter into the base model, save the result to the folder `path`, and return the folder."""
         from smolora_core.lora.merge import merge_and_save
+        from smolora_core.report.terminal import silence_libraries
 
         loaded = self._trained()
-        return merge_and_save(loaded.model, loaded.tokenizer, Path(path))
+        with silence_libraries():
+            return merge_and_save(loaded.model, loaded.tokenizer, Path(path))
 
     def load_model(self, path: str | Path) -> "LoadedAdapter":
         """Load the adapter in the folder `path` instead of training one; see `load`."""
@@ -196,7 +201,7 @@ def train(
     Args:
         config: a config file, or a config as nested dicts.
         plugins: modules or objects with hook implementations.
-        listener: a function called with every event of the run; by default, events are logged as `smolora`.
+        listener: called with every event of the run; by default, events are printed in a notebook, else logged as `smolora`.
         resume: "auto", "never" or a checkpoint folder, as for `SmoLoRA.train`.
         overrides: keys that may differ from the checkpoint's config.
 
@@ -220,18 +225,30 @@ def load(path: str | Path) -> "LoadedAdapter":
     Example:
         print(load("runs/reviews/adapter").generate("The film was"))
     """
-    from smolora_core.inference.generate import load_adapter
+    from smolora_core.report.terminal import silence_libraries
 
-    return load_adapter(Path(path))
+    with silence_libraries():
+        from smolora_core.inference.generate import load_adapter
+
+        return load_adapter(Path(path))
 
 
 def _execute(resolved: Resolved, plugins: Sequence[object], listener: "Listener | None", rows: Any, **resume: Any) -> "Outcome":
-    from smolora_core.report.events import log_listener
+    from rich.console import Console
+
+    from smolora_core.report.events import Event, log_listener
+    from smolora_core.report.terminal import Terminal, silence_libraries
     from smolora_core.run.check import check_run
-    from smolora_core.run.execute import execute
 
     manager = PluginManager.create(attrs.evolve(PluginChoice.of(resolved.config.plugins), objects=tuple(plugins)))
-    return execute(check_run(resolved, manager, rows), listener or log_listener(resolved.config.debug.log_level), **resume)
+    checked, level = check_run(resolved, manager, rows), resolved.config.debug.log_level
+    listener = listener or (Terminal(level=level) if Console().is_jupyter else log_listener(level))
+    if "torch" not in sys.modules:
+        listener(Event("status", {"text": "loading libraries"}))
+    with nullcontext() if level == "DEBUG" else silence_libraries():
+        from smolora_core.run.execute import execute
+
+        return execute(checked, listener, **resume)
 
 
 def _resolve(values: Mapping[str, Any], settings: Sequence[Setting] = ()) -> Resolved:
