@@ -38,6 +38,7 @@ def load_and_adapt(job: Job, run: OpenRun, changes: Mapping[str, Any], strategie
     Raises:
         SmoLoRAError: the weights cannot be loaded or adapted, or a plugin changed which parameters are trainable.
     """
+    run.emit("status", text="loading the model")
     config, task = job.config, job.choices.task.component
     dtype: Any = run.identity.dtype
     if dtype is None and run.ranks.size > 1:
@@ -158,6 +159,7 @@ def _micro_batch(
     def choose() -> tuple[int, str]:
         if run.identity.micro_batch in sizes:
             return run.identity.micro_batch or 0, "from the checkpoint"
+        run.emit("status", text="measuring how many rows fit")
         try_out = try_micro_steps(adapted.model, measure, collate, longest_rows(rows, sizes[-1]), run.device)
         return choose_rows(sizes, try_out, room_for_steps(adapted.model, run.device, ranks.size))
 

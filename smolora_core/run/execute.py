@@ -51,6 +51,7 @@ def execute(
         changes = inspect_rows(job, run, dataset)
         with strategies.released():
             adapted = load_and_adapt(job, run, changes, strategies)
+            run.emit("status", text="preparing the first step")
             task, loss = dataset.collator.task, job.choices.loss.component
             with applied(adapted.model, task, loss.kind, job.config) as speed:
                 outcome = train(job, run, dataset, adapted, strategies, speed)

@@ -54,6 +54,7 @@ def prepare_rows(job: Job, run: OpenRun) -> Dataset:
         DatasetError: a row cannot be used, or no row is left to train on.
         ModelLoadError: the tokenizer cannot be loaded.
     """
+    run.emit("status", text="reading rows")
     tokenizer = load_tokenizer(job.config.model, job.where("model.path"))
     recipe = recipe_for(job.resolved, job.choices, tokenizer, job.vocab_size)
     with run.ranks.leader_first():
@@ -80,6 +81,7 @@ def inspect_rows(job: Job, run: OpenRun, dataset: Dataset) -> dict[str, Any]:
     held_out = concatenate_datasets([*dataset.held_out.values()]) if dataset.held_out else None
     changes = dataset.collator.configure(dataset.train, held_out, dataset.tokenizer, job.base_config, job.config.data)
     if job.choices.task.component.writes:
+        run.emit("status", text="checking labels")
         _audit(run, dataset)
     return changes
 

@@ -1,5 +1,6 @@
 """Our trainer callbacks: log lines become events, and memory strategies learn of finished steps."""
 
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -18,10 +19,19 @@ class LogEvents(transformers.TrainerCallback):
         self._mark = (0.0, 0)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **more: Any) -> None:
-        self._mark = (time.perf_counter(), self._tokens_seen())
+        """Emit the step that training starts from."""
+        self._restart()
+        self._emit("step", step=state.global_step, steps=state.max_steps, loss=math.nan, tokens=self._mark[1])
 
-    # Evaluating and saving must not count as training time.
-    on_evaluate = on_save = on_train_begin
+    def on_evaluate(self, args: Any, state: Any, control: Any, **more: Any) -> None:
+        """Leave the evaluation out of the training time."""
+        self._restart()
+
+    # Nor does saving count.
+    on_save = on_evaluate
+
+    def _restart(self) -> None:
+        self._mark = (time.perf_counter(), self._tokens_seen())
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **more: Any) -> None:
         """Emit a log line; the summary at the end of training is not one."""
