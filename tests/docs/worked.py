@@ -31,6 +31,7 @@ _CHATML = (
 )
 _NUMBER = re.compile(r"-?\d[\d.,]*(?:e[+-]?\d+)?")
 _ANY_WORD = re.compile(r"\S+")
+_STATUS = re.compile(r"^  status .*\n", re.M)
 _NAMED = re.compile(r"`([\w.-]+)`:\n+\Z")
 
 
@@ -105,7 +106,8 @@ def _console(printed: Callable[[], str], compare: Callable[[str, str, bool], Non
             program, *arguments = shlex.split(command, comments=True)
             assert program == "smolora", command
             status = main(arguments)
-            output = printed()
+            # A terminal redraws the status in place, so a page shows none.
+            output = _STATUS.sub("", printed())
             assert following == "echo $?" or status == 0, output
             if shown:
                 compare(shown, output, arguments[0] == "generate")
