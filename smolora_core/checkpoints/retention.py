@@ -2,8 +2,9 @@
 
 import json
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import attrs
 
@@ -41,6 +42,24 @@ class Keep:
     metric: str | None = "eval_loss"
     greater: bool = False
     names: frozenset[str] = attrs.field(default=frozenset(), converter=_frozenset)
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any], latest: int = _MINIMUM, names: Iterable[str] = ()) -> "Keep":
+        """Keep as the config of a run says, given as plain values; one of another version may lack keys."""
+        training = config.get("training", {})
+        metric = training.get("metric", "loss")
+        greater = greater_is_better(metric) or training.get("extra", {}).get("greater_is_better", False)
+        return cls(latest=latest, metric=f"eval_{metric}", greater=bool(greater), names=names)
+
+
+_LOWER = {"loss", "perplexity", "rmse", "mse", "mae", "error", "wer", "cer"}
+_GREATER = {"accuracy", "f1", "precision", "recall", "pearson", "spearman", "r2", "auc", "match", "bleu", "rouge", "mcc"}
+
+
+def greater_is_better(metric: str) -> bool | None:
+    """Whether a greater value of a metric is better, by the words of its name; None if they do not tell."""
+    words = set(metric.lower().split("_"))
+    return False if words & _LOWER else True if words & _GREATER else None
 
 
 def best(found: Sequence[Committed], keep: Keep, valid: Callable[[Committed], bool] = lambda each: True) -> Committed | None:

@@ -36,8 +36,8 @@ class Saver:
     emit: Callable[..., None]
     _failures: int = 0
 
-    def __call__(self, step: int, metrics: Mapping[str, float], write_state: Callable[[Path], None]) -> None:
-        """Commit the checkpoint of a step.
+    def __call__(self, step: int, metrics: Mapping[str, float], write_state: Callable[[Path], None]) -> Path | None:
+        """Commit the checkpoint of a step, and return its folder; None if it failed and training continues.
 
         Raises:
             CheckpointError: the save failed, and `rule` is `stop` or the save before it failed too.
@@ -53,9 +53,10 @@ class Saver:
                 raise
             text = f"{describe_with_notes(error)}; training continues, but stops if the next save fails too"
             self.emit("warning", text=text)
-            return
+            return None
         self._failures = 0
         self.emit("checkpoint", step=step, path=str(place))
+        return place
 
     def finish(self, step: int, metrics: Mapping[str, float]) -> Path:
         """Commit the final adapter.

@@ -9,13 +9,14 @@ from typing import Any, Literal
 
 import attrs
 
-from smolora_core.config.validators import above, each_above, fraction, probability, require
+from smolora_core.config.validators import above, each_above, fraction, probability, require, seconds_of
 from smolora_core.errors import ConfigError
 
 _ACCUMULATION = 4
 _ROWS_OF_AUTO = 16
 
 _auto_or_positive = require(lambda value: value == "auto" or value >= 1, "auto or above 0")
+_duration = require(lambda value: seconds_of(value) is not None, "a time such as 90s, 30m, 2h or 1h30m")
 _max_steps = require(lambda value: value == -1 or value >= 1, "above 0 or -1")
 _seed = require(lambda value: 0 <= value < 2**32, "at least 0 and below 2^32")
 # How names of metrics begin: `eval_token_loss` would look like one of them, not like the loss of a set named `token`.
@@ -195,12 +196,20 @@ class TrainingSection:
     """Rows in an evaluation batch."""
     gradient_accumulation_steps: int | None = attrs.field(default=None, validator=above(0))
     """Micro-batches of a process in an optimizer step; by default 4, or as many as effective_batch_size needs."""
-    logging_steps: int = attrs.field(default=10, validator=above(0))
-    """Optimizer steps between log entries."""
-    eval_steps: int = attrs.field(default=500, validator=above(0))
-    """Optimizer steps between evaluations; the model is also evaluated before and after training."""
+    logging_steps: Literal["auto"] | int = attrs.field(default="auto", validator=_auto_or_positive)
+    """Optimizer steps between log entries; auto logs the first and the last step and about 20 between."""
+    eval_steps: Literal["auto"] | int = attrs.field(default="auto", validator=_auto_or_positive)
+    """Optimizer steps between evaluations, besides those before and after training; auto evaluates about 10 times."""
     sample_prompts: str | tuple[str, ...] = ()
     """Prompts to answer at every evaluation: a list, or a file with one prompt per line or row."""
+    metric: str = "loss"
+    """Held-out metric that decides which adapter is the best: loss, or one of the task's, such as accuracy."""
+    final_adapter: Literal["best", "last"] = "best"
+    """Which adapter to keep at the end: with held-out rows the best one by metric, or that of the last step."""
+    max_time: str | None = attrs.field(default=None, validator=_duration)
+    """Time after which training ends with a checkpoint to resume from, such as 2h or 1h30m."""
+    early_stopping: int | None = attrs.field(default=None, validator=above(0))
+    """Evaluations in a row without improvement after which training ends; by default it does not."""
     batching: Literal["auto", "padding-free", "grouped", "padded"] = "auto"
     """How sequences of different lengths are batched; auto uses padding-free batches when the model supports them."""
     fast_kernels: bool = True
@@ -224,8 +233,8 @@ class CheckpointConfig:
 
     writers: tuple[Selection, ...] = attrs.field(default=(Selection(name="adapter"),), validator=_unique)
     """Formats that checkpoints are written in."""
-    save_steps: int = attrs.field(default=500, validator=above(0))
-    """Optimizer steps between checkpoints."""
+    save_steps: Literal["auto"] | int = attrs.field(default="auto", validator=_auto_or_positive)
+    """Optimizer steps between checkpoints; auto saves every five minutes. The last step is always saved."""
     keep: int = attrs.field(default=2, validator=above(1))
     """Number of checkpoints to keep, besides the best one and the one the run resumed from."""
     save_failure: Literal["warn", "stop"] = "warn"

@@ -8,6 +8,7 @@ None always passes: the field's type decides whether it is optional.
 """
 
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -53,6 +54,18 @@ def require(fits: Callable[[Any], bool], expected: str) -> Validator:
             raise ConfigError(f"{attribute.name} must be {expected}, got {value!r}")
 
     return check
+
+
+def seconds_of(duration: str) -> int | None:
+    """Read a duration of hours, minutes and seconds, such as `1h30m`; None if it is not one, or is 0.
+
+    Example:
+        >>> seconds_of("1h30m"), seconds_of("90s"), seconds_of("soon")
+        (5400, 90, None)
+    """
+    found = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", duration.strip())
+    hours, minutes, seconds = (int(part or 0) for part in found.groups()) if found else (0, 0, 0)
+    return hours * 3600 + minutes * 60 + seconds or None
 
 
 fraction = require(lambda value: not isinstance(value, int | float) or 0 < value < 1, "between 0 and 1")

@@ -46,6 +46,8 @@ class TrainingConfig(TrainingSection):
         from trl.trainer.sft_config import SFTConfig
 
         ours = {"batching", "fast_kernels", "effective_batch_size", "max_tokens_per_batch", "sample_prompts"}
+        ours |= {"metric", "final_adapter", "early_stopping", "max_time"}
+        ours |= {name for name in ("logging_steps", "eval_steps") if getattr(self, name) == "auto"}
         values = {name: value for name, value in attrs.asdict(self, recurse=False).items() if name not in ours}
         configured = values.pop("extra")
         if values["per_device_train_batch_size"] == "auto":

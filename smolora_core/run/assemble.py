@@ -6,13 +6,14 @@ from typing import Any
 
 import attrs
 import torch
-from transformers import TrainerCallback, TrainingArguments
+from transformers import EarlyStoppingCallback, TrainerCallback, TrainingArguments
 
 from smolora_core.batches.padding import Collator
 from smolora_core.batches.token_budget import Rows, fill_micro_batches, token_counts
 from smolora_core.checkpoints.saver import Saver
 from smolora_core.checkpoints.staging import Checkpoint
 from smolora_core.components import CheckpointWriter
+from smolora_core.config.validators import seconds_of
 from smolora_core.errors import PluginError, Problem, TrainingError
 from smolora_core.fast.apply import Speed
 from smolora_core.lora.attach import Adapted, adapt, trainable_names
@@ -21,8 +22,9 @@ from smolora_core.plugins import build
 from smolora_core.run.context import OpenRun
 from smolora_core.run.job import Job
 from smolora_core.run.prepare import Dataset
-from smolora_core.training.arguments import make_arguments
+from smolora_core.training.arguments import cadence_of, make_arguments
 from smolora_core.training.auto_batch_size import choose_rows, longest_rows, room_for_steps, sizes_of, try_micro_steps
+from smolora_core.training.cadence import Cadence
 from smolora_core.training.callbacks import LogEvents, StepCallback
 from smolora_core.training.guards import LearningGuard
 from smolora_core.training.loaders import make_order
@@ -116,6 +118,8 @@ def make_loop(
         overrides["gradient_accumulation_steps"] = math.ceil(run.units_per_step / (rows * run.ranks.size))
     arguments = make_arguments(job.config, run.folder, run.device, evaluates=evaluates, **overrides)
     filled = _filled(run, dataset, arguments, padded=speed.batching.collate is None)
+    auto = {name for name, steps in cadence_of(job.config).items() if steps == "auto"}
+    auto -= {"logging_steps"} if "logging_strategy" in training.extra else set()
     loop = TrainingLoop(
         model=adapted.model,
         args=arguments,
@@ -129,12 +133,15 @@ def make_loop(
         compute_task_metrics=getattr(collator.task, "metrics", None),
         processing_class=dataset.tokenizer,
         callbacks=[StepCallback(strategies), LearningGuard(run.warn), *_callbacks(run, dataset.splits.train.shape)],
+        cadence=Cadence(auto, seconds_of(training.max_time or "") or math.inf),
         recovery=Recovery(strategies.out_of_memory, run.emit, strategies.remedies(smaller_batch=False)),
         order=make_order(dataset.train, arguments, run.units_per_step, filled),
         warn=run.warn,
         emit=run.emit,
     )
     loop.add_callback(LogEvents(run.emit, lambda: loop.tokens_seen))
+    if training.early_stopping is not None:
+        loop.add_callback(EarlyStoppingCallback(training.early_stopping))
     return loop
 
 

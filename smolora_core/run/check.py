@@ -18,7 +18,12 @@ from smolora_core.model.header import ModelHeader, is_folder, read_header
 from smolora_core.plugins import PluginManager
 from smolora_core.plugins.selection import Choices, choose_components
 from smolora_core.run.folder import check_output_dir
-from smolora_core.training.arguments import conflicting_batch_sizes, streaming_conflicts, unknown_arguments
+from smolora_core.training.arguments import (
+    conflicting_batch_sizes,
+    missing_evaluation,
+    streaming_conflicts,
+    unknown_arguments,
+)
 
 _LENGTH = "data.max_seq_length"
 
@@ -82,6 +87,7 @@ def check_run(resolved: Resolved, plugins: PluginManager, rows: Any = None) -> C
         *unknown_options(config.lora.extra, where("lora.extra")),
         *streaming_conflicts(config, where("data.streaming")),
         *conflicting_batch_sizes(config, where("training.per_device_train_batch_size")),
+        *missing_evaluation(config, where("training.metric")),
         *plugins.collect("smolora_check_config", Problem, config=config),
     ]
     if problems:

@@ -10,7 +10,7 @@ import attrs
 from smolora_core.checkpoints.disk import replace_file
 from smolora_core.checkpoints.identity import Identity
 from smolora_core.checkpoints.resume_rules import check_overrides
-from smolora_core.checkpoints.retention import Committed
+from smolora_core.checkpoints.retention import Committed, Keep
 from smolora_core.checkpoints.store import Store
 from smolora_core.components import RunContext
 from smolora_core.config import Resolved
@@ -76,7 +76,7 @@ def open_run(job: Job, listener: Callable[[Event], None], resume: str, overrides
     device = pick_device(job.config.model.device, job.where("model.device"))
     check_overrides(overrides)
     mask, ranks = Mask.of(job.config), Ranks.join(device)
-    with _hold(job.folder, resume, job.config.checkpoints.keep, ranks) as held:
+    with _hold(job.folder, resume, _keep(job), ranks) as held:
         identity = Identity(held.checkpoint, overrides, job.where)
         identity.config(plain(job.config, mask), job.plugins.plugins)
         training = job.config.training
@@ -110,8 +110,12 @@ def open_run(job: Job, listener: Callable[[Event], None], resume: str, overrides
             raise
 
 
+def _keep(job: Job) -> Keep:
+    return Keep.of(plain(job.config), job.config.checkpoints.keep)
+
+
 @contextmanager
-def _hold(folder: Path, resume: str, keep: int, ranks: Ranks) -> Iterator[OpenFolder]:
+def _hold(folder: Path, resume: str, keep: Keep, ranks: Ranks) -> Iterator[OpenFolder]:
     """Lock the run's folder in the first process, and share its checkpoint with the others."""
     if not ranks.leads:
         yield follow_run(folder, *ranks.share(("", None)))

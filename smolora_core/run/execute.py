@@ -15,11 +15,12 @@ from smolora_core.run.finish import close_finished
 from smolora_core.run.job import Job, resolve_job
 from smolora_core.run.prepare import Dataset, inspect_rows, prepare_rows, write_ledger
 from smolora_core.training.arguments import make_arguments
+from smolora_core.training.best import describe_best, metric_of, stopped_early
 from smolora_core.training.guards import failing_at
 from smolora_core.training.loop import TrainingLoop
 from smolora_core.training.memory import Strategies, build_strategies
 from smolora_core.training.profiling import profile_run
-from smolora_core.training.signals import Interrupted
+from smolora_core.training.signals import Interrupted, OutOfTime
 
 
 def execute(
@@ -76,7 +77,8 @@ def train(job: Job, run: OpenRun, dataset: Dataset, adapted: Adapted, strategies
         for text in run.identity.take_changes():
             run.emit("note", text=text)
     elif evaluates:
-        loop.evaluate_now()
+        # An unknown metric must not be found out after hours of training.
+        metric_of(loop.evaluate_now(), loop.args)
     train_loss = _run_training(run, loop)
     step, after = loop.state.global_step, loop.evaluate_now() if evaluates else {}
     if streaming:
@@ -84,8 +86,10 @@ def train(job: Job, run: OpenRun, dataset: Dataset, adapted: Adapted, strategies
         write_ledger(run, dataset.splits)
     before = {f"{name}_before": value for name, value in loop.position.metrics_before.items()}
     metrics, adapter = {"train_loss": train_loss, **after, **before}, run.folder / "adapter"
+    if loop.kept_step is not None:
+        run.emit("note", text=describe_best(loop.state, loop.args))
     if run.leads:
-        saver.finish(step, metrics)
+        saver.finish(loop.kept_step or step, metrics)
         run.emit("finished", steps=step, adapter=str(adapter), tensors_verified=verify_saved(adapted.model, adapter), **metrics)
     run.ranks.wait()
     return Outcome(
@@ -100,6 +104,13 @@ def _run_training(run: OpenRun, loop: TrainingLoop) -> float:
     step = loop.state.global_step
     if loop.stopped_by is not None:
         raise Interrupted(loop.stopped_by, step)
+    if loop.cadence.is_out_of_time and step < loop.state.max_steps:
+        raise OutOfTime(step)
     if step < loop.state.max_steps:
-        run.warn(f"training ended at step {step} of {loop.state.max_steps}")
+        text = f"training ended at step {step} of {loop.state.max_steps}"
+        if patience := stopped_early(loop.callbacks):
+            metric = run.config.training.metric
+            run.emit("note", text=f"{text}: {metric} did not improve in {patience} evaluations")
+        else:
+            run.warn(text)
     return float(result.training_loss)

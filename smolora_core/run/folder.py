@@ -32,6 +32,7 @@ _OURS = (
 )
 _CLAIMING = ".claiming-"
 _FLAG = "--resume"
+_KEEP = Keep()
 
 
 @attrs.frozen
@@ -50,14 +51,14 @@ class OpenFolder:
 
 
 @contextmanager
-def open_folder(folder: Path, resume: str = "never", *, keep: int = 2) -> Iterator[OpenFolder]:
+def open_folder(folder: Path, resume: str = "never", *, keep: Keep = _KEEP) -> Iterator[OpenFolder]:
     """Create and lock a run's folder, and choose the checkpoint to resume from.
 
     Args:
         folder: the run's folder.
         resume: `never` moves an earlier run aside and starts from scratch; `auto` resumes from the newest valid checkpoint,
             or starts from scratch if there is none; anything else is a checkpoint, or the run's folder for its newest one.
-        keep: how many of the latest checkpoints to keep.
+        keep: which checkpoints to keep, besides the one the run resumes from.
 
     Raises:
         ConfigError: another run locks the folder, or it does not contain the checkpoint.
@@ -86,7 +87,7 @@ def open_folder(folder: Path, resume: str = "never", *, keep: int = 2) -> Iterat
                 notes.append(_moved(aside))
             lock.start_new_run()
         names = frozenset({chosen.place.name}) if chosen else frozenset[str]()
-        kept = Keep(latest=keep, names=names)
+        kept = attrs.evolve(keep, names=names)
         yield OpenFolder(Store(folder=folder, run_id=lock.run_id, keep=kept), chosen, tuple(notes))
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import attrs
 
+from smolora_core.checkpoints.retention import greater_is_better
 from smolora_core.config import RunConfig, TrainingSection
 from smolora_core.config.passthrough import unknown_fields
 from smolora_core.errors import ConfigError, Problem, first_line
@@ -15,6 +16,7 @@ from smolora_core.errors import ConfigError, Problem, first_line
 _OWN_KEYS = {
     **{field.name: f"training.{field.name}" for field in attrs.fields(TrainingSection)},
     "output_dir": "output_dir",
+    "metric_for_best_model": "training.metric",
     "seed": "seed",
     "use_cpu": "model.device",
     "save_steps": "checkpoints.save_steps",
@@ -35,8 +37,7 @@ _NO_EFFECT = {
     "save_strategy": "set checkpoints.save_steps",
     "use_liger_kernel": "SmoLoRA already computes the loss in chunks",
     "label_smoothing_factor": "choose a loss",
-    "load_best_model_at_end": "the adapter of the last step is kept",
-    "metric_for_best_model": "the adapter of the last step is kept",
+    "load_best_model_at_end": "set training.final_adapter",
     "remove_unused_columns": "all columns are kept",
     "torch_empty_cache_steps": "choose the memory strategy clear-cache",
 }
@@ -68,11 +69,11 @@ def make_arguments(config: RunConfig, folder: Path, device: Any, *, evaluates: b
         "per_device_train_batch_size": 1 if (rows := training.per_device_train_batch_size) == "auto" else rows,
         "per_device_eval_batch_size": training.per_device_eval_batch_size,
         "gradient_accumulation_steps": training.gradient_accumulation_steps or 1,
-        "logging_steps": training.logging_steps,
-        "eval_steps": training.eval_steps,
+        **{name: 1 if steps == "auto" else steps for name, steps in cadence_of(config).items()},
         "eval_strategy": "steps" if evaluates else "no",
+        "metric_for_best_model": f"eval_{training.metric}" if evaluates else None,
+        "greater_is_better": greater_is_better(training.metric),
         "save_strategy": "steps",
-        "save_steps": config.checkpoints.save_steps,
         "seed": config.seed,
         "use_cpu": device.type == "cpu",
         "dataloader_pin_memory": device.type == "cuda",
@@ -88,6 +89,7 @@ def make_arguments(config: RunConfig, folder: Path, device: Any, *, evaluates: b
         *unknown_arguments(training.extra, "training.extra:"),
         *streaming_conflicts(config, ""),
         *conflicting_batch_sizes(config, ""),
+        *missing_evaluation(config, ""),
     ]
     if problems:
         raise ConfigError.of(problems)
@@ -97,7 +99,19 @@ def make_arguments(config: RunConfig, folder: Path, device: Any, *, evaluates: b
         what = f"transformers.TrainingArguments rejects it ({first_line(error)})"
         raise ConfigError(what, where="training.extra:") from error
     _check_optimizer(arguments)
+    # Set here, because transformers would also restrict how often to save.
+    arguments.load_best_model_at_end = evaluates and training.final_adapter == "best"
     return arguments
+
+
+def cadence_of(config: RunConfig) -> dict[str, Any]:
+    """Return the steps between log lines, evaluations and checkpoints, or auto, by transformers' names."""
+    training = config.training
+    return {
+        "logging_steps": training.logging_steps,
+        "eval_steps": training.eval_steps,
+        "save_steps": config.checkpoints.save_steps,
+    }
 
 
 def _check_optimizer(arguments: Any) -> None:
@@ -127,6 +141,20 @@ def unknown_arguments(extra: Mapping[str, Any], where: str) -> list[Problem]:
     unusable = {name: ("has no effect here", hint) for name, hint in _NO_EFFECT.items()}
     source = ("transformers", "training_args.py", "TrainingArguments")
     return unknown_fields(extra, where, *source, own=_OWN_KEYS, unusable=unusable, renamed=_RENAMED)
+
+
+def missing_evaluation(config: RunConfig, where: str) -> list[Problem]:
+    """Find settings that need an evaluation which does not happen, or a metric whose better direction is unknown."""
+    training, problems = config.training, []
+    if config.data.eval is None:
+        for name, default in (("metric", "loss"), ("early_stopping", None)):
+            if (value := getattr(training, name)) != default:
+                what = f"training.{name} is {value!r}, but no rows are held out"
+                problems.append(Problem(what, where=where, hint="set data.eval"))
+    elif greater_is_better(training.metric) is None and "greater_is_better" not in training.extra:
+        what = f"nothing is known of the metric {training.metric!r}"
+        problems.append(Problem(what, where=where, hint="set training.extra.greater_is_better to true or false"))
+    return problems
 
 
 def conflicting_batch_sizes(config: RunConfig, where: str) -> list[Problem]:

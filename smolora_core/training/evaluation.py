@@ -8,10 +8,16 @@ import torch
 from torch import Tensor
 
 from smolora_core.training.loaders import Collate, make_loader
-from smolora_core.training.step import Step, Totals, call
+from smolora_core.training.signals import Stop
+from smolora_core.training.step import Step
 
 ComputeMetrics = Callable[[Tensor, Tensor], Mapping[str, float]]
 """Computes metrics from what the objective observed in an evaluation, `[n, k]`, and the row numbers, `[n]`."""
+
+
+def held_out_sets(rows: Any) -> Mapping[str, Any]:
+    """Return held-out sets by name; a single one has none."""
+    return rows if isinstance(rows, Mapping) else {"": rows}
 
 
 @attrs.frozen(kw_only=True)
@@ -22,49 +28,58 @@ class Evaluation:
         step: the step whose objective is computed, and whose recovery splits batches that do not fit in memory.
         collate: makes padded batches.
         metrics: computes the task's metrics; None if it has none.
-        stops: whether to end early, asked before every batch.
-        flags: numbers that ranks exchange at the end.
         progress: gets the number of batches done and their total.
     """
 
     step: Step
     collate: Collate
     metrics: ComputeMetrics | None
-    stops: Callable[[], bool]
-    flags: Callable[[], list[float]]
     progress: Callable[[int, int], object]
 
-    def run(self, rows: Any, after: int) -> tuple[dict[str, float], Totals]:
-        """Return the mean loss over all supervised targets and the task's metrics, the same on all ranks.
+    def run(self, sets: Mapping[str, Any], after: int, stop: Stop) -> dict[str, float] | None:
+        """Return the metrics of each named set, and those of the first one without its name, the same on all ranks.
 
         Args:
-            rows: the held-out rows.
+            sets: the held-out rows by name.
             after: the number of steps taken.
+            stop: ends the evaluation early.
+
+        Returns:
+            `eval_loss`, the mean over all supervised targets, and the task's metrics; None if the evaluation ended early.
         """
-        step, model = self.step, self.step.model
-        arguments, ranks, training = step.arguments, step.ranks, model.training
+        metrics: dict[str, float] = {}
+        self.step.set_mode(training=False)
+        try:
+            for name, rows in sets.items():
+                found = self._measure(rows, after, stop)
+                if found is None:
+                    return None
+                metrics |= {f"eval_{key}": value for key, value in found.items() if not metrics}
+                metrics |= {f"eval_{name}_{key}": value for key, value in found.items() if name}
+        finally:
+            self.step.model.train()
+        return metrics
+
+    def _measure(self, rows: Any, after: int, stop: Stop) -> dict[str, float] | None:
+        step, arguments, ranks = self.step, self.step.arguments, self.step.ranks
         mine, size = range(ranks.rank, len(rows), ranks.size), arguments.per_device_eval_batch_size
         batches = [mine[start : start + size] for start in range(0, len(mine), size)]
         sums = torch.zeros(3, device=arguments.device)
         seen = list[tuple[Tensor, Tensor]]()
-        model.eval()
-        call(step.optimizer, "eval")
         with torch.no_grad():
             for done, batch in enumerate(make_loader(rows, batches, self.collate, arguments)):
-                if self.stops():
+                if stop.caught.first is not None:
                     break
                 measured = step.recovery.measure(batch, step.measure, f"evaluating after step {after}", after)
                 sums[:2] += torch.stack([measured.sum, measured.weight])
                 if measured.observed is not None and measured.rows is not None:
                     seen.append((measured.observed.cpu(), torch.tensor(batches[done])[measured.rows.cpu()]))
                 self.progress(done + 1, len(batches))
-        model.train(training)
-        totals = step.totals(sums, self.flags)
-        return {"loss": totals.loss, **self._metrics(seen)}, totals
-
-    def _metrics(self, seen: list[tuple[Tensor, Tensor]]) -> Mapping[str, float]:
-        found = [pair for rank in self.step.ranks.gather(seen) for pair in rank]
-        if self.metrics is None or not found or self.stops():
-            return {}
-        observed, rows = (torch.cat(each) for each in zip(*found, strict=True))
-        return self.metrics(observed, rows)
+        totals = step.totals(sums, stop.flags)
+        found = [pair for rank in ranks.gather(seen) for pair in rank]
+        if stop.agree(totals.flags):
+            return None
+        if self.metrics is None or not found:
+            return {"loss": totals.loss}
+        observed, numbers = (torch.cat(each) for each in zip(*found, strict=True))
+        return {"loss": totals.loss, **self.metrics(observed, numbers)}

@@ -9,15 +9,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import attrs
 import torch
 from torch.utils.data import DataLoader
-from transformers import DefaultFlowCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-from transformers.trainer_callback import CallbackHandler, ExportableState
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_callback import CallbackHandler
 from transformers.trainer_utils import TrainOutput, speed_metrics
 
 from smolora_core.checkpoints.optimizer_state import (
     load_adapter,
-    load_optimizer,
     read_tensors,
     refuse_non_finite,
     write_optimizer,
@@ -25,22 +25,27 @@ from smolora_core.checkpoints.optimizer_state import (
 from smolora_core.errors import TrainingError
 from smolora_core.lora.dropout import row_dropout
 from smolora_core.plugins.loading import describe_with_notes
-from smolora_core.training.evaluation import ComputeMetrics, Evaluation
+from smolora_core.training.best import is_better, load_best, metric_of
+from smolora_core.training.cadence import Cadence
+from smolora_core.training.evaluation import ComputeMetrics, Evaluation, held_out_sets
 from smolora_core.training.guards import first_loss_warning, skip_or_stop
 from smolora_core.training.loaders import Collate, StepLoader, StepRows, make_order
 from smolora_core.training.objective import Objective
 from smolora_core.training.oom import Recovery
-from smolora_core.training.optimizer import BY_METRIC, make_optimizer, make_schedule, restore_schedule
+from smolora_core.training.optimizer import Optimization
 from smolora_core.training.order import RowOrder
-from smolora_core.training.position import Position, mean, read_position, restore_callbacks, write_position
+from smolora_core.training.position import Position, mean, new_state, read_position, restore_callbacks, write_position
 from smolora_core.training.ranks import Ranks
-from smolora_core.training.signals import STOPPING, Caught, catch_signals
+from smolora_core.training.signals import Stop, catch_signals
 from smolora_core.training.step import Step, seed_step
 
-Save = Callable[[int, dict[str, float], Callable[[Path], None]], object]
-"""Commits a checkpoint from its step, its metrics, and a function that writes the loop's state into a folder."""
+Save = Callable[[int, dict[str, float], Callable[[Path], None]], Path | None]
+"""Commits a checkpoint from its step, its metrics, and a function that writes the loop's state into a folder.
+
+Returns the checkpoint's folder, or None if it could not be saved and training should go on."""
 
 
+@attrs.define(kw_only=True, eq=False)
 class TrainingLoop:
     """Trains a model on rows; calls `transformers.TrainerCallback`s in the order and with the arguments that Trainer does.
 
@@ -55,67 +60,69 @@ class TrainingLoop:
     Attributes:
         model: the model with its adapter, on its device.
         args: transformers' arguments.
+        objective: reduces a micro-batch to a sum and a weight.
+        save: commits a checkpoint; called by the first process only.
+        train_dataset: the rows to train on, or a stream of them.
+        eval_dataset: the held-out rows, or several sets of them by name; None or empty if there are none.
+        data_collator: makes micro-batches.
+        eval_collator: makes padded batches for evaluations; by default the same.
+        compute_task_metrics: computes the task's metrics.
+        processing_class: the tokenizer, for callbacks.
+        callbacks: callbacks besides `cadence`, in the order in which they are called.
+        cadence: decides when to log, evaluate and save.
+        recovery: computes in parts what does not fit in memory.
+        order: the rows of each step; by default, steps of as many rows as `args` say.
+        warn: receives warnings; called by every process.
+        emit: receives events of progress, which are not recorded.
         state: transformers' state: the step, the epoch, what was logged, the best metric.
         position: where the run stands in its rows.
-        train_dataset: the rows to train on, or a stream of them.
-        eval_dataset: the held-out rows; several sets of them by name; None if there are none.
-        data_collator: makes micro-batches.
+        optimization: the optimizer and the schedule, once training has begun.
+        kept_step: the step of the best adapter, once training has ended and kept it instead of the last one.
     """
 
-    def __init__(
-        self,
-        *,
-        model: Any,
-        args: TrainingArguments,
-        objective: Objective,
-        save: Save,
-        train_dataset: Any = None,
-        eval_dataset: Any = None,
-        data_collator: Collate,
-        eval_collator: Collate | None = None,
-        compute_task_metrics: ComputeMetrics | None = None,
-        processing_class: Any = None,
-        callbacks: Sequence[TrainerCallback] | None = None,
-        recovery: Recovery | None = None,
-        order: RowOrder | None = None,
-        warn: Callable[[str], object] = lambda text: None,
-        emit: Callable[..., object] = lambda kind, **values: None,
-    ) -> None:
-        """Make a loop; nothing is computed yet.
+    model: Any
+    args: TrainingArguments
+    objective: Objective
+    save: Save
+    train_dataset: Any = None
+    eval_dataset: Any = None
+    data_collator: Collate
+    eval_collator: Collate | None = None
+    compute_task_metrics: ComputeMetrics | None = None
+    processing_class: Any = None
+    callbacks: Sequence[TrainerCallback] = ()
+    cadence: Cadence = attrs.field(factory=Cadence)
+    recovery: Recovery = attrs.field(factory=Recovery)
+    order: RowOrder | None = None
+    warn: Callable[[str], object] = lambda text: None
+    emit: Callable[..., object] = lambda kind, **values: None
+    state: TrainerState = attrs.field(init=False)
+    control: TrainerControl = attrs.field(init=False, factory=TrainerControl)
+    position: Position = attrs.field(init=False, factory=Position)
+    optimization: Optimization = attrs.field(init=False)
+    kept_step: int | None = attrs.field(init=False, default=None)
+    _ranks: Ranks = attrs.field(init=False, factory=Ranks.current)
+    _handler: CallbackHandler = attrs.field(init=False)
+    _step: Step = attrs.field(init=False)
+    _loader: StepLoader = attrs.field(init=False)
+    _stop: Stop = attrs.field(init=False, factory=Stop)
+    _saved_at: int = attrs.field(init=False, default=-1)
+    _is_training: bool = attrs.field(init=False, default=False)
+    _started: float = attrs.field(init=False, default=0.0)
+    _rate: float = attrs.field(init=False, default=0.0)
+    _norm: float | None = attrs.field(init=False, default=None)
 
-        Args:
-            model: the model with its adapter, on its device.
-            args: transformers' arguments.
-            objective: reduces a micro-batch to a sum and a weight.
-            save: commits a checkpoint; called by the first process only.
-            train_dataset: the rows to train on, or a stream of them.
-            eval_dataset: the held-out rows, or several sets of them by name.
-            data_collator: makes micro-batches.
-            eval_collator: makes padded batches for evaluations; by default the same.
-            compute_task_metrics: computes the task's metrics.
-            processing_class: the tokenizer, for callbacks.
-            callbacks: callbacks besides transformers' `DefaultFlowCallback`.
-            recovery: computes in parts what does not fit in memory.
-            order: the rows of each step; by default, steps of as many rows as `args` say.
-            warn: receives warnings.
-            emit: receives events of progress, which are not recorded.
-        """
-        self.model, self.args, self.train_dataset, self.eval_dataset = model, args, train_dataset, eval_dataset
-        self.data_collator, self._eval_collator = data_collator, eval_collator
-        self._metrics, self._save, self._warn, self._emit = compute_task_metrics, save, warn, emit
-        self.order, self.position = order, Position()
-        self.optimizer: Any = None
-        self.lr_scheduler: Any = None
-        self.ranks = Ranks.current()
-        self._step = Step(model=model, objective=objective, arguments=args, ranks=self.ranks, recovery=recovery or Recovery())
-        self._caught, self._agreed, self._saved_at, self._in_train = Caught(), None, -1, False
-        self._handler = CallbackHandler([DefaultFlowCallback, *(callbacks or ())], model, processing_class, None, None)
+    def __attrs_post_init__(self) -> None:
+        self.cadence.ranks = self._ranks
+        self._step = Step(
+            model=self.model, objective=self.objective, arguments=self.args, ranks=self._ranks, recovery=self.recovery
+        )
+        self._handler = CallbackHandler([self.cadence, *self.callbacks], self.model, self.processing_class, None, None)
+        self.callbacks = self._handler.callbacks
         if self.evaluates:
-            first = next(iter(self._sets(eval_dataset).values()))
-            collate: Any = eval_collator or data_collator
-            self._handler.eval_dataloader = DataLoader(first, args.per_device_eval_batch_size, collate_fn=collate)
-        self.control = TrainerControl()
-        self.state = self._new_state()
+            first, collate = next(iter(held_out_sets(self.eval_dataset).values())), self.eval_collator or self.data_collator
+            self._handler.eval_dataloader = DataLoader(first, self.args.per_device_eval_batch_size, collate_fn=collate)
+        self.state = new_state(self.args, [*self.callbacks, self.control])
         self._call("on_init_end")
 
     def add_callback(self, callback: TrainerCallback) -> None:
@@ -135,7 +142,7 @@ class TrainingLoop:
     @property
     def stopped_by(self) -> signal.Signals | None:
         """The signal that stopped training after a saved step; None if training was not stopped."""
-        return self._caught.first if self.ranks.size == 1 else self._agreed
+        return self._stop.by
 
     def train(self, resume_from: Path | None = None) -> TrainOutput:
         """Train to the end or until a signal, resuming from a checkpoint's folder if one is given.
@@ -146,9 +153,9 @@ class TrainingLoop:
         """
         with ExitStack() as stack:
             self._step.drops_out = stack.enter_context(row_dropout(self.model))
-            self._caught, self._agreed = stack.enter_context(catch_signals()), None
-            self._in_train = True
-            stack.callback(setattr, self, "_in_train", False)
+            self._stop = Stop(self._ranks.size, stack.enter_context(catch_signals()))
+            self._is_training = True
+            stack.callback(setattr, self, "_is_training", False)
             self._prepare(resume_from)
             self._call("on_train_begin")
             if self.position.evaluation_due:
@@ -171,7 +178,7 @@ class TrainingLoop:
         if self.control.should_epoch_stop:
             position.next_epoch()
         if self.state.global_step == first and begun == 0:
-            self._warn(f"epoch {position.epoch} has no rows; training ends at step {first}")
+            self.warn(f"epoch {position.epoch} has no rows; training ends at step {first}")
             self.control.should_training_stop = True
         self._call("on_epoch_end")
         self._log_evaluate_save()
@@ -181,9 +188,8 @@ class TrainingLoop:
         step, state, position = self._step, self.state, self.position
         self._call("on_step_begin")
         try:
-            totals = step.accumulate(
-                rows.micro_batches, state.global_step + 1, partial(self._call, "on_substep_end"), self._flags
-            )
+            between = partial(self._call, "on_substep_end")
+            totals = step.accumulate(rows.micro_batches, state.global_step + 1, between, self._flags)
         except TrainingError as error:
             self._save_after(error)
             raise
@@ -192,60 +198,54 @@ class TrainingLoop:
         skipped = self._skip(rows, totals.loss, norm)
         if not skipped:
             if state.global_step == 0 and (text := first_loss_warning(totals.loss, totals.weight)):
-                self._warn(text)
+                self.warn(text)
             position.add_loss(totals.sum, totals.weight)
         self._call("on_pre_optimizer_step")
-        overflowed = step.update()
+        self._rate, self._norm = self.optimization.rate, None if skipped else norm
+        updated = self.optimization.update()
         self._call("on_optimizer_step")
-        self._rate, self._norm = self._learning_rate(), None if skipped else norm
-        if not overflowed and not isinstance(self.lr_scheduler, BY_METRIC):
-            self.lr_scheduler.step()
+        if updated:
+            self.optimization.advance()
         self.model.zero_grad()
         state.global_step += 1
         position.done += len(rows.units)
         position.tokens += totals.tokens
         state.epoch = position.epoch + (position.done / position.units if position.units else 0.0)
+        state.num_input_tokens_seen = position.tokens
         if self._loader.order.ends_at(position.done):
             position.next_epoch()
-        state.num_input_tokens_seen = position.tokens
-        self._emit("step", step=state.global_step, steps=state.max_steps, loss=totals.loss, tokens=position.tokens)
+        self.emit("step", step=state.global_step, steps=state.max_steps, loss=totals.loss, tokens=position.tokens)
         self._call("on_step_end")
 
     def _skip(self, rows: StepRows, loss: float, norm: float | None) -> bool:
         """Drop the gradient of a step that is not finite; return whether it was."""
-        if norm is None:
-            what, value = "the loss", loss
-        elif not math.isfinite(norm) and self._step.scaler is None:
-            what, value = "the gradient's norm", norm
-        else:
+        if norm is not None and (math.isfinite(norm) or self.optimization.scaler is not None):
             self.position.skipped = 0
             return False
+        what, value = ("the loss", loss) if norm is None else ("the gradient's norm", norm)
         named = None if self._loader.streams else partial(self._loader.order.rows, rows.units)
-        self._warn(skip_or_stop(what, value, self.state.global_step + 1, self.position.skipped, named, self._saved_at))
+        self.warn(skip_or_stop(what, value, self.state.global_step + 1, self.position.skipped, named, self._saved_at))
         self.position.skipped += 1
         self._step.drop_gradient()
         return True
 
     def _log_evaluate_save(self) -> None:
-        state, control, position = self.state, self.control, self.position
-        if control.should_log and state.global_step > position.logged_at:
+        state, control = self.state, self.control
+        if control.should_log and state.global_step > self.position.logged_at:
             self._log_loss()
-        control.should_evaluate &= self.evaluates
-        if self.stopped_by and control.should_evaluate:
-            position.evaluation_due, control.should_evaluate = True, False
-        if control.should_evaluate:
-            self._evaluate()
-        if self.stopped_by:
-            self.control.should_save |= self._saved_at != state.global_step
-        if self.control.should_save:
-            if self._saved_at != state.global_step:
-                self._save_checkpoint()
-            self._call("on_save")
-        self.control.should_training_stop |= self.stopped_by is not None
+        ends = self.stopped_by is not None or self.cadence.is_out_of_time
+        if self.control.should_evaluate and self.evaluates:
+            if self.stopped_by:
+                self.position.evaluation_due = True
+            else:
+                self._evaluate()
+        self.control.should_evaluate = False
+        if (self.control.should_save or ends or self.stopped_by) and self._saved_at != state.global_step:
+            self._save_checkpoint()
+        self.control.should_training_stop |= ends or self.stopped_by is not None
 
     def _log_loss(self) -> None:
-        position = self.position
-        position.logged_at, loss = self.state.global_step, position.take_mean()
+        self.position.logged_at, loss = self.state.global_step, self.position.take_mean()
         if loss is not None:
             norm = {} if self._norm is None else {"grad_norm": self._norm}
             self.log({"loss": loss, **norm, "learning_rate": self._rate})
@@ -266,76 +266,74 @@ class TrainingLoop:
             `eval_loss` and the task's metrics. Of several sets these are the first one's; each set's have its name in them too,
             as `eval_easy_loss`. Empty if a signal interrupted the evaluation, which then runs again on resume.
         """
-        rows = self.eval_dataset if eval_dataset is None else eval_dataset
-        position, metrics = self.position, dict[str, float]()
+        position, began = self.position, time.monotonic()
         # An evaluation that a signal already interrupted once is not interrupted again.
-        interruptible = self._in_train and not position.evaluation_due
+        stop = self._stop if self._is_training and not position.evaluation_due else Stop(self._ranks.size)
         evaluation = Evaluation(
             step=self._step,
-            collate=self._eval_collator or self.data_collator,
-            metrics=self._metrics,
-            stops=lambda: interruptible and self._caught.first is not None,
-            flags=self._flags,
-            progress=lambda done, total: self._emit("evaluating", done=done, total=total),
+            collate=self.eval_collator or self.data_collator,
+            metrics=self.compute_task_metrics,
+            progress=lambda done, total: self.emit("evaluating", done=done, total=total),
         )
-        for name, each in self._sets(rows).items():
-            try:
-                found, totals = evaluation.run(each, self.state.global_step)
-            except TrainingError as error:
-                position.evaluation_due = True
-                self._save_after(error)
-                raise
-            self._agree(totals.flags)
-            if interruptible and self.stopped_by:
-                position.evaluation_due, self.control.should_evaluate = True, False
-                return {}
-            metrics |= {f"eval_{key}": value for key, value in found.items() if not metrics}
-            metrics |= {f"eval_{name}_{key}": value for key, value in found.items() if name}
+        sets = held_out_sets(self.eval_dataset if eval_dataset is None else eval_dataset)
+        try:
+            metrics = evaluation.run(sets, self.state.global_step, stop)
+        except TrainingError as error:
+            position.evaluation_due = True
+            self._save_after(error)
+            raise
+        if metrics is None:
+            position.evaluation_due = True
+            return {}
         position.metrics, position.evaluated_at, position.evaluation_due = metrics, self.state.global_step, False
         if self.state.global_step == 0:
             position.metrics_before = metrics
+        self.cadence.evaluation_seconds = time.monotonic() - began
         self.log(dict(metrics))
         self._call("on_evaluate", metrics=metrics)
         return metrics
-
-    @staticmethod
-    def _sets(rows: Any) -> Mapping[str, Any]:
-        """Return held-out sets by name; a single one has none."""
-        return rows if isinstance(rows, Mapping) else {"": rows}
 
     def evaluate_now(self) -> dict[str, float]:
         """Evaluate the model, unless it was already evaluated at this step."""
         return self.position.metrics if self.position.evaluated_at == self.state.global_step else self.evaluate()
 
     def _evaluate(self) -> None:
-        self.control.should_evaluate = False
-        metrics = self.evaluate_now()
-        if metrics and isinstance(self.lr_scheduler, BY_METRIC):
-            self.lr_scheduler.step(metrics[f"eval_{(self.args.metric_for_best_model or 'loss').removeprefix('eval_')}"])
+        """Evaluate once a step, and commit an adapter that is the best so far."""
+        state, position, step = self.state, self.position, self.state.global_step
+        if position.evaluated_at == step or not (metrics := self.evaluate()):
+            return
+        value = metric_of(metrics, self.args)
+        self.optimization.adjust_to(value)
+        if is_better(value, state, self.args):
+            before = state.best_metric, state.best_global_step, position.best_metrics
+            state.best_metric, state.best_global_step, position.best_metrics = value, step, metrics
+            if self.args.load_best_model_at_end and not self._save_checkpoint():
+                # What is not on the disk cannot be the result.
+                state.best_metric, state.best_global_step, position.best_metrics = before
 
-    def _save_checkpoint(self) -> None:
+    def _save_checkpoint(self) -> bool:
+        """Commit a checkpoint; return whether that worked, or the run goes on without it."""
         # Every rank has the same numbers, and decides the same.
         step, position = self.state.global_step, self.position
-        refuse_non_finite(self.model, self.optimizer, step=step)
+        refuse_non_finite(self.model, self.optimization.optimizer, step=step)
         losses = [entry["loss"] for entry in self.state.log_history if "loss" in entry]
         metrics = {"loss": losses[-1]} if losses else {}
         metrics |= position.metrics if position.evaluated_at == step else {}
-        if self.ranks.leads:
-            self._save(step, metrics, self._write_state)
-        self._saved_at = step
-        self.ranks.wait()
+        place = self.save(step, metrics, self._write_state) if self._ranks.leads else None
+        self._saved_at, saved = step, self._ranks.share(place is not None)
+        self._call("on_save")
+        return saved
 
     def _write_state(self, folder: Path) -> None:
-        write_optimizer(folder, self.optimizer, self.model)
-        scaler = self._step.scaler
-        self.position.seconds, self.position.scheduler = time.time() - self._started, self.lr_scheduler.state_dict()
-        self.position.scaler = scaler and scaler.state_dict()
-        write_position(folder, self.position, self.state, self._handler.callbacks)
+        write_optimizer(folder, self.optimization.optimizer, self.model)
+        states = self.optimization.states()
+        self.position = attrs.evolve(self.position, seconds=time.time() - self._started, **states)
+        write_position(folder, self.position, self.state, list(self.callbacks))
 
     def _save_after(self, error: TrainingError) -> None:
         """Commit the last finished step before an error ends the run; one process cannot where others wait for it."""
         step = self.state.global_step
-        if not self._in_train or step == 0 or step == self._saved_at or self.ranks.size > 1:
+        if not self._is_training or step == 0 or step == self._saved_at or self._ranks.size > 1:
             return
         try:
             self._save_checkpoint()
@@ -352,73 +350,48 @@ class TrainingLoop:
             load_adapter(saved, self.model)
             self._saved_at = self.state.global_step
         elif self.state.global_step:
-            self.position, self.state = Position(), self._new_state()
-        per_step = args.per_device_train_batch_size * args.gradient_accumulation_steps * self.ranks.size
-        order = self.order or make_order(self.train_dataset, args, per_step)
+            self.position, self.state = Position(), new_state(self.args, [*self.callbacks, self.control])
+        per_step = args.per_device_train_batch_size * args.gradient_accumulation_steps * self._ranks.size
         self._loader = StepLoader(
-            dataset=self.train_dataset, collate_fn=self.data_collator, order=order, arguments=args, ranks=self.ranks
+            dataset=self.train_dataset,
+            collate_fn=self.data_collator,
+            order=self.order or make_order(self.train_dataset, args, per_step),
+            arguments=args,
+            ranks=self._ranks,
         )
-        self.position.fit_to(order.count, order.per_step)
-        self._set_steps(order)
-        self.optimizer = self._step.optimizer = make_optimizer(self.model, args)
-        self._step.scaler = torch.amp.GradScaler(args.device.type) if args.fp16 else None
-        self.lr_scheduler = make_schedule(self.optimizer, args, self.state.max_steps)
+        self.position.count_steps(self.state, self._loader.order, args, streams=self._loader.streams)
+        self.optimization = self._step.optimization = Optimization.build(self.model, args, self.state.max_steps)
         if saved is not None:
-            load_optimizer(saved, self.optimizer, self.model)
-            restore_schedule(self.lr_scheduler, self.optimizer, self.position.scheduler)
-            restore_callbacks(kept, self._handler.callbacks)
-            if self._step.scaler is not None and self.position.scaler is not None:
-                self._step.scaler.load_state_dict(self.position.scaler)
-        self._handler.optimizer, self._handler.lr_scheduler = self.optimizer, self.lr_scheduler
+            self.optimization.restore(saved, self.model, self.position.scheduler, self.position.scaler)
+            restore_callbacks(kept, list(self.callbacks))
+        self._handler.optimizer, self._handler.lr_scheduler = self.optimization.optimizer, self.optimization.schedule
         self._handler.train_dataloader = self._loader
-        self._started, self._rate, self._norm = time.time() - self.position.seconds, self._learning_rate(), None
+        self._started, self._rate, self._norm = time.time() - self.position.seconds, self.optimization.rate, None
+        self.cadence.begin(self.state)
         self.model.zero_grad()
 
-    def _set_steps(self, order: RowOrder) -> None:
-        """Count the steps of the run; an epoch may have another number of them than before the resume."""
-        args, position, state = self.args, self.position, self.state
-        per_epoch = order.steps_per_epoch
-        if per_epoch == 0 and not self._loader.streams:
-            raise TrainingError(
-                f"{order.count} rows do not fill an optimizer step of {order.per_step}", hint="lower the batch size"
-            )
-        taken = position.epoch * per_epoch + math.ceil(position.done / order.per_step)
-        left = math.ceil(args.num_train_epochs * per_epoch) - taken
-        state.max_steps = args.max_steps if args.max_steps > 0 else state.global_step + max(0, left)
-        state.num_train_epochs = math.ceil(state.max_steps / per_epoch) if per_epoch else 1
-        state.train_batch_size = args.per_device_train_batch_size
-        state.compute_steps(args, state.max_steps)
-
-    def _new_state(self) -> TrainerState:
-        stateful: list[Any] = [each for each in (*self._handler.callbacks, self.control) if isinstance(each, ExportableState)]
-        return TrainerState(
-            is_local_process_zero=self.args.local_process_index == 0,
-            is_world_process_zero=self.ranks.leads,
-            stateful_callbacks=stateful,
-        )
-
     def _finish(self) -> TrainOutput:
-        if self.ranks.size > 1:
-            self._agree(self.ranks.sum(torch.tensor(self._flags(), device=self.args.device)).tolist())
+        flags = torch.tensor(self._flags(), device=self.args.device)
+        self._agree(self._ranks.sum(flags).tolist())
         step = self.state.global_step
-        # What follows must not depend on where the run was resumed.
-        seed_step(self.args.seed, step + 1, self.ranks.rank)
         metrics = speed_metrics("train", self._started, num_samples=step * self.position.per_step, num_steps=step)
         metrics["train_loss"] = mean(*self.position.in_all) if self.position.in_all else 0.0
         self.log(dict(metrics))
+        if self.args.load_best_model_at_end and not self.stopped_by and not self.cadence.is_out_of_time:
+            self.kept_step = load_best(self.model, self.state, self.args, self.warn)
+        if self.kept_step is not None:
+            self.position.metrics, self.position.evaluated_at = self.position.best_metrics, step
+        # What follows must not depend on where the run was resumed.
+        seed_step(self.args.seed, step + 1, self._ranks.rank)
         self._call("on_train_end")
         return TrainOutput(step, metrics["train_loss"], metrics)
 
-    def _learning_rate(self) -> float:
-        by_metric = isinstance(self.lr_scheduler, BY_METRIC)
-        return float(self.optimizer.param_groups[0]["lr"] if by_metric else self.lr_scheduler.get_last_lr()[0])
-
     def _flags(self) -> list[float]:
-        return [float(each == self._caught.first) for each in STOPPING]
+        return [*self.cadence.flags(), *self._stop.flags()]
 
-    def _agree(self, flags: Sequence[float]) -> None:
-        """Adopt a signal that any rank caught, so that all of them stop at the same step."""
-        self._agreed = self._agreed or next((each for each, flag in zip(STOPPING, flags, strict=False) if flag), None)
+    def _agree(self, sums: Sequence[float]) -> None:
+        self.cadence.agree(sums[:2])
+        self._stop.agree(sums[2:])
 
     def _call(self, event: str, **values: Any) -> None:
         self.control = getattr(self._handler, event)(self.args, self.state, self.control, **values)

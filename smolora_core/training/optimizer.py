@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+import attrs
+import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 from transformers import Trainer, TrainingArguments, get_scheduler
@@ -10,13 +12,68 @@ from transformers.optimization import GreedyLR
 from transformers.trainer_optimizer import is_optimizer_factory
 from transformers.trainer_pt_utils import get_parameter_names
 
+from smolora_core.checkpoints.optimizer_state import SavedTensors, load_optimizer
+
 # Weight decay leaves out biases and norms, as transformers does.
 _NOT_DECAYED = [r"bias", r"layernorm", r"rmsnorm", r"(?:^|\.)norm(?:$|\.)", r"_norm(?:$|\.)"]
 # What some optimizers want in place of groups of parameters.
 _OWN_GROUPS = ("params", "model", "optimizer_dict")
 
-BY_METRIC = (ReduceLROnPlateau, GreedyLR)
-"""Schedules that move after an evaluation, by its metric."""
+# Schedules that move after an evaluation, by its metric.
+_BY_METRIC = (ReduceLROnPlateau, GreedyLR)
+
+
+@attrs.define
+class Optimization:
+    """What updates the parameters: the optimizer, the learning rate's schedule and, with fp16, the gradient scaler."""
+
+    optimizer: Any
+    schedule: Any
+    scaler: Any = None
+
+    @classmethod
+    def build(cls, model: Any, arguments: TrainingArguments, steps: int) -> "Optimization":
+        """Build what trains a model for a number of optimizer steps."""
+        optimizer = make_optimizer(model, arguments)
+        scaler = torch.amp.GradScaler(arguments.device.type) if arguments.fp16 else None
+        return cls(optimizer, make_schedule(optimizer, arguments, steps), scaler)
+
+    @property
+    def rate(self) -> float:
+        """The learning rate of the next step."""
+        by_metric = isinstance(self.schedule, _BY_METRIC)
+        return float(self.optimizer.param_groups[0]["lr"] if by_metric else self.schedule.get_last_lr()[0])
+
+    def update(self) -> bool:
+        """Update the parameters; return whether it happened, or fp16's gradient scaler skipped an overflow."""
+        if self.scaler is None:
+            self.optimizer.step()
+            return True
+        scale = self.scaler.get_scale()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        return bool(self.scaler.get_scale() >= scale)
+
+    def advance(self) -> None:
+        """Move a schedule that follows the steps."""
+        if not isinstance(self.schedule, _BY_METRIC):
+            self.schedule.step()
+
+    def adjust_to(self, metric: float) -> None:
+        """Move a schedule that follows a metric."""
+        if isinstance(self.schedule, _BY_METRIC):
+            self.schedule.step(metric)
+
+    def states(self) -> dict[str, Any]:
+        """Return the states of the schedule and the scaler."""
+        return {"scheduler": self.schedule.state_dict(), "scaler": self.scaler and self.scaler.state_dict()}
+
+    def restore(self, saved: SavedTensors, model: Any, scheduler: Mapping[str, Any], scaler: Mapping[str, Any] | None) -> None:
+        """Restore the optimizer from a checkpoint's tensors, and the others from their states."""
+        load_optimizer(saved, self.optimizer, model)
+        restore_schedule(self.schedule, self.optimizer, scheduler)
+        if self.scaler is not None and scaler is not None:
+            self.scaler.load_state_dict(scaler)
 
 
 def make_optimizer(model: Any, arguments: TrainingArguments) -> Any:

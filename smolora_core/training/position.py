@@ -2,15 +2,17 @@
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import attrs
-import transformers
+from transformers import TrainerState, TrainingArguments
 from transformers.trainer_callback import ExportableState
 
-from smolora_core.errors import CheckpointError
+from smolora_core.errors import CheckpointError, TrainingError
+from smolora_core.training.order import RowOrder
 
 STATE_FILE = "trainer_state.json"
 _OURS = "SmoLoRA"
@@ -74,11 +76,35 @@ class Position:
         if self.done:
             self.epoch, self.done = self.epoch + 1, 0
 
-    def fit_to(self, units: int, per_step: int) -> None:
-        """Keep the place in the epoch if a step has another size, or keep its share if an epoch is cut into other units."""
-        if self.units and units != self.units:
-            self.done = self.done * units // self.units
-        self.units, self.per_step = units, per_step
+    def count_steps(self, state: TrainerState, order: RowOrder, arguments: TrainingArguments, *, streams: bool) -> None:
+        """Adopt the order of a run, and count its optimizer steps.
+
+        If a step has another size than before the resume, the place in the epoch is kept; if an epoch has other units, its
+        share.
+
+        Raises:
+            TrainingError: the rows do not fill a step.
+        """
+        if self.units and order.count != self.units:
+            self.done = self.done * order.count // self.units
+        self.units, self.per_step = order.count, order.per_step
+        per_epoch = order.steps_per_epoch
+        if per_epoch == 0 and not streams:
+            what = f"{order.count} rows do not fill an optimizer step of {order.per_step}"
+            raise TrainingError(what, hint="lower the batch size")
+        taken = self.epoch * per_epoch + math.ceil(self.done / order.per_step)
+        left = max(0, math.ceil(arguments.num_train_epochs * per_epoch) - taken)
+        state.max_steps = arguments.max_steps if arguments.max_steps > 0 else state.global_step + left
+        state.num_train_epochs = math.ceil(state.max_steps / per_epoch) if per_epoch else 1
+        state.train_batch_size = arguments.per_device_train_batch_size
+        state.compute_steps(arguments, state.max_steps)
+
+
+def new_state(arguments: TrainingArguments, callbacks: Sequence[Any]) -> TrainerState:
+    """Make transformers' state of a run that has not begun."""
+    first, first_here = arguments.process_index == 0, arguments.local_process_index == 0
+    stateful: list[Any] = [each for each in callbacks if isinstance(each, ExportableState)]
+    return TrainerState(is_world_process_zero=first, is_local_process_zero=first_here, stateful_callbacks=stateful)
 
 
 def mean(loss: float, weight: float) -> float:
@@ -86,7 +112,7 @@ def mean(loss: float, weight: float) -> float:
     return loss / weight if weight else loss
 
 
-def write_position(folder: Path, position: Position, state: transformers.TrainerState, callbacks: list[Any]) -> None:
+def write_position(folder: Path, position: Position, state: TrainerState, callbacks: list[Any]) -> None:
     """Write a file that `TrainerState.load_from_json` can read, too."""
     kept: dict[str, Any] = {}
     for callback in callbacks:
@@ -96,7 +122,7 @@ def write_position(folder: Path, position: Position, state: transformers.Trainer
     (folder / STATE_FILE).write_text(json.dumps(values, indent=1, default=float), encoding="utf-8")
 
 
-def read_position(folder: Path) -> tuple[Position, transformers.TrainerState, Mapping[str, Any]]:
+def read_position(folder: Path) -> tuple[Position, TrainerState, Mapping[str, Any]]:
     """Read a run's position, its state and the states of its callbacks.
 
     Raises:
@@ -106,7 +132,7 @@ def read_position(folder: Path) -> tuple[Position, transformers.TrainerState, Ma
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
         kept = dict(values["stateful_callbacks"])
-        return Position(**kept.pop(_OURS)), transformers.TrainerState(**{**values, "stateful_callbacks": kept}), kept
+        return Position(**kept.pop(_OURS)), TrainerState(**{**values, "stateful_callbacks": kept}), kept
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise CheckpointError(f"cannot read the run's progress ({error!r})", where=str(file)) from error
 

@@ -9,7 +9,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
@@ -38,12 +38,51 @@ class Interrupted(KeyboardInterrupt):
         return 128 + self.by
 
 
+class OutOfTime(Interrupted):
+    """The time that the config allows ended after the given step, which is committed."""
+
+    exit_code = 124
+    """That of the command `timeout`."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+        KeyboardInterrupt.__init__(self, f"training.max_time is over after step {step}")
+
+
 @attrs.define
 class Caught:
     """The first signal that was caught, and when, on the monotonic clock."""
 
     first: signal.Signals | None = None
     when: float = 0.0
+
+
+@attrs.define
+class Stop:
+    """The signal that all ranks agree to stop for, once each has told the others what it caught.
+
+    Attributes:
+        ranks: the number of ranks; a single one stops at once.
+        caught: what this rank has caught.
+    """
+
+    ranks: int = 1
+    caught: Caught = attrs.field(factory=Caught)
+    _agreed: signal.Signals | None = None
+
+    @property
+    def by(self) -> signal.Signals | None:
+        """The signal to stop for, if any."""
+        return self.caught.first if self.ranks == 1 else self._agreed
+
+    def flags(self) -> list[float]:
+        """Return one number for each stopping signal, for the ranks to add up."""
+        return [float(each == self.caught.first) for each in STOPPING]
+
+    def agree(self, sums: Sequence[float]) -> signal.Signals | None:
+        """Adopt a signal that any rank caught, and return the one to stop for."""
+        self._agreed = self._agreed or next((each for each, flag in zip(STOPPING, sums, strict=True) if flag), None)
+        return self.by
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from smolora_core.lora.dropout import RowSeeds, mixed_seed, seeded
 from smolora_core.training.loaders import ROW_SEEDS, to_device
 from smolora_core.training.objective import Measured, Objective
 from smolora_core.training.oom import Recovery, isolated_gradients
+from smolora_core.training.optimizer import Optimization
 from smolora_core.training.position import mean
 from smolora_core.training.ranks import Ranks
 
@@ -57,6 +58,7 @@ class Step:
         ranks: this process and the others.
         recovery: computes in parts what does not fit in memory.
         drops_out: whether the adapter drops out, so that rows need seeds.
+        optimization: what updates the parameters; None if the model is only evaluated.
     """
 
     model: nn.Module
@@ -65,8 +67,7 @@ class Step:
     ranks: Ranks
     recovery: Recovery
     drops_out: bool = False
-    optimizer: Any = None
-    scaler: Any = None
+    optimization: Optimization | None = None
     _parameters: list[nn.Parameter] = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -88,8 +89,7 @@ class Step:
             flags: numbers that ranks exchange along with the sums, asked for at the end.
         """
         seed_step(self.arguments.seed, step, self.ranks.rank)
-        self.model.train()
-        call(self.optimizer, "train")
+        self.set_mode(training=True)
         sums = torch.zeros(3, device=self.arguments.device)
         for index, batch in enumerate(micro_batches):
             if index:
@@ -101,8 +101,7 @@ class Step:
 
     def totals(self, sums: Tensor, flags: Callable[[], list[float]]) -> Totals:
         """Add up `[sum, weight, tokens]` and the flags of all ranks; the only device sync of a step but the gradient's norm."""
-        exchanged = torch.cat([sums, sums.new_tensor(flags())]) if self.ranks.size > 1 else sums
-        loss, weight, tokens, *others = self.ranks.sum(exchanged).tolist()
+        loss, weight, tokens, *others = self.ranks.sum(torch.cat([sums, sums.new_tensor(flags())])).tolist()
         return Totals(loss, weight, int(tokens), tuple(others))
 
     def measure(self, batch: Mapping[str, Any]) -> Measured:
@@ -115,7 +114,7 @@ class Step:
     def _backward(self, batch: Mapping[str, Any]) -> Measured:
         with isolated_gradients(self._parameters), seeded(_seeds_of(batch)) if self.drops_out else nullcontext():
             measured = self.measure(batch)
-            (measured.sum if self.scaler is None else self.scaler.scale(measured.sum)).backward()
+            (self._scaler.scale(measured.sum) if self._scaler else measured.sum).backward()
         return Measured(measured.sum.detach(), measured.weight)
 
     def normalise(self, totals: Totals) -> float:
@@ -123,8 +122,8 @@ class Step:
         self._add_up_gradients()
         gradients = [each.grad for each in self._parameters if each.grad is not None]
         torch._foreach_mul_(gradients, 1 / totals.weight if totals.weight else 0.0)
-        if self.scaler is not None:
-            self.scaler.unscale_(self.optimizer)
+        if self.optimization and self.optimization.scaler:
+            self.optimization.scaler.unscale_(self.optimization.optimizer)
         norm = nn.utils.get_total_norm(gradients)
         if self.arguments.max_grad_norm and self.arguments.max_grad_norm > 0:
             nn.utils.clip_grads_with_norm_(self._parameters, self.arguments.max_grad_norm, norm)
@@ -133,21 +132,21 @@ class Step:
     def drop_gradient(self) -> None:
         """Make the update leave the parameters and the optimizer as they are."""
         for each in self._parameters:
-            if self.scaler is None:
+            if not self._scaler:
                 each.grad = None
             elif each.grad is not None:
                 # Let the scaler detect and skip the step.
                 each.grad.fill_(torch.nan)
 
-    def update(self) -> bool:
-        """Update the parameters; return whether fp16's gradient scaler skipped it because the gradient overflowed."""
-        if self.scaler is None:
-            self.optimizer.step()
-            return False
-        scale = self.scaler.get_scale()
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        return bool(self.scaler.get_scale() < scale)
+    @property
+    def _scaler(self) -> Any:
+        return self.optimization and self.optimization.scaler
+
+    def set_mode(self, *, training: bool) -> None:
+        """Put the model in training or evaluation mode, and an optimizer that averages its parameters for evaluations."""
+        self.model.train(training)
+        optimizer = self.optimization and self.optimization.optimizer
+        getattr(optimizer, "train" if training else "eval", lambda: None)()
 
     def _add_up_gradients(self) -> None:
         """Exchange all gradients at once; a parameter without one on any rank keeps none."""
@@ -177,8 +176,3 @@ def seed_step(seed: int, step: int, rank: int) -> None:
     random.seed(mixed)
     np.random.seed(mixed % 2**32)
     torch.manual_seed(mixed)
-
-
-def call(target: Any, method: str) -> None:
-    """Call a method that only some optimizers have: schedule-free ones average their parameters for evaluations."""
-    getattr(target, method, lambda: None)()

@@ -20,7 +20,7 @@ EXACT = {
     *(f"lora.{name}" for name in ("r", "alpha", "dropout", "target_modules", "exclude_modules", "layers_to_transform")),
     *(f"lora.{name}" for name in ("rank_pattern", "alpha_pattern", "use_rslora", "use_dora", "init", "bias")),
     *(f"lora.{name}" for name in ("modules_to_save", "extra")),
-    *(f"training.{name}" for name in ("max_tokens_per_batch", "batching", "fast_kernels", "extra")),
+    *(f"training.{name}" for name in ("max_tokens_per_batch", "metric", "batching", "fast_kernels", "extra")),
     "loss",
 }
 CONTENT = {"model.path", "model.revision", "data.train"}
@@ -29,6 +29,7 @@ FREE = {
     *("model.trust_remote_code", "model.device", "output_dir"),
     *("data.max_row_loss", "data.num_proc", "data.cache"),
     *(f"training.{name}" for name in ("per_device_eval_batch_size", "logging_steps", "eval_steps", "sample_prompts")),
+    *(f"training.{name}" for name in ("max_time", "early_stopping", "final_adapter")),
     # The number of rows in a step stays that of the checkpoint, however these split it.
     *(f"training.{name}" for name in ("per_device_train_batch_size", "effective_batch_size", "gradient_accumulation_steps")),
     *(f"checkpoints.{name}" for name in ("writers", "save_steps", "keep", "save_failure")),

@@ -141,7 +141,7 @@ def test_all_problems_are_told_at_once_each_with_its_line(complaints):
         "run.yaml:6 lora.r must be above 0, got 0",
         "run.yaml:7 lora.alpha must be a number, got 'yes'",
         "run.yaml:9 training.learning_rate must be a number, got 'fast'",
-        "run.yaml:11 training.logging_steps must be above 0, got -1",
+        "run.yaml:11 training.logging_steps must be auto or above 0, got -1",
     ]
 
 

@@ -25,7 +25,7 @@ def made(llama, tmp_path_factory) -> Path:
 
 @pytest.fixture
 def stopped(made, tmp_path) -> Path:
-    """A run that failed at step 5, with checkpoints of steps 2 and 4; this is a copy of it in another place."""
+    """A copy of a run that failed at step 5, with checkpoints of steps 2 and 4, and of step 3, the best."""
     return Path(shutil.copytree(made, tmp_path / "run"))
 
 
@@ -78,9 +78,10 @@ def test_the_folder_of_the_run_means_its_newest_checkpoint(stopped, train):
 
 def test_a_checkpoint_that_is_not_there_is_refused(stopped, train):
     with pytest.raises(ConfigError) as error:
-        train(resume=stopped / "checkpoint-3")
+        train(resume=stopped / "checkpoint-5")
     assert str(error.value) == (
-        f"--resume '{stopped}/checkpoint-3' is not a checkpoint of the run in '{stopped}'; known: checkpoint-2, checkpoint-4"
+        f"--resume '{stopped}/checkpoint-5' is not a checkpoint of the run in '{stopped}'; "
+        "known: checkpoint-2, checkpoint-3, checkpoint-4"
     )
 
 
@@ -90,12 +91,12 @@ def test_a_damaged_checkpoint_is_skipped_and_it_is_said_why(stopped, train):
     content[-1] ^= 1
     weights.write_bytes(content)
     train(resume="auto")
-    assert [each["step"] for each in events(stopped, "resumed")] == [2]
+    assert [each["step"] for each in events(stopped, "resumed")] == [3]
     assert f"skipped: {weights} does not match its checksum" in [each["text"] for each in events(stopped, "note")]
 
 
 def test_without_a_checkpoint_it_begins_anew_and_keeps_what_was_there(stopped, train):
-    for step in (2, 4):
+    for step in (2, 3, 4):
         shutil.rmtree(stopped / f"checkpoint-{step}")
     assert train(resume="auto").steps == 6
     assert (stopped / "previous-1" / "events.jsonl").is_file()

@@ -32,9 +32,11 @@ def dropping_out(base: Path) -> Any:
 def saved_under(folder: Path, model: Any) -> Callable[..., None]:
     """Save as a run does: the adapter as PEFT writes it, and the trainer's state."""
 
-    def save(step: int, metrics: dict[str, float], state: Callable[[Path], None]) -> None:
-        model.save_pretrained(folder / f"checkpoint-{step}", save_embedding_layers=False)
-        state(folder / f"checkpoint-{step}")
+    def save(step: int, metrics: dict[str, float], state: Callable[[Path], None]) -> Path:
+        place = folder / f"checkpoint-{step}"
+        model.save_pretrained(place, save_embedding_layers=False)
+        state(place)
+        return place
 
     return save
 
@@ -86,7 +88,7 @@ class End:
 def end_of(made: TrainingLoop, result: Any) -> End:
     model: Any = made.model
     names = [name for name, each in model.named_parameters() if each.requires_grad]
-    state = copy.deepcopy(made.optimizer.state_dict())
+    state = copy.deepcopy(made.optimization.optimizer.state_dict())
     state["state"] = {
         names[index]: {slot: _bits(value) for slot, value in slots.items()} for index, slots in state["state"].items()
     }
@@ -94,7 +96,7 @@ def end_of(made: TrainingLoop, result: Any) -> End:
         parameters={name: _bits(each) for name, each in model.named_parameters() if each.requires_grad},
         optimizer=state,
         rng=_bits(torch.get_rng_state()),
-        scheduler=made.lr_scheduler.state_dict(),
+        scheduler=made.optimization.schedule.state_dict(),
         log=[{name: value for name, value in entry.items() if name not in _TIMES} for entry in made.state.log_history],
         tokens=made.tokens_seen,
         step=made.state.global_step,

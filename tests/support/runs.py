@@ -31,7 +31,7 @@ def config_of(model: Path, rows: Path, folder: Path, **changes: Any) -> dict[str
             "logging_steps": 1,
             "eval_steps": 3,
         },
-        "checkpoints": {"save_steps": 2},
+        "checkpoints": {"save_steps": 2, "keep": 3},
     }
     for section, inside in changes.items():
         together = isinstance(inside, dict) and isinstance(values.get(section), dict)

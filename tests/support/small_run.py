@@ -153,7 +153,8 @@ def trainer(
     **training: Any,
 ) -> TrainingLoop:
     """Make the trainer that a run of one optimizer step after another, each logged, would make."""
-    section = {"logging_steps": 1, "learning_rate": 1e-2, **training, "extra": {"max_grad_norm": 0.0, **(extra or {})}}
+    defaults = {"logging_steps": 1, "eval_steps": 500, "learning_rate": 1e-2}
+    section = {**defaults, **training, "extra": {"max_grad_norm": 0.0, **(extra or {})}}
     values = {
         "model": {"path": "here"},
         "data": {"train": "rows"},
@@ -170,7 +171,7 @@ def trainer(
         train_dataset=list(train),
         eval_dataset=list(held_out) or None,
         data_collator=batch,
-        callbacks=[watch] if watch else None,
+        callbacks=[watch] if watch else [],
     )
 
 

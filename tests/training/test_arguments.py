@@ -46,7 +46,7 @@ MISTAKES = {
     "save_total_limit": "'save_total_limit' has its own config key; set checkpoints.keep",
     "label_smoothing_factor": "'label_smoothing_factor' has no effect here; choose a loss",
     "warmup_ratio": "transformers.TrainingArguments has no 'warmup_ratio'; set warmup_steps to a fraction below 1",
-    "load_best_model_at_end": "'load_best_model_at_end' has no effect here; the adapter of the last step is kept",
+    "load_best_model_at_end": "'load_best_model_at_end' has no effect here; set training.final_adapter",
 }
 
 

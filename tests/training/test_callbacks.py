@@ -49,9 +49,11 @@ def test_the_log_becomes_events(tmp_path, llama):
     made.add_callback(LogEvents(lambda kind, **values: events.append((kind, values)), lambda: made.tokens_seen))
     made.evaluate_now()
     made.train()
-    assert [(kind, values["step"]) for kind, values in events] == [("eval", 0), ("log", 1), ("log", 2), ("eval", 2)]
+    assert [(kind, values["step"]) for kind, values in events] == [
+        *[("eval", 0), ("step", 0), ("log", 1), ("log", 2), ("eval", 2)]
+    ]
     assert [values["loss"] for kind, values in events if kind == "log"] == watch.losses
-    first = events[1][1]
+    first = events[2][1]
     assert (first["steps"], first["epoch"]) == (2, 1.0)
     assert first["tokens_per_second"] > 0 and first["grad_norm"] > 0 and first["learning_rate"] == 1e-2
 
