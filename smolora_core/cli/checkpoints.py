@@ -10,7 +10,7 @@ from cyclopts.validators import Number
 
 from smolora_core.checkpoints.lock import RUN, lock_folder, run_id_of
 from smolora_core.checkpoints.manifest import MANIFEST, surplus, verify
-from smolora_core.checkpoints.retention import Committed, Keep
+from smolora_core.checkpoints.retention import Committed, Keep, best
 from smolora_core.checkpoints.store import Store
 from smolora_core.cli.flags import Json, note
 from smolora_core.errors import CheckpointError, ConfigError, Problem
@@ -24,8 +24,9 @@ def list_checkpoints(run: Path, *, json: Json = False) -> None:
         json: print JSON.
     """
     found, problems = _look(run)
+    chosen = best(found, Keep.of(found[-1].manifest.config)) if found else None
     if json:
-        listed = [{**_described(each), "path": str(each.place)} for each in found]
+        listed = [{**_described(each), "path": str(each.place), "best": each is chosen} for each in found]
         print(json_module.dumps({"checkpoints": listed, "unusable": [str(problem) for problem in problems]}, indent=1))
         return
     for problem in problems:
@@ -33,7 +34,7 @@ def list_checkpoints(run: Path, *, json: Json = False) -> None:
     for each in found:
         manifest = each.manifest
         shown = {name: "not finite" if value is None else f"{value:.4g}" for name, value in manifest.metrics.items()}
-        metrics = "  ".join(f"{name} {value}" for name, value in shown.items())
+        metrics = "  ".join([*(f"{name} {value}" for name, value in shown.items()), *["best"] * (each is chosen)])
         print(f"step {manifest.step:<8} {manifest.created_utc}  {manifest.size:>13,} bytes  {metrics}".rstrip())
     if not found:
         print(f"no checkpoints in {str(run)!r}")
@@ -82,7 +83,7 @@ def verify_checkpoints(run: Path, *, json: Json = False) -> int:
 
 
 def prune(run: Path, *, keep: Annotated[int, Parameter(validator=Number(gte=2))], json: Json = False) -> None:
-    """Remove all but the latest checkpoints of a run, and the one with the lowest evaluation loss.
+    """Remove all but the latest checkpoints of a run, and the best one by the run's metric.
 
     Args:
         run: the run's folder.
@@ -93,7 +94,7 @@ def prune(run: Path, *, keep: Annotated[int, Parameter(validator=Number(gte=2))]
         CheckpointError: the file system reported an error.
         ConfigError: the run is in progress.
     """
-    _look(run)
+    found, _ = _look(run)
     if run_id_of(run) is None:
         raise ConfigError(f"{str(run)!r} does not identify its run", hint=f"its {RUN} is missing or damaged")
     with lock_folder(run, note) as lock:
@@ -101,7 +102,7 @@ def prune(run: Path, *, keep: Annotated[int, Parameter(validator=Number(gte=2))]
         for text in store.recover():
             note(text)
         try:
-            removed = store.retain(Keep(latest=keep))
+            removed = store.retain(Keep.of(found[-1].manifest.config if found else {}, keep))
             store.recover()
         except OSError as error:
             raise CheckpointError(f"could not remove old checkpoints ({error})", where=str(run)) from error

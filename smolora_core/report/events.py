@@ -24,8 +24,8 @@ class Event:
     """Something that happened in a run.
 
     Attributes:
-        kind: the kind of event: `data`, `targets`, `log`, `eval`, `samples`, `checkpoint`, `warning`, `note`, ...; `status`,
-            `step` and `evaluating` only show progress and are not recorded.
+        kind: the kind of event: `data`, `targets`, `log`, `eval`, `samples`, `checkpoint`, `best`, `warning`, `note`, ...;
+            `status`, `step` and `evaluating` only show progress and are not recorded.
         values: the event's plain values.
     """
 

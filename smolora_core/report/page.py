@@ -93,10 +93,11 @@ def _span(path: Path) -> tuple[datetime | None, timedelta]:
 
 
 def _compared(events: Sequence[Event]) -> Iterator[tuple[str, float | None, float]]:
-    """Yield each metric's name, its value before the first step, if evaluated, and its latest value."""
+    """Yield each metric's name, its value before the first step, if evaluated, and that of the adapter that is kept."""
     evaluated = [event.values for event in events if event.kind == "eval"]
     if evaluated:
-        first, latest = evaluated[0], evaluated[-1]
+        best = next((event.values["step"] for event in reversed(events) if event.kind == "best"), None)
+        first, latest = evaluated[0], next((each for each in reversed(evaluated) if each["step"] == best), evaluated[-1])
         before = first if first["step"] == 0 and len(evaluated) > 1 else {}
         for metric, after in latest.items():
             if metric != "step":

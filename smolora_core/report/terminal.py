@@ -165,6 +165,9 @@ class Terminal:
     def _show_resumed(self, *, step: int, checkpoint: str, **more: Any) -> None:
         self.line("resumed", f"at step {step} from {checkpoint}")
 
+    def _show_best(self, *, text: str, **more: Any) -> None:
+        self.line("best", text)
+
     def _show_note(self, *, text: str, **more: Any) -> None:
         self.line("note", text)
 

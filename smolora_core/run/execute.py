@@ -87,7 +87,7 @@ def train(job: Job, run: OpenRun, dataset: Dataset, adapted: Adapted, strategies
     before = {f"{name}_before": value for name, value in loop.position.metrics_before.items()}
     metrics, adapter = {"train_loss": train_loss, **after, **before}, run.folder / "adapter"
     if loop.kept_step is not None:
-        run.emit("note", text=describe_best(loop.state, loop.args))
+        run.emit("best", step=loop.kept_step, text=describe_best(loop.state, loop.args))
     if run.leads:
         saver.finish(loop.kept_step or step, metrics)
         run.emit("finished", steps=step, adapter=str(adapter), tensors_verified=verify_saved(adapted.model, adapter), **metrics)

@@ -61,8 +61,8 @@ def describe_best(state: TrainerState, arguments: TrainingArguments) -> str:
     name = str(arguments.metric_for_best_model)
     last = next((entry[name] for entry in reversed(state.log_history) if name in entry), math.nan)
     what = name.removeprefix("eval_").replace("_", " ")
-    best = f"step {state.best_global_step} of {state.global_step} is kept, the best by held-out {what}: {state.best_metric:.4g}"
-    return f"{best}, against {last:.4g} at the last step"
+    kept = f"the adapter of step {state.best_global_step} of {state.global_step} is kept"
+    return f"{kept}, because its held-out {what} is the best: {state.best_metric:.4g}, against {last:.4g} after the last step"
 
 
 def stopped_early(callbacks: Iterable[Any]) -> int | None:

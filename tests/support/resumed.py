@@ -2,6 +2,7 @@
 
 import copy
 import random
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,14 @@ def saved_under(folder: Path, model: Any) -> Callable[..., None]:
         return place
 
     return save
+
+
+def copied(whole: Path, folder: Path, step: int) -> Path:
+    """Copy the checkpoints of a run up to a step to another folder; return the step's."""
+    for place in whole.glob("checkpoint-*"):
+        if int(place.name.removeprefix("checkpoint-")) <= step:
+            shutil.copytree(place, folder / place.name, dirs_exist_ok=True)
+    return folder / f"checkpoint-{step}"
 
 
 def disturb() -> None:

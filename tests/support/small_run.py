@@ -17,6 +17,7 @@ from smolora_core.config import resolve
 from smolora_core.config.document import Document
 from smolora_core.plugins import Origin, Registered, Tier
 from smolora_core.training.arguments import make_arguments
+from smolora_core.training.cadence import Cadence
 from smolora_core.training.loop import TrainingLoop
 from smolora_core.training.objective import make_objective
 
@@ -150,6 +151,7 @@ def trainer(
     extra: dict[str, Any] | None = None,
     save_steps: int = 500,
     warn: Callable[[str], Any] = lambda text: None,
+    cadence: Cadence | None = None,
     **training: Any,
 ) -> TrainingLoop:
     """Make the trainer that a run of one optimizer step after another, each logged, would make."""
@@ -172,6 +174,7 @@ def trainer(
         eval_dataset=list(held_out) or None,
         data_collator=batch,
         callbacks=[watch] if watch else [],
+        cadence=cadence or Cadence(),
     )
 
 

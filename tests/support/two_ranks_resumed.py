@@ -13,7 +13,7 @@ import torch
 
 from smolora_core.errors import TrainingError
 from tests.support.injector import fail_at
-from tests.support.resumed import End, disturb, dropping_out, end_of, make
+from tests.support.resumed import End, copied, disturb, dropping_out, end_of, make
 from tests.support.small_run import objective
 
 SPLIT = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2, "eval_steps": 1}
@@ -27,7 +27,10 @@ def exact(base: Path, folder: Path, **changes: Any) -> list[str]:
     for step in range(1, expected.step + 1):
         again = make(base, folder / f"from-{step}", **SPLIT, **changes)
         disturb()
-        found = end_of(again, again.train(resume_from=folder / "whole" / f"checkpoint-{step}"))
+        if torch.distributed.get_rank() == 0:
+            copied(folder / "whole", folder / f"from-{step}", step)
+        torch.distributed.barrier()
+        found = end_of(again, again.train(resume_from=folder / f"from-{step}" / f"checkpoint-{step}"))
         names = [each.name for each in attrs.fields(End)]
         different += [f"{name} from {step}" for name in names if getattr(found, name) != getattr(expected, name)]
     return different

@@ -11,7 +11,7 @@ from transformers.trainer_callback import ExportableState
 from smolora_core.batches.padding import IGNORED, Collator, pad
 from smolora_core.training.callbacks import LogEvents
 from smolora_core.training.guards import LearningGuard
-from tests.support.resumed import LENGTHS, STEPS, disturb, dropping_out, end_of, files, make
+from tests.support.resumed import LENGTHS, STEPS, copied, disturb, dropping_out, end_of, files, make
 from tests.support.small_run import rows
 
 KINDS = {
@@ -31,7 +31,8 @@ def assert_same_from_every_step(llama, tmp_path, make=make, **changes):
     for step in range(1, expected.step + 1):
         again = make(llama, tmp_path / f"from-{step}", **changes)
         disturb()
-        found = end_of(again, again.train(resume_from=tmp_path / "whole" / f"checkpoint-{step}"))
+        place = copied(tmp_path / "whole", tmp_path / f"from-{step}", step)
+        found = end_of(again, again.train(resume_from=place))
         assert found == expected, f"from step {step}"
         for later in range(step + 1, expected.step + 1):
             assert files(tmp_path / f"from-{step}" / f"checkpoint-{later}") == files(tmp_path / "whole" / f"checkpoint-{later}")
