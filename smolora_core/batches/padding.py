@@ -14,6 +14,14 @@ from smolora_core.config import DataConfig
 IGNORED = -100
 """The label of an unsupervised token."""
 
+ROW_SEEDS = "row_seeds"
+"""The column of a micro-batch with a seed for each row, which the loss does not see."""
+
+RowKey = tuple[int, int]
+"""The epoch and the number of a row."""
+
+_MASK = 2**64 - 1
+
 _FILLERS = {"labels": IGNORED, "attention_mask": 0}
 
 
@@ -116,6 +124,33 @@ class Collator:
             label_field=data.label_field,
         )
         return dict(configure(setup))
+
+
+def mixed_seed(*numbers: int) -> int:
+    """Mix numbers into a seed of 63 bits, a different one for other numbers or another order (SplitMix, Steele et al. 2014)."""
+    seed = 0
+    for number in numbers:
+        z = (seed + (number + 1) * 0x9E3779B97F4A7C15) & _MASK
+        z = ((z ^ z >> 30) * 0xBF58476D1CE4E5B9) & _MASK
+        z = ((z ^ z >> 27) * 0x94D049BB133111EB) & _MASK
+        seed = (z ^ z >> 31) >> 1
+    return seed
+
+
+def collate_keyed(
+    collate: Callable[[Sequence[Any]], Mapping[str, Any]], seed: int, rows: Sequence[tuple[RowKey, Any]]
+) -> dict[str, Any]:
+    """Make a micro-batch of rows and their keys, with a seed for each row.
+
+    Args:
+        collate: makes a micro-batch of rows; its `set_epoch`, if it has one, gets the epoch first.
+        seed: the run's seed.
+        rows: the rows of one epoch, each with its key.
+    """
+    # Here and not once an epoch, because this may be a worker that was started before.
+    getattr(collate, "set_epoch", lambda _: None)(rows[0][0][0])
+    seeds = torch.tensor([mixed_seed(seed, *key) for key, _ in rows])
+    return {**collate([row for _, row in rows]), ROW_SEEDS: seeds}
 
 
 def row_indices(batch: Mapping[str, Tensor], positions: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ import torch
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
-_MASK = 2**64 - 1
+from smolora_core.batches.padding import mixed_seed
 
 
 @attrs.frozen
@@ -114,7 +114,7 @@ def draw_dropped(x: Tensor, p: float, layer: int) -> tuple[Tensor, float]:
     sizes = rows._sizes(x) if rows else ()
     if rows and sizes:
         generator = torch.Generator(x.device)
-        seeds = (_mixed(seed, layer) for seed in rows.seeds)
+        seeds = (mixed_seed(seed, layer) for seed in rows.seeds)
         drawn = torch.cat([_draw(size, generator.manual_seed(seed)) for seed, size in zip(seeds, sizes, strict=True)])
     else:
         drawn = _draw(x.numel(), None, x.device)
@@ -124,18 +124,3 @@ def draw_dropped(x: Tensor, p: float, layer: int) -> tuple[Tensor, float]:
 def _draw(count: int, generator: torch.Generator | None, device: torch.device | None = None) -> Tensor:
     drawn = torch.empty(-(-count // 4), dtype=torch.int64, device=generator.device if generator else device)
     return drawn.random_(-(2**63), None, generator=generator).view(torch.int16)[:count]
-
-
-def mixed_seed(*numbers: int) -> int:
-    """Mix numbers into a seed of 63 bits that differs for any other numbers (Steele et al. 2014, SplitMix)."""
-    seed = 0
-    for number in numbers:
-        seed = _mixed(seed, number)
-    return seed
-
-
-def _mixed(seed: int, number: int) -> int:
-    z = (seed + (number + 1) * 0x9E3779B97F4A7C15) & _MASK
-    z = ((z ^ z >> 30) * 0xBF58476D1CE4E5B9) & _MASK
-    z = ((z ^ z >> 27) * 0x94D049BB133111EB) & _MASK
-    return (z ^ z >> 31) >> 1

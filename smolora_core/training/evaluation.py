@@ -70,7 +70,7 @@ class Evaluation:
             for done, batch in enumerate(make_loader(rows, batches, self.collate, arguments)):
                 if stop.caught.first is not None:
                     break
-                measured = step.recovery.measure(batch, step.measure, f"evaluating after step {after}", after)
+                measured = step.compute(step.measure, batch, f"evaluating after step {after}", after)
                 sums[:2] += torch.stack([measured.sum, measured.weight])
                 if measured.observed is not None and measured.rows is not None:
                     seen.append((measured.observed.cpu(), torch.tensor(batches[done])[measured.rows.cpu()]))

@@ -10,14 +10,11 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset
 from transformers import TrainingArguments
 
+from smolora_core.batches.padding import RowKey, collate_keyed
 from smolora_core.batches.token_budget import token_counts
-from smolora_core.lora.dropout import mixed_seed
 from smolora_core.training.order import RowOrder, Rows
 from smolora_core.training.ranks import Ranks
 from smolora_core.training.signals import without_signals
-
-ROW_SEEDS = "row_seeds"
-"""The column of a micro-batch with a seed for each row, which the loss does not see."""
 
 Collate = Callable[[Sequence[Mapping[str, Any]]], Mapping[str, Any]]
 
@@ -71,7 +68,7 @@ class StepLoader:
     def _loaded(self, epoch: int, done: int) -> Iterator[StepRows]:
         steps = list(self.order.steps(epoch, done))
         keys = ([(epoch, row) for row in rows] for units in steps for rows in self._deal(units))
-        collate = functools.partial(_collate, self.collate_fn, self.order.seed)
+        collate = functools.partial(collate_keyed, self.collate_fn, self.order.seed)
         batches = iter(make_loader(_Keyed(self.dataset), keys, collate, self.arguments))
         for units in steps:
             yield StepRows(units, islice(batches, len(self._deal(units))))
@@ -83,7 +80,7 @@ class StepLoader:
         while step := list(islice(numbered, self.order.per_step)):
             rows = dict(step)
             micro_batches = (
-                _collate(self.collate_fn, self.order.seed, [((epoch, number), rows[number]) for number in numbers])
+                collate_keyed(self.collate_fn, self.order.seed, [((epoch, number), rows[number]) for number in numbers])
                 for numbers in self._deal(list(rows))
             )
             yield StepRows(list(rows), micro_batches)
@@ -98,18 +95,10 @@ class _Keyed:
 
     dataset: Any
 
-    def __getitems__(self, keys: Sequence[tuple[int, int]]) -> list[tuple[tuple[int, int], Any]]:
+    def __getitems__(self, keys: Sequence[RowKey]) -> list[tuple[RowKey, Any]]:
         numbers = [number for _, number in keys]
         many = getattr(self.dataset, "__getitems__", None)
         return list(zip(keys, many(numbers) if many else map(self.dataset.__getitem__, numbers), strict=True))
-
-
-def _collate(collate: Collate, seed: int, rows: Sequence[tuple[tuple[int, int], Any]]) -> dict[str, Any]:
-    epoch = rows[0][0][0]
-    # Here and not once per epoch, because this may be a worker that outlives it.
-    getattr(collate, "set_epoch", lambda _: None)(epoch)
-    seeds = torch.tensor([mixed_seed(seed, *key) for key, _ in rows])
-    return {**collate([row for _, row in rows]), ROW_SEEDS: seeds}
 
 
 def make_order(dataset: Any, arguments: TrainingArguments, per_step: int, filled: Sequence[Rows] | None = None) -> RowOrder:
@@ -158,10 +147,3 @@ def make_loader(dataset: Any, batches: Any, collate: Callable[..., Any], argumen
             "in_order": arguments.dataloader_in_order,
         }
     return DataLoader(dataset, batch_sampler=batches, collate_fn=collate, **options)
-
-
-def to_device(batch: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
-    """Move the tensors of a batch to a device."""
-    return {
-        name: each.to(device, non_blocking=True) if isinstance(each, torch.Tensor) else each for name, each in batch.items()
-    }

@@ -51,21 +51,26 @@ class Recovery:
     _largest: float = math.inf
     _warned: bool = False
 
-    def fits(self, batch: Mapping[str, Any]) -> bool:
-        """Whether a micro-batch is small enough to be tried whole."""
-        return count_rows(batch) == 1 or _size(batch) <= self._largest
+    def fits(self, size: int) -> bool:
+        """Whether a micro-batch of that many tokens, padding included, may fit in memory."""
+        return size <= self._largest
 
-    def measure(self, batch: Mapping[str, Any], work: Work, when: str, step: int) -> Measured:
-        """Compute a micro-batch whole if it fits, else in parts.
+    def measure(self, batch: Mapping[str, Any], work: Work, when: str, step: int, failure: Exception | None = None) -> Measured:
+        """Compute a micro-batch in parts, unless memory can be freed for all of it, or it has not been tried yet.
 
-        `work` gets the micro-batch or a part of it, and must not have side effects if it fails. Messages call the step `when`.
+        Args:
+            batch: the micro-batch.
+            work: computes it or a part of it, and has no side effects if it fails.
+            when: what messages call the step.
+            step: the number of the step.
+            failure: the error of an attempt to compute all of it.
 
         Raises:
             TrainingError: a single row does not fit.
         """
         rows = count_rows(batch)
-        if self.fits(batch):
-            done = _attempt(work, batch)
+        if failure is not None or rows == 1 or self.fits(batch["input_ids"].numel()):
+            done = failure or _attempt(work, batch)
             if isinstance(done, Exception) and self.free_memory(done):
                 self._report(step, rows, rows, done)
                 done = _attempt(work, batch)
@@ -96,11 +101,20 @@ def _attempt(work: Work, batch: Mapping[str, Any]) -> Measured | Exception:
     try:
         return work(batch)
     except Exception as error:
-        failure = _origin(error)
-        if failure is None:
-            raise
-        each: BaseException | None = error
+        return release(error, rng)
+
+
+def release(error: Exception, rng: Mapping[str, Tensor]) -> Exception:
+    """Return the out-of-memory error behind an error, after freeing what it holds and restoring torch's RNG states.
+
+    Raises:
+        Exception: the error itself, if it has another cause.
+    """
+    failure = _origin(error)
+    if failure is None:
+        raise error
     # Tracebacks keep the tensors of their frames alive.
+    each: BaseException | None = error
     while each is not None:
         each.__traceback__, each = None, each.__cause__ or each.__context__
     gc.collect()

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 import attrs
 import torch
 
-from smolora_core.lora.dropout import mixed_seed
+from smolora_core.batches.padding import mixed_seed
 
 Rows = list[int]
 

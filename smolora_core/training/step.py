@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 from transformers import TrainingArguments
 
-from smolora_core.lora.dropout import RowSeeds, mixed_seed, seeded
-from smolora_core.training.loaders import ROW_SEEDS, to_device
+from smolora_core.batches.padding import ROW_SEEDS, mixed_seed
+from smolora_core.lora.dropout import RowSeeds, seeded
 from smolora_core.training.objective import Measured, Objective
-from smolora_core.training.oom import Recovery, isolated_gradients
+from smolora_core.training.oom import Recovery, isolated_gradients, release, rng_states
 from smolora_core.training.optimizer import Optimization
 from smolora_core.training.position import mean
 from smolora_core.training.ranks import Ranks
@@ -94,7 +94,7 @@ class Step:
         for index, batch in enumerate(micro_batches):
             if index:
                 between()
-            measured = self.recovery.measure(batch, self._backward, f"at step {step}", step)
+            measured = self.compute(self._backward, batch, f"at step {step}", step)
             tokens = batch["attention_mask"].sum() if "attention_mask" in batch else batch["input_ids"].numel()
             sums += torch.stack([measured.sum.detach(), measured.weight, torch.as_tensor(tokens, device=sums.device)])
         return self.totals(sums, flags)
@@ -104,9 +104,24 @@ class Step:
         loss, weight, tokens, *others = self.ranks.sum(torch.cat([sums, sums.new_tensor(flags())])).tolist()
         return Totals(loss, weight, int(tokens), tuple(others))
 
+    def compute(self, work: Callable[..., Measured], batch: Mapping[str, Any], when: str, step: int) -> Measured:
+        """Compute a micro-batch: at once, or in parts if it does not fit in memory. The arguments are those of `Recovery`."""
+        failure, rng = None, rng_states(self.arguments.device)
+        if self.recovery.fits(batch["input_ids"].numel()):
+            try:
+                return work(batch)
+            except Exception as error:
+                failure = release(error, rng)
+        return self.recovery.measure(batch, work, when, step, failure)
+
     def measure(self, batch: Mapping[str, Any]) -> Measured:
         """Compute the objective of a micro-batch."""
-        inputs = to_device({name: each for name, each in batch.items() if name != ROW_SEEDS}, self.arguments.device)
+        device = self.arguments.device
+        inputs = {
+            name: each.to(device, non_blocking=True) if isinstance(each, Tensor) else each
+            for name, each in batch.items()
+            if name != ROW_SEEDS
+        }
         # The head and the loss run outside the model's forward pass, so all of it is autocast.
         with _autocast(self.arguments):
             return self.objective(self.model, inputs)

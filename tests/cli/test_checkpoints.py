@@ -45,7 +45,11 @@ def test_checkpoints_are_listed(run, smolora):
     status, out, err = smolora("list", "out")
     lines = out.splitlines()
     assert (status, err, len(lines)) == (0, "", 4)
-    assert [line.split("bytes  ")[-1] for line in lines[:3]] == ["eval_loss 0.5  best", "eval_loss 0.75", "eval_loss not finite"]
+    assert [line.split("bytes  ")[-1] for line in lines[:3]] == [
+        "eval_loss 0.5  best",
+        "eval_loss 0.75",
+        "eval_loss not finite",
+    ]
     assert lines[0].startswith("step 1 ")
     assert lines[3] == "next     smolora checkpoints verify out"
 
