@@ -4,8 +4,9 @@ Steps whose numbers are not finite are skipped or end the run, parameters that d
 inside torch get the step at which they happened.
 """
 
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from smolora_core.training.oom import is_out_of_memory
 _MAX_NAMES = 3
 _MAX_SKIPPED = 3
 _MAX_ROWS = 16
+_SIGNAL_SECONDS = 0.5
 
 
 def skip_or_stop(what: str, value: float, step: int, skipped: int, rows: Callable[[], list[int]] | None, saved_at: int) -> str:
@@ -115,5 +117,9 @@ def failing_at(step: Callable[[], int]) -> Iterator[None]:
     except (RuntimeError, ConnectionError, EOFError) as error:
         if getattr(error, "__notes__", ()) or is_out_of_memory(error):
             raise
+        if not isinstance(error, RuntimeError):
+            # A dying worker's pipe may break before its signal arrives, whose handler raises too: let it do so here.
+            with suppress(RuntimeError):
+                time.sleep(_SIGNAL_SECONDS)
         hint = "set training.extra.dataloader_num_workers to 0" if is_worker_death(error) else ""
         raise TrainingError(f"training failed after step {step()} ({describe(error)})", hint=hint) from error
