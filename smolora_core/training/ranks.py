@@ -61,6 +61,11 @@ class Ranks:
             torch.distributed.all_reduce(tensor)
         return tensor
 
+    def adopt(self, tensor: torch.Tensor) -> None:
+        """Replace a tensor with the first process's."""
+        if self.size > 1:
+            torch.distributed.broadcast(tensor, src=0)
+
     def gather(self, value: Value) -> list[Value]:
         """Collect every process's value, in the order of ranks."""
         values = [value] * self.size

@@ -72,6 +72,8 @@ class Step:
 
     def __attrs_post_init__(self) -> None:
         self._parameters = [each for each in self.model.parameters() if each.requires_grad]
+        for each in self._parameters:
+            self.ranks.adopt(each.data)
 
     def accumulate(
         self,
