@@ -4,6 +4,7 @@ transformers maps an optimizer's state to parameters by position, and fused kern
 write out of bounds. Here names, shapes and dtypes are compared before anything is loaded.
 """
 
+import inspect
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -147,10 +148,12 @@ def load_optimizer(saved: SavedTensors, optimizer: Any, model: nn.Module) -> Non
     grouped = [{names[id(each)] for each in group["params"]} for group in optimizer.param_groups]
     if grouped != [set(group["params"]) for group in saved.groups]:
         raise CheckpointError("groups the parameters differently", where=saved.where, hint="resume with the same config")
+    # Its defaults would do, but some optimizers keep what they count there, too.
+    options = inspect.signature(type(optimizer)).parameters
     groups: list[dict[str, Any]] = []
     ordered: list[str] = []
     for group, stored in zip(optimizer.param_groups, saved.groups, strict=True):
-        own = {key: value for key, value in group.items() if key in optimizer.defaults or key == "initial_lr"}
+        own = {key: value for key, value in group.items() if key in options or key == "initial_lr"}
         first = len(ordered)
         ordered += [names[id(each)] for each in group["params"]]
         groups.append({**stored, **own, "params": list(range(first, len(ordered)))})

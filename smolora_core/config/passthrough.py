@@ -2,7 +2,7 @@
 
 import ast
 import importlib.util
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import cache
 from pathlib import Path
 
@@ -19,11 +19,12 @@ def unknown_fields(
     own: Mapping[str, str],
     unusable: Mapping[str, tuple[str, str]],
     renamed: Mapping[str, str] | None = None,
+    used: Collection[str] | None = None,
 ) -> list[Problem]:
     """Report the given fields of class `name` in a package's file that do not exist or cannot be passed through.
 
     `own` maps fields to the config key that sets them, `unusable` to what is wrong and what to do, and `renamed` maps fields
-    of earlier versions to what to do.
+    of earlier versions to what to do. If `used` is given, no other fields can be passed through.
     """
     known = _declared_fields(package, file, name)
     problems = []
@@ -36,6 +37,8 @@ def unknown_fields(
         elif field not in known:
             hint = (renamed or {}).get(field) or nearest(field, known)
             problems.append(Problem(f"{package}.{name} has no {field!r}", where=where, hint=hint))
+        elif used is not None and field not in used:
+            problems.append(Problem(f"{field!r} has no effect here", where=where, hint="remove it"))
     return problems
 
 

@@ -50,9 +50,12 @@ class Speed:
 @contextmanager
 def applied(model: nn.Module, task: Any, loss_kind: str, config: RunConfig) -> Iterator[Speed]:
     """Apply the optimisations that a config allows for the duration of a block."""
-    batching = config.training.batching
-    if config.data.streaming and batching == "auto":
+    batching: str = config.training.batching
+    if batching == "auto" and config.data.streaming:
         batching = "padded"
+    elif batching == "auto" and config.training.extra.get("neftune_noise_alpha") is not None:
+        # The noise is scaled by the length of padded rows.
+        batching = "grouped"
     speed = make_fast(model, task, loss_kind, batching=batching, kernels=config.training.fast_kernels)
     try:
         yield speed

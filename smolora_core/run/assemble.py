@@ -22,7 +22,7 @@ from smolora_core.plugins import build
 from smolora_core.run.context import OpenRun
 from smolora_core.run.job import Job
 from smolora_core.run.prepare import Dataset
-from smolora_core.training.arguments import cadence_of, make_arguments
+from smolora_core.training.arguments import cadence_of, make_arguments, trackers_of
 from smolora_core.training.auto_batch_size import choose_rows, longest_rows, room_for_steps, sizes_of, try_micro_steps
 from smolora_core.training.cadence import Cadence
 from smolora_core.training.callbacks import LogEvents, StepCallback
@@ -119,7 +119,7 @@ def make_loop(
     arguments = make_arguments(job.config, run.folder, run.device, evaluates=evaluates, **overrides)
     filled = _filled(run, dataset, arguments, padded=speed.batching.collate is None)
     auto = {name for name, steps in cadence_of(job.config).items() if steps == "auto"}
-    auto -= {"logging_steps"} if "logging_strategy" in training.extra else set()
+    auto -= {"logging_steps"} if arguments.logging_strategy != "steps" else set()
     loop = TrainingLoop(
         model=adapted.model,
         args=arguments,
@@ -132,7 +132,12 @@ def make_loop(
         eval_collator=attrs.evolve(collator, epoch=None),
         compute_task_metrics=getattr(collator.task, "metrics", None),
         processing_class=dataset.tokenizer,
-        callbacks=[StepCallback(strategies), LearningGuard(run.warn), *_callbacks(run, dataset.splits.train.shape)],
+        callbacks=[
+            *trackers_of(arguments),
+            StepCallback(strategies),
+            LearningGuard(run.warn),
+            *_callbacks(run, dataset.splits.train.shape),
+        ],
         cadence=Cadence(auto, seconds_of(training.max_time or "") or math.inf),
         recovery=Recovery(strategies.out_of_memory, run.emit, strategies.remedies(smaller_batch=False)),
         order=make_order(dataset.train, arguments, run.units_per_step, filled),

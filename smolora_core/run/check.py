@@ -22,8 +22,8 @@ from smolora_core.training.arguments import (
     conflicting_batch_sizes,
     missing_evaluation,
     streaming_conflicts,
-    unknown_arguments,
 )
+from smolora_core.training.extra import unknown_arguments
 
 _LENGTH = "data.max_seq_length"
 

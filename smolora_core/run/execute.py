@@ -20,6 +20,7 @@ from smolora_core.training.guards import failing_at
 from smolora_core.training.loop import TrainingLoop
 from smolora_core.training.memory import Strategies, build_strategies
 from smolora_core.training.profiling import profile_run
+from smolora_core.training.randomness import deterministic
 from smolora_core.training.signals import Interrupted, OutOfTime
 
 
@@ -45,12 +46,12 @@ def execute(
     job = resolve_job(checked)
     with open_run(job, listener, resume, overrides) as run:
         # Fail before any row is read if transformers or a strategy rejects its options.
-        make_arguments(job.config, run.folder, run.device, evaluates=job.config.data.eval is not None)
+        arguments = make_arguments(job.config, run.folder, run.device, evaluates=job.config.data.eval is not None)
         strategies = build_strategies(job.choices.memory, run, job.where)
         dataset = prepare_rows(job, run)
         run.allow_resume({"memory": strategies.lossy, **job.digests, **dataset.digests})
         changes = inspect_rows(job, run, dataset)
-        with strategies.released():
+        with strategies.released(), deterministic(arguments):
             adapted = load_and_adapt(job, run, changes, strategies)
             run.emit("status", text="preparing the first step")
             task, loss = dataset.collator.task, job.choices.loss.component

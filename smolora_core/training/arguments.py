@@ -2,51 +2,14 @@
 
 import os
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import attrs
-
 from smolora_core.checkpoints.retention import greater_is_better
-from smolora_core.config import RunConfig, TrainingSection
-from smolora_core.config.passthrough import unknown_fields
+from smolora_core.config import RunConfig
 from smolora_core.errors import ConfigError, Problem, first_line
+from smolora_core.training.extra import unknown_arguments
 
-_OWN_KEYS = {
-    **{field.name: f"training.{field.name}" for field in attrs.fields(TrainingSection)},
-    "output_dir": "output_dir",
-    "metric_for_best_model": "training.metric",
-    "seed": "seed",
-    "use_cpu": "model.device",
-    "save_steps": "checkpoints.save_steps",
-    "save_total_limit": "checkpoints.keep",
-}
-_NO_EFFECT = {
-    "eval_on_start": "with data.eval, an evaluation always runs before the first step",
-    "eval_strategy": "with data.eval, an evaluation runs every training.eval_steps",
-    "label_names": "a loss declares the columns it needs",
-    "prediction_loss_only": "only the loss is computed",
-    "push_to_hub": "nothing is uploaded",
-    "resume_from_checkpoint": "use --resume",
-    "auto_find_batch_size": "set training.per_device_train_batch_size",
-    "enable_jit_checkpoint": "SIGTERM always ends a run with a checkpoint",
-    "ignore_data_skip": "a resumed run always continues with the next rows",
-    "restore_callback_states_from_checkpoint": "callback states are always restored",
-    "save_only_model": "a checkpoint always contains the full training state",
-    "save_strategy": "set checkpoints.save_steps",
-    "use_liger_kernel": "SmoLoRA already computes the loss in chunks",
-    "label_smoothing_factor": "choose a loss",
-    "load_best_model_at_end": "set training.final_adapter",
-    "remove_unused_columns": "all columns are kept",
-    "torch_empty_cache_steps": "choose the memory strategy clear-cache",
-}
-_RENAMED = {
-    "evaluation_strategy": "set training.eval_steps",
-    "group_by_length": "set train_sampling_strategy to group_by_length",
-    "no_cuda": "set model.device to cpu",
-    "warmup_ratio": "set warmup_steps to a fraction below 1",
-}
 _NEEDS_MODEL = re.compile(r"pass a `?model")
 _NEEDS_QUANT = re.compile("bitsandbytes|torchao")
 
@@ -77,13 +40,7 @@ def make_arguments(config: RunConfig, folder: Path, device: Any, *, evaluates: b
         "seed": config.seed,
         "use_cpu": device.type == "cpu",
         "dataloader_pin_memory": device.type == "cuda",
-        "remove_unused_columns": False,
-        # A NaN must not be logged as 0.
-        "logging_nan_inf_filter": False,
-        "ddp_find_unused_parameters": False,
-        "disable_tqdm": True,
         "report_to": "none",
-        "log_level": "info" if config.debug.log_level == "DEBUG" else "error",
     }
     problems = [
         *unknown_arguments(training.extra, "training.extra:"),
@@ -99,6 +56,7 @@ def make_arguments(config: RunConfig, folder: Path, device: Any, *, evaluates: b
         what = f"transformers.TrainingArguments rejects it ({first_line(error)})"
         raise ConfigError(what, where="training.extra:") from error
     _check_optimizer(arguments)
+    trackers_of(arguments)
     # Set here, because transformers would also restrict how often to save.
     arguments.load_best_model_at_end = evaluates and training.final_adapter == "best"
     return arguments
@@ -112,6 +70,26 @@ def cadence_of(config: RunConfig) -> dict[str, Any]:
         "eval_steps": training.eval_steps,
         "save_steps": config.checkpoints.save_steps,
     }
+
+
+def trackers_of(arguments: Any) -> list[Any]:
+    """Make the callbacks of `report_to`, which report to trackers such as TensorBoard.
+
+    Raises:
+        ConfigError: a tracker is unknown or not installed.
+    """
+    from transformers.integrations.integration_utils import get_reporting_integration_callbacks
+
+    try:
+        trackers = [kind() for kind in get_reporting_integration_callbacks(arguments.report_to)]
+    except (ImportError, RuntimeError, ValueError) as error:
+        what = f"cannot report to {', '.join(arguments.report_to)} ({first_line(error)})"
+        raise ConfigError(what, where="training.extra:") from error
+    for each in trackers:
+        # TensorBoard's chooses a folder when training begins, but the first evaluation comes before.
+        if getattr(each, "logging_dir", "") is None:
+            each.logging_dir = str(Path(arguments.output_dir) / "tensorboard")
+    return trackers
 
 
 def _check_optimizer(arguments: Any) -> None:
@@ -134,13 +112,6 @@ def _check_optimizer(arguments: Any) -> None:
     except (ValueError, TypeError) as error:
         what = f"cannot create the schedule {getattr(schedule, 'value', schedule)} ({error})"
         raise ConfigError(what, where="training.extra:") from error
-
-
-def unknown_arguments(extra: Mapping[str, Any], where: str) -> list[Problem]:
-    """Check, without importing transformers, that `training.extra` has only names that exist and take effect here."""
-    unusable = {name: ("has no effect here", hint) for name, hint in _NO_EFFECT.items()}
-    source = ("transformers", "training_args.py", "TrainingArguments")
-    return unknown_fields(extra, where, *source, own=_OWN_KEYS, unusable=unusable, renamed=_RENAMED)
 
 
 def missing_evaluation(config: RunConfig, where: str) -> list[Problem]:
@@ -186,6 +157,9 @@ def conflicting_batch_sizes(config: RunConfig, where: str) -> list[Problem]:
     if training.max_tokens_per_batch is not None and (strategy := training.extra.get("train_sampling_strategy")):
         what = f"training.max_tokens_per_batch and train_sampling_strategy {strategy!r} both decide how rows are batched"
         problems.append(Problem(what, where=where, hint="remove one of them"))
+    if training.batching == "padding-free" and training.extra.get("neftune_noise_alpha") is not None:
+        what = "training.batching is padding-free, but neftune_noise_alpha scales noise by the length of padded rows"
+        problems.append(Problem(what, where=where, hint="set training.batching to grouped"))
     return problems
 
 
@@ -200,6 +174,9 @@ def streaming_conflicts(config: RunConfig, where: str) -> list[Problem]:
     if config.training.max_tokens_per_batch is not None:
         what = "data.streaming cannot group rows by length"
         problems.append(Problem(what, where=where, hint="remove training.max_tokens_per_batch"))
+    if (strategy := config.training.extra.get("train_sampling_strategy", "sequential")) != "sequential":
+        what = f"data.streaming reads rows in their order, but train_sampling_strategy is {str(strategy)!r}"
+        problems.append(Problem(what, where=where, hint="remove it"))
     if config.training.extra.get("dataloader_num_workers"):
         what = "data.streaming cannot split rows among dataloader workers without changing their order"
         problems.append(Problem(what, where=where, hint="set data.num_proc instead"))

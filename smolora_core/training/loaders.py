@@ -78,6 +78,8 @@ class StepLoader:
             self.dataset.set_epoch(epoch)
         numbered = islice(enumerate(self.dataset), done, None)
         while step := list(islice(numbered, self.order.per_step)):
+            if self.order.drops_last and len(step) < self.order.per_step:
+                return
             rows = dict(step)
             micro_batches = (
                 collate_keyed(self.collate_fn, self.order.seed, [((epoch, number), rows[number]) for number in numbers])
@@ -118,7 +120,7 @@ def make_order(dataset: Any, arguments: TrainingArguments, per_step: int, filled
         seed=arguments.seed if arguments.data_seed is None else arguments.data_seed,
         shuffled=strategy != "sequential",
         drops_last=arguments.dataloader_drop_last,
-        lengths=token_counts(dataset) if count and strategy == "group_by_length" else None,
+        lengths=token_counts(dataset) if count and filled is None and strategy == "group_by_length" else None,
         filled=filled,
     )
 

@@ -35,9 +35,10 @@ from smolora_core.training.oom import Recovery
 from smolora_core.training.optimizer import Optimization
 from smolora_core.training.order import RowOrder
 from smolora_core.training.position import Position, mean, new_state, read_position, restore_callbacks, write_position
+from smolora_core.training.randomness import noisy_embeddings, seed_step
 from smolora_core.training.ranks import Ranks
 from smolora_core.training.signals import Stop, catch_signals
-from smolora_core.training.step import Step, seed_step
+from smolora_core.training.step import Step
 
 Save = Callable[[int, dict[str, float], Callable[[Path], None]], Path | None]
 """Commits a checkpoint from its step, its metrics, and a function that writes the loop's state into a folder.
@@ -153,6 +154,7 @@ class TrainingLoop:
         """
         with ExitStack() as stack:
             self._step.drops_out = stack.enter_context(row_dropout(self.model))
+            stack.enter_context(noisy_embeddings(self.model, self.args.neftune_noise_alpha))
             self._stop = Stop(self._ranks.size, stack.enter_context(catch_signals()))
             self._is_training = True
             stack.callback(setattr, self, "_is_training", False)
@@ -315,6 +317,7 @@ class TrainingLoop:
         """Commit a checkpoint; return whether that worked, or the run goes on without it."""
         # Every rank has the same numbers, and decides the same.
         step, position = self.state.global_step, self.position
+        self.optimization.set_mode(training=False)
         refuse_non_finite(self.model, self.optimization.optimizer, step=step)
         losses = [entry["loss"] for entry in self.state.log_history if "loss" in entry]
         metrics = {"loss": losses[-1]} if losses else {}
@@ -371,9 +374,9 @@ class TrainingLoop:
         self.model.zero_grad()
 
     def _finish(self) -> TrainOutput:
-        flags = torch.tensor(self._flags(), device=self.args.device)
-        self._agree(self._ranks.sum(flags).tolist())
+        self._agree(self._ranks.sum(torch.tensor(self._flags(), device=self.args.device)).tolist())
         step = self.state.global_step
+        self.optimization.set_mode(training=False)
         metrics = speed_metrics("train", self._started, num_samples=step * self.position.per_step, num_steps=step)
         metrics["train_loss"] = mean(*self.position.in_all) if self.position.in_all else 0.0
         self.log(dict(metrics))

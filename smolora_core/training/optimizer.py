@@ -44,6 +44,10 @@ class Optimization:
         by_metric = isinstance(self.schedule, _BY_METRIC)
         return float(self.optimizer.param_groups[0]["lr"] if by_metric else self.schedule.get_last_lr()[0])
 
+    def set_mode(self, *, training: bool) -> None:
+        """Put an optimizer that averages its parameters in training or evaluation mode."""
+        getattr(self.optimizer, "train" if training else "eval", lambda: None)()
+
     def update(self) -> bool:
         """Update the parameters; return whether it happened, or fp16's gradient scaler skipped an overflow."""
         if self.scaler is None:

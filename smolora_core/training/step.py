@@ -1,22 +1,21 @@
 """One optimizer step: sums over micro-batches, one division by the weight of the whole step, clipping, and the update."""
 
-import random
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from typing import Any
 
 import attrs
-import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import TrainingArguments
 
-from smolora_core.batches.padding import ROW_SEEDS, mixed_seed
+from smolora_core.batches.padding import ROW_SEEDS
 from smolora_core.lora.dropout import RowSeeds, seeded
 from smolora_core.training.objective import Measured, Objective
 from smolora_core.training.oom import Recovery, isolated_gradients, release, rng_states
 from smolora_core.training.optimizer import Optimization
 from smolora_core.training.position import mean
+from smolora_core.training.randomness import seed_step
 from smolora_core.training.ranks import Ranks
 
 
@@ -162,8 +161,8 @@ class Step:
     def set_mode(self, *, training: bool) -> None:
         """Put the model in training or evaluation mode, and an optimizer that averages its parameters for evaluations."""
         self.model.train(training)
-        optimizer = self.optimization and self.optimization.optimizer
-        getattr(optimizer, "train" if training else "eval", lambda: None)()
+        if self.optimization:
+            self.optimization.set_mode(training=training)
 
     def _add_up_gradients(self) -> None:
         """Exchange all gradients at once; a parameter without one on any rank keeps none."""
@@ -185,11 +184,3 @@ def _seeds_of(batch: Mapping[str, Any]) -> RowSeeds:
 def _autocast(arguments: TrainingArguments) -> Any:
     dtype = torch.bfloat16 if arguments.bf16 else torch.float16
     return torch.autocast(arguments.device.type, dtype=dtype, enabled=arguments.bf16 or arguments.fp16)
-
-
-def seed_step(seed: int, step: int, rank: int) -> None:
-    """Seed every generator for a step, so that its random numbers depend on nothing that happened before."""
-    mixed = mixed_seed(seed, step, rank)
-    random.seed(mixed)
-    np.random.seed(mixed % 2**32)
-    torch.manual_seed(mixed)

@@ -356,7 +356,7 @@ def test_a_callback_hook_that_gives_something_else_is_named(llama: Path, rows: P
 
 
 def test_secrets_reach_no_file(llama: Path, rows: Path, tmp_path: Path) -> None:
-    training = {"max_steps": 1, "extra": {"hub_token": "hf_canary"}}
+    training = {"max_steps": 1, "extra": {"run_name": "https://user:hf_canary@host/run"}}
     run_of(llama, rows, tmp_path / "run", training=training).train()
     written = [path for path in (tmp_path / "run").rglob("*") if path.is_file()]
     assert written

@@ -169,7 +169,14 @@ def test_secrets_and_pickles_reach_no_output(file, tmp_path):
     process = subprocess.run(
         [
             *(sys.executable, "-m", "smolora_core", "train", str(file), "--training.max_steps", "3"),
-            *("--checkpoints.save_steps", "1", "--training.extra.hub_token", CANARY, "--debug.save_intermediate", "true"),
+            *(
+                "--checkpoints.save_steps",
+                "1",
+                "--training.extra.run_name",
+                f"https://user:{CANARY}@host/run",
+                "--debug.save_intermediate",
+                "true",
+            ),
         ],
         capture_output=True,
         timeout=120,

@@ -18,8 +18,8 @@ KINDS = {
     "shuffled": {},
     "workers": {"extra": {"dataloader_num_workers": 2}},
     "grouped by length": {"extra": {"train_sampling_strategy": "group_by_length"}},
-    "rebalanced": {"extra": {"train_sampling_strategy": "batch_rebalance"}},
-    "another sampler": {"extra": {"accelerator_config": {"use_seedable_sampler": False}}},
+    "in the data's order": {"extra": {"train_sampling_strategy": "sequential"}},
+    "noise in embeddings": {"extra": {"neftune_noise_alpha": 5.0}},
     "another optimizer": {"extra": {"optim": "adafactor"}},
     "evaluated after every step": {"eval_steps": 1, "logging_steps": 4, "extra": {"data_seed": 5, "warmup_steps": 2}},
 }
