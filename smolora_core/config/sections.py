@@ -215,7 +215,7 @@ class TrainingSection:
     fast_kernels: bool = True
     """Use fused kernels for LoRA layers, norms and gated MLPs."""
     extra: Mapping[str, Any] = attrs.field(factory=dict)
-    """Additional arguments of transformers.TrainingArguments."""
+    """Additional arguments of transformers.TrainingArguments; one without effect is refused with the reason."""
 
     def units_per_step(self, processes: int = 1) -> int:
         """Rows in an optimizer step over all processes; with max_tokens_per_batch, micro-batches."""

@@ -38,7 +38,10 @@ def noisy_embeddings(model: Any, alpha: float | None) -> Iterator[None]:
 
 @contextmanager
 def deterministic(arguments: TrainingArguments) -> Iterator[None]:
-    """Let torch use deterministic algorithms only, if the arguments ask for it."""
+    """Let torch use deterministic algorithms only, if the arguments ask for it; an operation without one raises a RuntimeError.
+
+    Has to begin before anything is computed on a GPU.
+    """
     before = torch.are_deterministic_algorithms_enabled()
     if arguments.full_determinism:
         enable_full_determinism(arguments.seed)
