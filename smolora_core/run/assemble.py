@@ -106,7 +106,9 @@ def make_loop(
     training, collator = job.config.training, dataset.collator
     objective = objective_of(job.choices, adapted.model, collator.task, job.config.data.weight_field, speed.row_parallel.run)
     collate = attrs.evolve(collator, concatenate=speed.batching.collate)
-    evaluates, overrides = bool(dataset.held_out), dict[str, Any]()
+    evaluates = bool(dataset.held_out)
+    # An unknown metric must not be found out after hours of training.
+    overrides: dict[str, Any] = {"eval_on_start": evaluates}
     if speed.batching.name == "grouped" and "train_sampling_strategy" not in training.extra:
         overrides["train_sampling_strategy"] = "group_by_length"
     arguments = make_arguments(job.config, run.folder, run.device, evaluates=evaluates, **overrides)

@@ -15,7 +15,7 @@ from smolora_core.run.finish import close_finished
 from smolora_core.run.job import Job, resolve_job
 from smolora_core.run.prepare import Dataset, inspect_rows, prepare_rows, write_ledger
 from smolora_core.training.arguments import make_arguments
-from smolora_core.training.best import describe_best, metric_of, stopped_early
+from smolora_core.training.best import describe_best, stopped_early
 from smolora_core.training.guards import failing_at
 from smolora_core.training.loop import TrainingLoop
 from smolora_core.training.memory import Strategies, build_strategies
@@ -77,9 +77,6 @@ def train(job: Job, run: OpenRun, dataset: Dataset, adapted: Adapted, strategies
         run.emit("resumed", step=run.checkpoint.manifest.step, checkpoint=str(run.checkpoint.place))
         for text in run.identity.take_changes():
             run.emit("note", text=text)
-    elif evaluates:
-        # An unknown metric must not be found out after hours of training.
-        metric_of(loop.evaluate_now(), loop.args)
     train_loss = _run_training(run, loop)
     step, after = loop.state.global_step, loop.evaluate_now() if evaluates else {}
     if streaming:

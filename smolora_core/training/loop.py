@@ -110,8 +110,7 @@ class TrainingLoop:
     _saved_at: int = attrs.field(init=False, default=-1)
     _is_training: bool = attrs.field(init=False, default=False)
     _started: float = attrs.field(init=False, default=0.0)
-    _rate: float = attrs.field(init=False, default=0.0)
-    _norm: float | None = attrs.field(init=False, default=None)
+    _rate_and_norm: tuple[float, float | None] = attrs.field(init=False, default=(0.0, None))
 
     def __attrs_post_init__(self) -> None:
         self.cadence.ranks = self._ranks
@@ -160,8 +159,9 @@ class TrainingLoop:
             stack.callback(setattr, self, "_is_training", False)
             self._prepare(resume_from)
             self._call("on_train_begin")
-            if self.position.evaluation_due:
+            if self.position.evaluation_due or (self.args.eval_on_start and self.state.global_step == 0):
                 self._evaluate()
+                self.control.should_training_stop |= self.stopped_by is not None
             while self.state.global_step < self.state.max_steps and not self.control.should_training_stop:
                 self._train_epoch()
             return self._finish()
@@ -203,7 +203,7 @@ class TrainingLoop:
                 self.warn(text)
             position.add_loss(totals.sum, totals.weight)
         self._call("on_pre_optimizer_step")
-        self._rate, self._norm = self.optimization.rate, None if skipped else norm
+        self._rate_and_norm = self.optimization.rate, None if skipped else norm
         updated = self.optimization.update()
         self._call("on_optimizer_step")
         if updated:
@@ -249,8 +249,8 @@ class TrainingLoop:
     def _log_loss(self) -> None:
         self.position.logged_at, loss = self.state.global_step, self.position.take_mean()
         if loss is not None:
-            norm = {} if self._norm is None else {"grad_norm": self._norm}
-            self.log({"loss": loss, **norm, "learning_rate": self._rate})
+            rate, norm = self._rate_and_norm
+            self.log({"loss": loss, **({} if norm is None else {"grad_norm": norm}), "learning_rate": rate})
 
     def log(self, logs: dict[str, float]) -> None:
         """Add a line to the history, and give it to callbacks."""
@@ -306,7 +306,7 @@ class TrainingLoop:
             return
         value = metric_of(metrics, self.args)
         self.optimization.adjust_to(value)
-        if is_better(value, state, self.args):
+        if step and is_better(value, state, self.args):
             before = state.best_metric, state.best_global_step, position.best_metrics
             state.best_metric, state.best_global_step, position.best_metrics = value, step, metrics
             if self.args.load_best_model_at_end and not self._save_checkpoint():
@@ -369,7 +369,7 @@ class TrainingLoop:
             restore_callbacks(kept, list(self.callbacks))
         self._handler.optimizer, self._handler.lr_scheduler = self.optimization.optimizer, self.optimization.schedule
         self._handler.train_dataloader = self._loader
-        self._started, self._rate, self._norm = time.time() - self.position.seconds, self.optimization.rate, None
+        self._started = time.time() - self.position.seconds
         self.cadence.begin(self.state)
         self.model.zero_grad()
 

@@ -23,7 +23,7 @@ class Seen(Watch):
         super().smolora_adapter_attached(model)
         self.memory = Small(model, 99, training=None)
 
-    def on_train_begin(self, *arguments, **more):
+    def on_step_begin(self, *arguments, **more):
         self.memory.room = self.room
 
     def events(self, kind):
