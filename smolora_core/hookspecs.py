@@ -214,7 +214,7 @@ def smolora_adapter_attached(model: "nn.Module", run: RunContext) -> None:
 
 @hookspec
 def smolora_run_finished(run: RunContext, outcome: Outcome) -> None:
-    """Act on the outcome of a run, including a failure or an interrupt.
+    """Act on the outcome of a run, including a failure or an interrupt; the built-in plugins are called last.
 
     Example:
         @hookimpl

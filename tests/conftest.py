@@ -1,8 +1,10 @@
 """What every test gets: no network, and nothing of the settings of the machine it runs on."""
 
+import json
 import os
+import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -44,3 +46,37 @@ def gpt2(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.support.models import save_gpt2
 
     return save_gpt2(tmp_path_factory.mktemp("models") / "gpt2")
+
+
+@pytest.fixture
+def place(tmp_path: Path, llama: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder as a newcomer has it: a model, some rows and a config, with the shell standing in it."""
+    shutil.copytree(llama, tmp_path / "tiny")
+    rows = [
+        {"text": f"the film was {word} and long, {number} of us said"}
+        for number in range(6)
+        for word in ("good", "bad", "short", "fine")
+    ]
+    (tmp_path / "reviews.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n")
+    (tmp_path / "run.yaml").write_text(
+        "model: ./tiny\n"
+        "output_dir: out\n"
+        "data:\n"
+        "  train: reviews.jsonl\n"
+        "training: {max_steps: 3, logging_steps: 1, gradient_accumulation_steps: 1}\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def smolora(capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Run a command line: status, output, errors."""
+    from smolora_core.cli import main
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        capfd.readouterr()
+        status = main(arguments)
+        return status, *capfd.readouterr()
+
+    return run

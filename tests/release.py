@@ -37,7 +37,7 @@ PACKAGES = ("smolora_core", "smolora_plugins")
 NEEDED = (
     "smolora_core/py.typed",
     "smolora_core/__init__.pyi",
-    "smolora_core/report/page.html.j2",
+    "smolora_plugins/page/page.html.j2",
     "smolora_plugins/py.typed",
     "smolora_plugins/demo/base/config.json",
     "smolora_plugins/demo/base/model.safetensors",

@@ -50,7 +50,6 @@ def make_app() -> App:
         help="Find every problem of a config in an instant.",
         help_epilogue=_SETTINGS,
     )
-    app.command("smolora_core.cli.report:report", name="report", help="Write the page of a run again.")
     app.command("smolora_core.cli.components:components", name="components", help="List what plugins offer.")
     app.command("smolora_core.cli.targets:targets", name="targets", help="Explain which modules LoRA adapts in a model.")
     checkpoints = App(name="checkpoints", help="List, verify or remove the checkpoints of a run.")

@@ -35,5 +35,6 @@ def train(
 
         outcome = execute(checked, terminal, resume=resume, overrides=override)
         assert outcome.adapter is not None
-        terminal.line("report", str(outcome.adapter.with_name("report.html")))
+        if (page := outcome.adapter.with_name("report.html")).exists():
+            terminal.line("report", str(page))
         terminal.line("next", f'smolora generate {shlex.quote(str(outcome.adapter))} "..."')

@@ -10,7 +10,7 @@ import attrs
 from smolora_core.config import PluginConfig
 from smolora_core.errors import PluginError, Problem, did_you_mean
 from smolora_core.plugins.discovery import Candidate, Origin, Tier, candidate_from_file, candidate_from_object, discover
-from smolora_core.plugins.loading import attributing_errors, describe, load
+from smolora_core.plugins.loading import describe, load
 from smolora_core.plugins.plugin import Plugin, admit, wrong_type
 from smolora_core.plugins.registry import Registry
 
@@ -105,8 +105,7 @@ class PluginManager:
         errors: list[Exception] = []
         for plugin in self.plugins:
             try:
-                with attributing_errors(plugin.origin, f"calling {hook}"):
-                    answers += [(plugin.origin, answer) for answer in plugin.call(hook, **arguments)]
+                answers += [(plugin.origin, answer) for answer in plugin.call(hook, **arguments)]
             except Exception as error:
                 errors.append(error)
         if errors:

@@ -12,7 +12,7 @@ from smolora_core.components import Component
 from smolora_core.errors import Problem, SmoLoRAError, did_you_mean
 from smolora_core.hookspecs import CONTRIBUTIONS, PROJECT
 from smolora_core.plugins.discovery import Origin
-from smolora_core.plugins.loading import Loaded, describe
+from smolora_core.plugins.loading import Loaded, attributing_errors, describe
 from smolora_core.plugins.registry import Registered
 
 _HOOKS: dict[str, Callable[..., Any]] = {name: hook for name, hook in vars(hookspecs).items() if name.startswith("smolora_")}
@@ -36,9 +36,13 @@ class Plugin:
     hooks: pluggy.PluginManager | None = attrs.field(default=None, repr=False, eq=False)
 
     def call(self, hook: str, **arguments: Any) -> list[Any]:
-        """Call one of its hooks and exhaust generators; return nothing if the plugin does not implement the hook."""
-        answers = getattr(self.hooks.hook, hook)(**arguments) if self.hooks else ()
-        return [tuple(answer) if isinstance(answer, Iterator) else answer for answer in answers]
+        """Call one of its hooks and exhaust generators; return nothing if the plugin does not implement the hook.
+
+        What it raises gets a note with its origin.
+        """
+        with attributing_errors(self.origin, f"calling {hook}"):
+            answers = getattr(self.hooks.hook, hook)(**arguments) if self.hooks else ()
+            return [tuple(answer) if isinstance(answer, Iterator) else answer for answer in answers]
 
 
 def admit(loaded: Loaded) -> Plugin:

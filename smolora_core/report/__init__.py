@@ -1,4 +1,4 @@
-"""How a run reports: events on disk, lines on a terminal, and an HTML page."""
+"""How a run reports: events on disk, and lines on a terminal."""
 
 from smolora_core import public_names
 

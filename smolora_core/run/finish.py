@@ -1,4 +1,4 @@
-"""Close a run: notify plugins, write the page, and record an error with the command that resumes the run."""
+"""Close a run: notify plugins, and record an error with the command that resumes the run."""
 
 import json
 import os
@@ -15,28 +15,24 @@ from smolora_core.components import RunContext
 from smolora_core.errors import ConfigError, SmoLoRAError
 from smolora_core.hookspecs import Outcome
 from smolora_core.plugins.loading import clean_up, describe_with_notes
-from smolora_core.report.page import write_page
 
 ERROR_FILE = "last_error.json"
 
 
 def close_finished(run: RunContext, outcome: Outcome) -> Outcome:
-    """Notify plugins that a run finished, and write its page."""
-    clean_up(partial(run.plugins.call_hook, "smolora_run_finished", run=run, outcome=outcome), None, run.warn)
-    if run.leads:
-        clean_up(lambda: write_page(run.folder), None, run.warn)
+    """Notify plugins that a run finished."""
+    _notify(run, outcome)
     return outcome
 
 
 def close_failed(run: RunContext, error: BaseException, store: Store) -> None:
-    """Notify plugins that a run failed or was interrupted, write its page, record the error, and note how to resume."""
+    """Notify plugins that a run failed or was interrupted, record the error, and note how to resume."""
     if isinstance(error, SmoLoRAError):
         error.problems = tuple(attrs.evolve(each, **run.mask(attrs.asdict(each))) for each in error.problems)
         error.args = tuple(map(run.mask, error.args))
     outcome = Outcome(status="interrupted" if isinstance(error, KeyboardInterrupt) else "failed", error=error)
-    notify = partial(run.plugins.call_hook, "smolora_run_finished", run=run, outcome=outcome)
     if not run.leads:
-        clean_up(notify, error, run.warn)
+        _notify(run, outcome)
         return
     text = describe_with_notes(error)
     committed = []
@@ -57,10 +53,15 @@ def close_failed(run: RunContext, error: BaseException, store: Store) -> None:
     if not rejected:
         clean_up(lambda: replace_file(run.folder / ERROR_FILE, content), error, run.warn)
     clean_up(lambda: run.emit(outcome.status, text=text), error, run.warn)
-    clean_up(notify, error, run.warn)
-    clean_up(lambda: write_page(run.folder), error, run.warn)
+    _notify(run, outcome)
     if command and not rejected:
         error.add_note(f"resume with: {command}")
+
+
+def _notify(run: RunContext, outcome: Outcome) -> None:
+    """Notify plugins, the built-in ones last: the page also shows what the others reported."""
+    for plugin in reversed(run.plugins.plugins):
+        clean_up(partial(plugin.call, "smolora_run_finished", run=run, outcome=outcome), outcome.error, run.warn)
 
 
 def _program() -> list[str]:

@@ -49,7 +49,8 @@ def demo(
             terminal.line("before", was.strip().partition("\n")[0])
             terminal.line("after", now.strip())
         terminal.line("", "")
-        terminal.line("report", str(outcome.adapter.with_name("report.html")))
+        if (page := outcome.adapter.with_name("report.html")).exists():
+            terminal.line("report", str(page))
         terminal.line("next", f"smolora generate {outcome.adapter} {shlex.quote(prompts[_SHOWN])}")
         terminal.line("", "smolora demo --rows")
         terminal.line("", f"smolora train {output_dir / 'run.yaml'} --lora.r 16 --output_dir {output_dir}-16")

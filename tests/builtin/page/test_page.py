@@ -18,7 +18,7 @@ from smolora_core.config.dump import dump
 from smolora_core.data.ledger import Ledger
 from smolora_core.errors import DatasetError
 from smolora_core.report.events import EventLog
-from smolora_core.report.page import write_page
+from smolora_plugins.page.document import write_page
 
 Emit = Callable[..., None]
 SVG = "{http://www.w3.org/2000/svg}"

@@ -13,10 +13,10 @@ from typing import Any
 import jinja2
 import yaml
 
-from smolora_core.checkpoints.disk import replace_file
-from smolora_core.errors import ConfigError, nearest
-from smolora_core.report.chart import draw
-from smolora_core.report.events import Event, read_events, without_repeats
+from smolora_core import ConfigError, nearest
+from smolora_core.checkpoints import replace_file
+from smolora_core.report import Event, read_events, without_repeats
+from smolora_plugins.page.chart import draw
 
 _EVENTS = "events.jsonl"
 _ENDS = ("finished", "failed", "interrupted")

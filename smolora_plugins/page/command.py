@@ -3,12 +3,12 @@
 import json as json_module
 from pathlib import Path
 
-from smolora_core.cli.flags import Json
-from smolora_core.report.page import write_page
+from smolora_core.cli import Json
+from smolora_plugins.page.document import write_page
 
 
 def report(run: Path, *, json: Json = False) -> None:
-    """Write the page of a run again, and print its path.
+    """Write the page of a run again.
 
     Args:
         run: the run's folder.
