@@ -1,5 +1,3 @@
 from smolora_core.dry_run.plan import Plan as Plan
 from smolora_core.dry_run.plan import make_plan as make_plan
-from smolora_core.dry_run.preview import Preview as Preview
-from smolora_core.dry_run.preview import make_preview as make_preview
 from smolora_core.dry_run.remedies import Remedy as Remedy

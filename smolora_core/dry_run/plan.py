@@ -7,13 +7,13 @@ from smolora_core.batches.tokens import padding_id
 from smolora_core.components import RunContext
 from smolora_core.config.secrets import Mask
 from smolora_core.dry_run.footprint import EstimateInputs, Footprint, footprint
-from smolora_core.dry_run.preview import encode_first
 from smolora_core.dry_run.remedies import Remedy, further_strategies, in_order, smaller_micro_batches
 from smolora_core.model.device import free_memory, pick_device, resident_memory
 from smolora_core.model.load import precision_of
 from smolora_core.plugins.selection import default_strategies
 from smolora_core.run.check import Checked
 from smolora_core.run.job import Job, resolve_job
+from smolora_core.run.prepare import encode_first
 from smolora_core.training.memory import Strategies, build_strategies, describe_strategy
 
 _READ = 1000
@@ -73,8 +73,8 @@ def make_plan(checked: Checked, *, free: int | None = None, remedies: bool = Fal
     run = RunContext(config=config, folder=job.folder, device=device, plugins=job.plugins, emit=_ignore, mask=Mask.of(config))
     precision = precision_of(config.model, device, job.base_config)
     first = encode_first(job, _READ)
-    rows = list(first.rows)
-    collator = Collator(first.recipe.task, padding_id(first.tokenizer), config.seed)
+    rows = list(first)
+    collator = Collator(first.task, padding_id(first.tokenizer), config.seed)
     changes = collator.configure(rows, None, first.tokenizer, job.base_config, config.data)
     rows.sort(key=lambda row: sum(len(each) for each in row.values() if isinstance(each, list)), reverse=True)
     inputs = EstimateInputs(
@@ -90,7 +90,7 @@ def make_plan(checked: Checked, *, free: int | None = None, remedies: bool = Fal
     strategies = build_strategies(chosen, run, job.where)
     free = free_memory(device) if free is None else free
     size, accumulation, found = _micro_batch(inputs, strategies, free)
-    seen = first.parts.ledger.read
+    seen = first.account()["ledger"].read
     plan = Plan(
         job=job,
         device=str(device),

@@ -1,7 +1,8 @@
-"""Prepare a run's rows, count those kept and dropped, and audit their labels as they will be batched."""
+"""Prepare a run's rows, count those kept and dropped, and audit their labels as they will be batched; or only the first."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Any
 
 import attrs
@@ -10,9 +11,12 @@ from datasets.combine import concatenate_datasets
 from smolora_core.batches.padding import Collator
 from smolora_core.batches.tokens import padding_id
 from smolora_core.checkpoints.disk import replace_file
+from smolora_core.components import TaskImplementation
 from smolora_core.data.fingerprint import text_digest
 from smolora_core.data.label_audit import audit_labels
-from smolora_core.data.prepare import PreparedSplits, prepare_splits, recipe_for
+from smolora_core.data.pipeline import EncodedBatches
+from smolora_core.data.prepare import PreparedSplits, chat_notes, prepare_splits, recipe_for, set_template
+from smolora_core.data.splits import open_splits
 from smolora_core.model.load import load_tokenizer
 from smolora_core.run.context import OpenRun
 from smolora_core.run.job import Job
@@ -107,3 +111,41 @@ def _audit(run: OpenRun, dataset: Dataset) -> None:
     run.emit("labels", **attrs.asdict(found))
     for text in found.warnings():
         run.warn(text)
+
+
+@attrs.frozen
+class FirstRows:
+    """The first rows of a run, encoded while they are iterated over, which is possible once.
+
+    Attributes:
+        task: the task's implementation.
+        tokenizer: the base model's tokenizer.
+    """
+
+    task: TaskImplementation
+    tokenizer: Any
+    _parts: EncodedBatches
+    _notes: tuple[str, ...]
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return (row for part in self._parts if part.table is not None for row in part.table.to_pylist())
+
+    def account(self) -> dict[str, Any]:
+        """Return the `shape`, `columns` and `ledger` of the rows so far, at least one, and `notes` on what was guessed."""
+        found = self._parts.account()
+        notes = (*self._notes, *chat_notes(self.tokenizer, found["shape"]))
+        return {"shape": found["shape"], "columns": found["columns"], "notes": notes, "ledger": self._parts.ledger}
+
+
+def encode_first(job: Job, limit: int | None) -> FirstRows:
+    """Encode at most `limit` of the rows to train on, as they are read.
+
+    Raises:
+        SmoLoRAError: the tokenizer cannot be loaded, or a row cannot be used.
+    """
+    tokenizer = load_tokenizer(job.config.model, job.where("model.path"))
+    template = set_template(tokenizer, job.resolved)
+    recipe = recipe_for(job.resolved, job.choices, tokenizer, job.vocab_size)
+    splits = open_splits(job.config.data, job.where, job.rows)
+    parts = EncodedBatches(lambda on_bad: islice(splits.train(on_bad), limit), recipe)
+    return FirstRows(recipe.task, tokenizer, parts, (*splits.notes(), *template))

@@ -31,8 +31,8 @@ def preview(
     from rich.console import Console
     from rich.text import Text
 
-    from smolora_core.dry_run import make_preview
     from smolora_core.report import silence_libraries
+    from smolora_plugins.preview.sequences import make_preview
 
     silence_libraries()
     # What a preprocessor prints is not part of the answer.

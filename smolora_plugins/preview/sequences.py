@@ -1,4 +1,4 @@
-"""A preview: the first rows as the model will see them, tokens and labels, without loading the model."""
+"""The first rows as the model will see them, tokens and labels, without loading the model."""
 
 from collections.abc import Iterator
 from itertools import groupby, islice
@@ -6,15 +6,9 @@ from typing import Any
 
 import attrs
 
-from smolora_core.batches.padding import IGNORED
-from smolora_core.data.ledger import Ledger
-from smolora_core.data.pipeline import EncodedBatches, Recipe
-from smolora_core.data.prepare import chat_notes, recipe_for, set_template
-from smolora_core.data.sources.located import Located, OnBad
-from smolora_core.data.splits import open_splits
-from smolora_core.model.load import load_tokenizer
-from smolora_core.run.check import Checked
-from smolora_core.run.job import Job, resolve_job
+from smolora_core.batches import IGNORED
+from smolora_core.data import Ledger
+from smolora_core.run import Checked, encode_first, resolve_job
 
 # A preprocessor of whole datasets is given this many rows.
 _READ_AT_ONCE = 1000
@@ -82,51 +76,8 @@ def make_preview(checked: Checked, count: int) -> Preview:
     job = resolve_job(checked)
     reads_all = any(each.component.scope == "dataset" for each in job.choices.preprocessors)
     first = encode_first(job, _READ_AT_ONCE if reads_all else None)
-    sequences = tuple(_sequence(row, first.tokenizer) for row in islice(first.rows, count))
-    account = first.parts.account()
-    notes = (*first.notes, *chat_notes(first.tokenizer, account["shape"]))
-    return Preview(account["shape"], account["columns"], notes, sequences, first.parts.ledger)
-
-
-@attrs.frozen
-class FirstRows:
-    """The first rows of a run, encoded as they are read.
-
-    Attributes:
-        rows: the encoded rows; they can be read once.
-        parts: the account of the rows read so far.
-        recipe: how the rows are encoded.
-        notes: guesses about the files and the chat template.
-    """
-
-    rows: Iterator[dict[str, Any]]
-    parts: EncodedBatches
-    recipe: Recipe
-    notes: tuple[str, ...]
-
-    @property
-    def tokenizer(self) -> Any:
-        return self.recipe.tokenizer
-
-
-def encode_first(job: Job, limit: int | None) -> FirstRows:
-    """Encode at most `limit` of the rows to train on, as they are read.
-
-    Raises:
-        SmoLoRAError: the tokenizer cannot be loaded, or a row cannot be used.
-    """
-    resolved = job.resolved
-    tokenizer = load_tokenizer(job.config.model, job.where("model.path"))
-    template = set_template(tokenizer, resolved)
-    recipe = recipe_for(resolved, job.choices, tokenizer, job.vocab_size)
-    splits = open_splits(job.config.data, job.where)
-
-    def read(on_bad: OnBad | None) -> Iterator[Located]:
-        return islice(splits.train(on_bad), limit)
-
-    parts = EncodedBatches(read, recipe)
-    rows = (row for part in parts if part.table is not None for row in part.table.to_pylist())
-    return FirstRows(rows, parts, recipe, (*splits.notes(), *template))
+    sequences = tuple(_sequence(row, first.tokenizer) for row in islice(first, count))
+    return Preview(sequences=sequences, **first.account())
 
 
 def _sequence(row: dict[str, Any], tokenizer: Any) -> TokenSequence:
