@@ -174,10 +174,8 @@ class TrainingLoop:
             self._log_evaluate_save()
             if self.control.should_training_stop or self.control.should_epoch_stop:
                 break
-        else:
-            # A stream only ends here; other epochs ended with their last step.
-            position.next_epoch()
-        if self.control.should_epoch_stop:
+        if not self.control.should_training_stop:
+            # Its last step has ended an epoch already, unless it is a stream's or a callback ended it.
             position.next_epoch()
         if self.state.global_step == first and begun == 0:
             self.warn(f"epoch {position.epoch} has no rows; training ends at step {first}")
@@ -214,10 +212,10 @@ class TrainingLoop:
         position.tokens += totals.tokens
         state.epoch = position.epoch + (position.done / position.units if position.units else 0.0)
         state.num_input_tokens_seen = position.tokens
-        if self._loader.order.ends_at(position.done):
-            position.next_epoch()
         self.emit("step", step=state.global_step, steps=state.max_steps, loss=totals.loss, tokens=position.tokens)
         self._call("on_step_end")
+        if self.control.should_epoch_stop or self._loader.order.ends_at(position.done):
+            position.next_epoch()
 
     def _skip(self, rows: StepRows, loss: float, norm: float | None) -> bool:
         """Drop the gradient of a step that is not finite; return whether it was."""
@@ -329,9 +327,10 @@ class TrainingLoop:
 
     def _write_state(self, folder: Path) -> None:
         write_optimizer(folder, self.optimization.optimizer, self.model)
-        states = self.optimization.states()
-        self.position = attrs.evolve(self.position, seconds=time.time() - self._started, **states)
-        write_position(folder, self.position, self.state, list(self.callbacks))
+        position = self.position
+        position.seconds = time.time() - self._started
+        position.scheduler, position.scaler = self.optimization.states()
+        write_position(folder, position, self.state, list(self.callbacks))
 
     def _save_after(self, error: TrainingError) -> None:
         """Commit the last finished step before an error ends the run; one process cannot where others wait for it."""

@@ -68,9 +68,9 @@ class Optimization:
         if isinstance(self.schedule, _BY_METRIC):
             self.schedule.step(metric)
 
-    def states(self) -> dict[str, Any]:
+    def states(self) -> tuple[dict[str, Any], dict[str, Any] | None]:
         """Return the states of the schedule and the scaler."""
-        return {"scheduler": self.schedule.state_dict(), "scaler": self.scaler and self.scaler.state_dict()}
+        return self.schedule.state_dict(), self.scaler and self.scaler.state_dict()
 
     def restore(self, saved: SavedTensors, model: Any, scheduler: Mapping[str, Any], scaler: Mapping[str, Any] | None) -> None:
         """Restore the optimizer from a checkpoint's tensors, and the others from their states."""
