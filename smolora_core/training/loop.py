@@ -107,7 +107,8 @@ class TrainingLoop:
     _step: Step = attrs.field(init=False)
     _loader: StepLoader = attrs.field(init=False)
     _stop: Stop = attrs.field(init=False, factory=Stop)
-    _saved_at: int = attrs.field(init=False, default=-1)
+    _saved_at: int = attrs.field(init=False, default=0)
+    _tried_at: int = attrs.field(init=False, default=0)
     _is_training: bool = attrs.field(init=False, default=False)
     _started: float = attrs.field(init=False, default=0.0)
     _rate_and_norm: tuple[float, float | None] = attrs.field(init=False, default=(0.0, None))
@@ -240,7 +241,7 @@ class TrainingLoop:
             else:
                 self._evaluate()
         self.control.should_evaluate = False
-        if (self.control.should_save or ends or self.stopped_by) and self._saved_at != state.global_step:
+        if (self.control.should_save or ends or self.stopped_by) and self._tried_at != state.global_step:
             self._save_checkpoint()
         self.control.should_training_stop |= ends or self.stopped_by is not None
 
@@ -321,8 +322,10 @@ class TrainingLoop:
         metrics = {"loss": losses[-1]} if losses else {}
         metrics |= position.metrics if position.evaluated_at == step else {}
         place = self.save(step, metrics, self._write_state) if self._ranks.leads else None
-        self._saved_at, saved = step, self._ranks.share(place is not None)
-        self._call("on_save")
+        self._tried_at = step
+        if saved := self._ranks.share(place is not None):
+            self._saved_at = step
+            self._call("on_save")
         return saved
 
     def _write_state(self, folder: Path) -> None:
@@ -350,9 +353,9 @@ class TrainingLoop:
             self.position, self.state, kept = read_position(resume_from)
             saved = read_tensors(resume_from, self.model)
             load_adapter(saved, self.model)
-            self._saved_at = self.state.global_step
         elif self.state.global_step:
             self.position, self.state = Position(), new_state(self.args, [*self.callbacks, self.control])
+        self._saved_at, self._tried_at, self.kept_step = self.state.global_step, self.state.global_step, None
         per_step = args.per_device_train_batch_size * args.gradient_accumulation_steps * self._ranks.size
         self._loader = StepLoader(
             dataset=self.train_dataset,

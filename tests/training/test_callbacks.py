@@ -70,7 +70,7 @@ def test_evaluations_and_saves_take_none_of_the_time_of_training(tmp_path, llama
         tmp_path,
         rows(),
         held_out=rows(),
-        save=lambda step, metrics, state: time.sleep(0.5),
+        save=lambda step, metrics, state: time.sleep(0.5) or tmp_path,
         max_steps=2,
         eval_steps=1,
         per_device_train_batch_size=8,

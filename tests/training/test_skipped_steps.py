@@ -107,7 +107,7 @@ def test_the_fourth_in_a_row_stops_the_run_and_names_the_rows(llama, tmp_path):
     split = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2, "num_train_epochs": 4}
     with pytest.raises(TrainingError) as error:
         trainer(
-            model, measure, tmp_path, rows(), save=lambda step, metrics, state: saved.append(step), save_steps=1, **split
+            model, measure, tmp_path, rows(), save=lambda step, *_: saved.append(step) or tmp_path, save_steps=1, **split
         ).train()
     numbers = [round((weight - 0.5) * 4) for weights in seen[-2:] for weight in weights]
     assert str(error.value) == (
