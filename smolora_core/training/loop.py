@@ -25,7 +25,7 @@ from smolora_core.checkpoints.optimizer_state import (
 from smolora_core.errors import TrainingError
 from smolora_core.lora.dropout import row_dropout
 from smolora_core.plugins.loading import describe_with_notes
-from smolora_core.training.best import is_better, load_best, metric_of
+from smolora_core.training.best import is_better, load_best, metric_of, stopped_early
 from smolora_core.training.cadence import Cadence
 from smolora_core.training.evaluation import ComputeMetrics, Evaluation, held_out_sets
 from smolora_core.training.guards import first_loss_warning, skip_or_stop
@@ -160,6 +160,8 @@ class TrainingLoop:
             stack.callback(setattr, self, "_is_training", False)
             self._prepare(resume_from)
             self._call("on_train_begin")
+            # Patience that ran out before a resume has not come back.
+            self.control.should_training_stop |= resume_from is not None and stopped_early(self.callbacks) is not None
             if self.position.evaluation_due or (self.args.eval_on_start and self.state.global_step == 0):
                 self._evaluate()
                 self.control.should_training_stop |= self.stopped_by is not None
@@ -235,15 +237,15 @@ class TrainingLoop:
         if control.should_log and state.global_step > self.position.logged_at:
             self._log_loss()
         ends = self.stopped_by is not None or self.cadence.is_out_of_time
-        if self.control.should_evaluate and self.evaluates:
+        # A callback may end training at any step, which is then the last one.
+        if self.evaluates and (control.should_evaluate or (control.should_training_stop and not ends)):
             if self.stopped_by:
                 self.position.evaluation_due = True
             else:
                 self._evaluate()
-        self.control.should_evaluate = False
-        if (self.control.should_save or ends or self.stopped_by) and self._tried_at != state.global_step:
-            self._save_checkpoint()
         self.control.should_training_stop |= ends or self.stopped_by is not None
+        if (self.control.should_save or self.control.should_training_stop) and self._tried_at != state.global_step:
+            self._save_checkpoint()
 
     def _log_loss(self) -> None:
         self.position.logged_at, loss = self.state.global_step, self.position.take_mean()
