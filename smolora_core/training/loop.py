@@ -352,7 +352,7 @@ class TrainingLoop:
         args, saved = self.args, None
         kept: Mapping[str, Any] = {}
         if resume_from is not None:
-            self.position, self.state, kept = read_position(resume_from)
+            self.position, self.state, kept = read_position(resume_from, args)
             saved = read_tensors(resume_from, self.model)
             load_adapter(saved, self.model)
         elif self.state.global_step:

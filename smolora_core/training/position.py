@@ -102,9 +102,13 @@ class Position:
 
 def new_state(arguments: TrainingArguments, callbacks: Sequence[Any]) -> TrainerState:
     """Make transformers' state of a run that has not begun."""
-    first, first_here = arguments.process_index == 0, arguments.local_process_index == 0
     stateful: list[Any] = [each for each in callbacks if isinstance(each, ExportableState)]
-    return TrainerState(is_world_process_zero=first, is_local_process_zero=first_here, stateful_callbacks=stateful)
+    return TrainerState(stateful_callbacks=stateful, **_leads(arguments))
+
+
+def _leads(arguments: TrainingArguments) -> dict[str, Any]:
+    first, first_here = arguments.process_index == 0, arguments.local_process_index == 0
+    return {"is_world_process_zero": first, "is_local_process_zero": first_here}
 
 
 def mean(loss: float, weight: float) -> float:
@@ -122,7 +126,7 @@ def write_position(folder: Path, position: Position, state: TrainerState, callba
     (folder / STATE_FILE).write_text(json.dumps(values, indent=1, default=float), encoding="utf-8")
 
 
-def read_position(folder: Path) -> tuple[Position, TrainerState, Mapping[str, Any]]:
+def read_position(folder: Path, arguments: TrainingArguments) -> tuple[Position, TrainerState, Mapping[str, Any]]:
     """Read a run's position, its state and the states of its callbacks.
 
     Raises:
@@ -132,7 +136,7 @@ def read_position(folder: Path) -> tuple[Position, TrainerState, Mapping[str, An
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
         kept = dict(values["stateful_callbacks"])
-        return Position(**kept.pop(_OURS)), TrainerState(**{**values, "stateful_callbacks": kept}), kept
+        return Position(**kept.pop(_OURS)), TrainerState(**{**values, "stateful_callbacks": kept, **_leads(arguments)}), kept
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise CheckpointError(f"cannot read the run's progress ({error!r})", where=str(file)) from error
 
