@@ -32,9 +32,9 @@ class StepRows:
     micro_batches: Iterator[Mapping[str, Any]]
 
 
-@attrs.define(kw_only=True)
+@attrs.frozen
 class StepLoader:
-    """Loads one rank's micro-batches; what callbacks get as `train_dataloader`, with the fields that they know of a DataLoader.
+    """Loads one rank's micro-batches.
 
     Attributes:
         dataset: the rows to train on, or a stream of them.
@@ -49,12 +49,6 @@ class StepLoader:
     order: RowOrder
     arguments: TrainingArguments
     ranks: Ranks
-
-    def __len__(self) -> int:
-        """Count the optimizer steps of an epoch."""
-        if self.streams:
-            raise TypeError("a stream has no length")
-        return self.order.steps_per_epoch
 
     @property
     def streams(self) -> bool:

@@ -276,7 +276,7 @@ class TrainingLoop:
             step=self._step,
             collate=self.eval_collator or self.data_collator,
             metrics=self.compute_task_metrics,
-            progress=lambda done, total: self.emit("evaluating", done=done, total=total),
+            progress=self._batch_evaluated,
         )
         sets = held_out_sets(self.eval_dataset if eval_dataset is None else eval_dataset)
         try:
@@ -295,6 +295,10 @@ class TrainingLoop:
         self.log(dict(metrics))
         self._call("on_evaluate", metrics=metrics)
         return metrics
+
+    def _batch_evaluated(self, done: int, total: int) -> None:
+        self.emit("evaluating", done=done, total=total)
+        self._call("on_prediction_step")
 
     def evaluate_now(self) -> dict[str, float]:
         """Evaluate the model, unless it was already evaluated at this step."""
@@ -359,20 +363,15 @@ class TrainingLoop:
             self.position, self.state = Position(), new_state(self.args, [*self.callbacks, self.control])
         self._saved_at, self._tried_at, self.kept_step = self.state.global_step, self.state.global_step, None
         per_step = args.per_device_train_batch_size * args.gradient_accumulation_steps * self._ranks.size
-        self._loader = StepLoader(
-            dataset=self.train_dataset,
-            collate_fn=self.data_collator,
-            order=self.order or make_order(self.train_dataset, args, per_step),
-            arguments=args,
-            ranks=self._ranks,
-        )
+        order = self.order or make_order(self.train_dataset, args, per_step)
+        self._loader = StepLoader(self.train_dataset, self.data_collator, order, args, self._ranks)
         self.position.count_steps(self.state, self._loader.order, args, streams=self._loader.streams)
         self.optimization = self._step.optimization = Optimization.build(self.model, args, self.state.max_steps)
         if saved is not None:
             self.optimization.restore(saved, self.model, self.position.scheduler, self.position.scaler)
             restore_callbacks(kept, list(self.callbacks))
         self._handler.optimizer, self._handler.lr_scheduler = self.optimization.optimizer, self.optimization.schedule
-        self._handler.train_dataloader = self._loader
+        self._handler.train_dataloader = DataLoader(self.train_dataset, args.train_batch_size, collate_fn=self.data_collator)
         self._started = time.time() - self.position.seconds
         self.cadence.begin(self.state)
         self.model.zero_grad()
