@@ -10,7 +10,7 @@ from transformers import EarlyStoppingCallback, TrainerState, TrainingArguments
 from smolora_core.checkpoints.manifest import MANIFEST, verify
 from smolora_core.checkpoints.optimizer_state import load_adapter, read_tensors
 from smolora_core.checkpoints.staging import name_of
-from smolora_core.errors import CheckpointError, ConfigError, nearest
+from smolora_core.errors import CheckpointError, ConfigError
 
 
 def metric_of(metrics: Mapping[str, float], arguments: TrainingArguments) -> float:
@@ -23,14 +23,14 @@ def metric_of(metrics: Mapping[str, float], arguments: TrainingArguments) -> flo
     if name not in metrics:
         known = [each.removeprefix("eval_") for each in metrics]
         wanted = name.removeprefix("eval_")
-        hint = nearest(wanted, known) or f"choose one of {', '.join(known)}"
+        hint = f"choose one of {', '.join(known)}"
         raise ConfigError(f"the evaluation has no metric {wanted!r}", where="training.metric:", hint=hint)
     return metrics[name]
 
 
 def is_better(value: float, state: TrainerState, arguments: TrainingArguments) -> bool:
-    """Whether a metric beats the best one so far; NaN never does, and of equal ones the first is the best."""
-    if math.isnan(value):
+    """Whether a metric beats the best one so far; only a finite one does, and of equal ones the first is the best."""
+    if not math.isfinite(value):
         return False
     best = state.best_metric
     return best is None or (value > best if arguments.greater_is_better else value < best)
