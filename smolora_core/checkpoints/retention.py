@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ class Keep:
         """Keep as the config of a run says, given as plain values; one of another version may lack keys."""
         training = config.get("training", {})
         metric = training.get("metric", "loss")
-        greater = greater_is_better(metric) or training.get("extra", {}).get("greater_is_better", False)
+        greater = training.get("extra", {}).get("greater_is_better", greater_is_better(metric))
         return cls(latest=latest, metric=f"eval_{metric}", greater=bool(greater), names=names)
 
 
@@ -63,8 +64,14 @@ def greater_is_better(metric: str) -> bool | None:
 
 
 def best(found: Sequence[Committed], keep: Keep, valid: Callable[[Committed], bool] = lambda each: True) -> Committed | None:
-    """Return the valid checkpoint with the best finite metric, the earliest of equals; None if there is none."""
-    ranked = [(value, each) for each in found if (value := _value(each, keep)) is not None]
+    """Return the valid checkpoint with the best finite metric, the earliest of equals; None if there is none.
+
+    After a resume from an earlier checkpoint, steps that an abandoned attempt committed later do not count.
+    """
+    newest_first = sorted(found, key=lambda each: each.manifest.seq, reverse=True)
+    least = accumulate((each.manifest.step for each in newest_first), min, initial=math.inf)
+    led = [each for each, step in zip(newest_first, least, strict=False) if each.manifest.step < step]
+    ranked = [(value, each) for each in led if (value := _value(each, keep)) is not None]
     ranked.sort(key=lambda pair: (pair[0], pair[1].manifest.seq))
     return next((each for _, each in ranked if valid(each)), None)
 
