@@ -1,42 +1,20 @@
 """Rows that are prepared while training: every row once a pass, in another order each time, and accounted for once."""
 
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import transformers
 
-from smolora_core import Drop, Preprocessor, SmoLoRA, Task
-from smolora_core.config import DataConfig
-from smolora_core.data.pipeline import PreparedRows, Recipe
-from smolora_core.data.preprocess import Step
-from smolora_core.data.sources.located import Located
-from smolora_core.data.stream import stream
+from smolora_core import Drop, SmoLoRA
+from smolora_core.data.pipeline import PreparedRows
 from smolora_core.errors import ConfigError, DatasetError
-from smolora_core.plugins import Origin, PluginManager, Registered, Tier, build
-
-TASK = build(PluginManager.create().registry.resolve(Task, "causal-lm"))
+from tests.support.streamed import streamed
 
 
 @pytest.fixture(scope="module")
 def tokenizer(llama: Path) -> Any:
     return transformers.AutoTokenizer.from_pretrained(llama)
-
-
-def streamed(tokenizer: Any, texts: list[Any], make_step: Callable[[], Any] | None = None, **config: Any) -> PreparedRows:
-    def read(on_bad: Any) -> Iterator[Located]:
-        return (Located({"text": text}, f"rows.jsonl:{number}") for number, text in enumerate(texts, start=1))
-
-    def make_steps() -> tuple[Step, ...]:
-        if make_step is None:
-            return ()
-        record = Preprocessor(name="mine", summary="", implementation=make_step, ordered=True)
-        return (Step(Registered(record, Origin("mine", Tier.USER)), make_step()),)
-
-    section = DataConfig(train="rows.jsonl", **config)
-    recipe = Recipe(config=section, make_steps=make_steps, task=TASK, formats=("text",), tokenizer=tokenizer)
-    return stream(read, recipe)
 
 
 def texts_of(found: PreparedRows, tokenizer: Any) -> list[str]:

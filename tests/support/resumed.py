@@ -3,7 +3,7 @@
 import copy
 import random
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,19 @@ LENGTHS = [(1 + number % 4, 2 + 3 * number % 11) for number in range(13)]
 SPLIT = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 3}
 STEPS = 6
 _TIMES = {"train_runtime", "train_samples_per_second", "train_steps_per_second"}
+
+
+class Stream(torch.utils.data.IterableDataset[Any]):
+    """Rows in an order that changes with the pass, as a stream of prepared rows is."""
+
+    def __init__(self) -> None:
+        self._epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self._epoch = epoch
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(random.Random(self._epoch).sample(rows(LENGTHS), len(LENGTHS)))
 
 
 def dropping_out(base: Path) -> Any:

@@ -2,7 +2,7 @@
 
 import copy
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -144,7 +144,7 @@ def trainer(
     model: Any,
     measure: Any,
     folder: Path,
-    train: Sequence[dict] = (),
+    train: Iterable[dict] = (),
     held_out: Sequence[dict] = (),
     save: Callable[..., Any] = lambda step, metrics, state: None,
     watch: Watch | None = None,
@@ -152,6 +152,7 @@ def trainer(
     save_steps: int = 500,
     warn: Callable[[str], Any] = lambda text: None,
     cadence: Cadence | None = None,
+    tokenizer: Any = None,
     **training: Any,
 ) -> TrainingLoop:
     """Make the trainer that a run of one optimizer step after another, each logged, would make."""
@@ -170,11 +171,12 @@ def trainer(
         warn=warn,
         model=model,
         args=make_arguments(config, folder, torch.device("cpu"), evaluates=bool(held_out)),
-        train_dataset=list(train),
+        train_dataset=train if isinstance(train, torch.utils.data.IterableDataset) else list(train),
         eval_dataset=list(held_out) or None,
         data_collator=batch,
         callbacks=[watch] if watch else [],
         cadence=cadence or Cadence(),
+        processing_class=tokenizer,
     )
 
 

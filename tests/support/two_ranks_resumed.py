@@ -13,7 +13,7 @@ import torch
 
 from smolora_core.errors import TrainingError
 from tests.support.injector import fail_at
-from tests.support.resumed import End, copied, disturb, dropping_out, end_of, make
+from tests.support.resumed import End, Stream, copied, disturb, dropping_out, end_of, make
 from tests.support.small_run import objective
 
 SPLIT = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2, "eval_steps": 1}
@@ -34,6 +34,17 @@ def exact(base: Path, folder: Path, **changes: Any) -> list[str]:
         names = [each.name for each in attrs.fields(End)]
         different += [f"{name} from {step}" for name in names if getattr(found, name) != getattr(expected, name)]
     return different
+
+
+def leads(base: Path, folder: Path, step: int) -> list[tuple[bool, bool]]:
+    """Whether callbacks of this rank are told that it is the first one, before and after a resume."""
+    told = []
+    for resume in (None, folder / f"checkpoint-{step}"):
+        made = make(base, folder, max_steps=step + bool(resume), **SPLIT)
+        torch.distributed.barrier()
+        made.train(resume_from=resume)
+        told.append((made.state.is_world_process_zero, made.state.is_local_process_zero))
+    return told
 
 
 def stopped(base: Path, folder: Path, rank: int, hook: str, step: int) -> tuple[str, int]:
@@ -68,6 +79,8 @@ def main(base: Path, folder: Path) -> None:
     rank = torch.distributed.get_rank()
     result = {
         "shuffled": exact(base, folder / "shuffled"),
+        "streamed": exact(base, folder / "streamed", train=Stream(), max_steps=5),
+        "leads": leads(base, folder / "leads", 2),
         "grouped": exact(base, folder / "grouped", extra={"train_sampling_strategy": "group_by_length"}),
         # Of a last step of five rows, the second rank has one micro-batch.
         "stopped": [stopped(base, folder / at[0], rank, *at) for at in (("on_substep_end", 3), ("on_step_end", 2))],

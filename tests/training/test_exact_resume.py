@@ -11,7 +11,7 @@ from transformers.trainer_callback import ExportableState
 from smolora_core.batches.padding import IGNORED, Collator, pad
 from smolora_core.training.callbacks import LogEvents
 from smolora_core.training.guards import LearningGuard
-from tests.support.resumed import LENGTHS, STEPS, copied, disturb, dropping_out, end_of, files, make
+from tests.support.resumed import LENGTHS, STEPS, Stream, copied, disturb, dropping_out, end_of, files, make
 from tests.support.small_run import rows
 
 KINDS = {
@@ -62,36 +62,17 @@ def test_what_draws_random_numbers_before_an_epoch_does_not_matter(llama, tmp_pa
     assert_same_from_every_step(llama, tmp_path, drawing)
 
 
-class Stream(torch.utils.data.IterableDataset):
-    """Rows in an order that changes with the pass, as a stream of prepared rows is."""
-
-    def __init__(self):
-        self._epoch = 0
-
-    def set_epoch(self, epoch):
-        self._epoch = epoch
-
-    def __iter__(self):
-        return iter(random.Random(self._epoch).sample(rows(LENGTHS), len(LENGTHS)))
-
-
 @pytest.mark.slow
 def test_streamed_rows_are_read_up_to_where_the_run_was(llama, tmp_path):
     """A pass is 7 micro-batches, and no step is the last of one: what is left goes into the next step."""
 
-    def streaming(base, folder, **changes):
-        made = make(base, folder, max_steps=7, **changes)
-        made.train_dataset = Stream()
-        return made
-
-    assert assert_same_from_every_step(llama, tmp_path, streaming).step == 7
+    assert assert_same_from_every_step(llama, tmp_path, train=Stream(), max_steps=7).step == 7
 
 
 def test_a_stream_is_read_on_by_a_longer_run(llama, tmp_path):
     def streaming(folder, steps):
-        made = make(llama, tmp_path / folder, max_steps=steps, held_out=(), extra={"lr_scheduler_type": "constant"})
-        made.train_dataset = Stream()
-        return made
+        extra = {"lr_scheduler_type": "constant"}
+        return make(llama, tmp_path / folder, train=Stream(), max_steps=steps, held_out=(), extra=extra)
 
     whole = streaming("whole", 5)
     whole.train()

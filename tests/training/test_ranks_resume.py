@@ -19,7 +19,7 @@ def ranks(tmp_path_factory, llama):
     return [json.loads((folder / f"{rank}.json").read_text(encoding="utf-8")) for rank in (0, 1)]
 
 
-@pytest.mark.parametrize("order", ["shuffled", "grouped"])
+@pytest.mark.parametrize("order", ["shuffled", "grouped", "streamed"])
 def test_every_step_is_one_to_go_on_from_on_each_rank(ranks, order):
     assert [rank[order] for rank in ranks] == [[], []]
 
@@ -35,3 +35,8 @@ def test_what_goes_wrong_on_one_rank_stops_all_and_names_everybodys_rows(ranks):
         what, rows = rank["wrong"][0].split(";")[0].split(", on training rows ")
         assert what == "the loss is nan at step 5, after skipping 3 steps in a row"
         assert sorted(map(int, rows.split(", "))) == trained
+
+
+def test_one_rank_leads_also_after_a_resume(ranks):
+    """So that a tracker's callback writes once."""
+    assert [rank["leads"] for rank in ranks] == [[[True, True]] * 2, [[False, False]] * 2]

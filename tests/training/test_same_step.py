@@ -20,6 +20,7 @@ from tests.support.small_run import (
     rows,
     trainer,
 )
+from tests.support.two_ranks import one_row, rates
 
 # Float32 has 24 bits: a sum in another order is another by 6e-8 of its largest part, and there are a few of them in a row.
 EQUAL = 1e-6
@@ -93,3 +94,17 @@ def test_the_size_of_a_batch_does_not_change_the_evaluation(tmp_path, llama, los
         for size in (1, 3, 8)
     ]
     assert losses == pytest.approx([losses[0]] * 3, rel=EQUAL)
+
+
+@pytest.mark.slow
+def test_the_schedule_moves_once_a_step_on_any_number_of_ranks(tmp_path, ranks, llama):
+    alone = rates(str(llama), tmp_path, 8)
+    assert alone == pytest.approx([0, 5e-3, 1e-2, 5e-3])
+    assert [result["rates"] for result in ranks[1]] == [alone, alone]
+
+
+@pytest.mark.slow
+def test_a_rank_without_a_row_takes_part(tmp_path, ranks, llama):
+    alone = one_row(str(llama), tmp_path)
+    assert len(alone) == 3
+    assert [result["fewer"] for result in ranks[1]] == [pytest.approx(alone, rel=EQUAL)] * 2
