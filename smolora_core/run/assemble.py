@@ -146,7 +146,7 @@ def make_loop(
         warn=run.warn,
         emit=run.emit,
     )
-    loop.add_callback(LogEvents(run.emit, lambda: loop.tokens_seen))
+    loop.add_callback(LogEvents(run.emit))
     if training.early_stopping is not None:
         loop.add_callback(EarlyStoppingCallback(training.early_stopping))
     return loop

@@ -13,25 +13,24 @@ from smolora_core.training.memory import Strategies
 class LogEvents(transformers.TrainerCallback):
     """Emits what the trainer logs as `log` and `eval` events."""
 
-    def __init__(self, emit: Callable[..., None], tokens_seen: Callable[[], int]) -> None:
+    def __init__(self, emit: Callable[..., None]) -> None:
         self._emit = emit
-        self._tokens_seen = tokens_seen
         self._mark = (0.0, 0)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **more: Any) -> None:
         """Emit the step that training starts from."""
-        self._restart()
+        self._restart(state)
         self._emit("step", step=state.global_step, steps=state.max_steps, loss=math.nan, tokens=self._mark[1])
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **more: Any) -> None:
         """Leave the evaluation out of the training time."""
-        self._restart()
+        self._restart(state)
 
     # Nor does saving count.
     on_save = on_evaluate
 
-    def _restart(self) -> None:
-        self._mark = (time.perf_counter(), self._tokens_seen())
+    def _restart(self, state: Any) -> None:
+        self._mark = (time.perf_counter(), state.num_input_tokens_seen)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **more: Any) -> None:
         """Emit a log line; the summary at the end of training is not one."""
@@ -40,7 +39,7 @@ class LogEvents(transformers.TrainerCallback):
             metrics = {name.removeprefix("eval_"): value for name, value in logs.items() if name.startswith("eval_")}
             self._emit("eval", step=state.global_step, **metrics)
         elif "loss" in logs:
-            (then, before), now, seen = self._mark, time.perf_counter(), self._tokens_seen()
+            (then, before), now, seen = self._mark, time.perf_counter(), state.num_input_tokens_seen
             self._mark = (now, seen)
             self._emit(
                 "log",

@@ -136,11 +136,6 @@ class TrainingLoop:
         return self.eval_dataset is not None and len(self.eval_dataset) > 0
 
     @property
-    def tokens_seen(self) -> int:
-        """Tokens trained on so far, without padding, over all processes."""
-        return self.position.tokens
-
-    @property
     def stopped_by(self) -> signal.Signals | None:
         """The signal that stopped training after a saved step; None if training was not stopped."""
         return self._stop.by
@@ -365,7 +360,7 @@ class TrainingLoop:
         per_step = args.per_device_train_batch_size * args.gradient_accumulation_steps * self._ranks.size
         order = self.order or make_order(self.train_dataset, args, per_step)
         self._loader = StepLoader(self.train_dataset, self.data_collator, order, args, self._ranks)
-        self.position.count_steps(self.state, self._loader.order, args, streams=self._loader.streams)
+        self.position.count_steps(self.state, order, args, streams=self._loader.streams)
         self.optimization = self._step.optimization = Optimization.build(self.model, args, self.state.max_steps)
         if saved is not None:
             self.optimization.restore(saved, self.model, self.position.scheduler, self.position.scaler)

@@ -120,7 +120,7 @@ def end_of(made: TrainingLoop, result: Any) -> End:
         rng=_bits(torch.get_rng_state()),
         scheduler=made.optimization.schedule.state_dict(),
         log=[{name: value for name, value in entry.items() if name not in _TIMES} for entry in made.state.log_history],
-        tokens=made.tokens_seen,
+        tokens=made.position.tokens,
         step=made.state.global_step,
         epoch=made.state.epoch,
         metrics=made.evaluate_now(),

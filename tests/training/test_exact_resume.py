@@ -152,10 +152,10 @@ def test_a_run_that_is_long_enough_trains_nothing(llama, tmp_path, change):
 def test_tokens_per_second_are_of_this_process(llama, tmp_path):
     again, place = resumed(llama, tmp_path, 5, logging_steps=1)
     events = []
-    again.add_callback(LogEvents(lambda kind, **values: events.append((kind, values)), lambda: again.tokens_seen))
+    again.add_callback(LogEvents(lambda kind, **values: events.append((kind, values))))
     before = sum(len(row["input_ids"]) for row in rows(LENGTHS)) * 2
     again.train(resume_from=place)
-    assert again.tokens_seen == before
+    assert again.position.tokens == before
     assert [values["step"] for kind, values in events if kind == "log"] == [6]
 
 

@@ -185,7 +185,8 @@ def test_an_optimizer_that_averages_its_parameters_knows_what_they_are_for(llama
         def on_save(self, args, state, control, **more):
             modes.append("saved")
 
-    made = made_with(llama, tmp_path, {}, held_out=rows(), max_steps=2, eval_steps=1, save_steps=1)
+    written = {"save": lambda step, metrics, state: tmp_path, "final_adapter": "last"}
+    made = made_with(llama, tmp_path, {}, held_out=rows(), max_steps=2, eval_steps=1, save_steps=1, **written)
     made.add_callback(Averages())
     made.train()
     assert modes == ["train", "step", "eval", "evaluated", "eval", "saved"] * 2 + ["eval"]

@@ -120,7 +120,7 @@ def test_weights_below_one_are_no_exception(tmp_path, model):
 def test_tokens_are_counted_without_padding(tmp_path, model):
     made = trainer(model, objective(cross_entropy, model), tmp_path, rows(), num_train_epochs=1, gradient_accumulation_steps=2)
     made.train()
-    assert made.tokens_seen == sum(len(row["input_ids"]) for row in rows())
+    assert made.position.tokens == sum(len(row["input_ids"]) for row in rows())
 
 
 def test_checkpoints_are_committed_with_the_latest_metrics(tmp_path, model):
