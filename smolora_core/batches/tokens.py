@@ -46,6 +46,6 @@ def _backend(tokenizer: Any) -> Any:
 
     kind = type(tokenizer)
     plain = isinstance(tokenizer, PreTrainedTokenizerFast) and all(
-        getattr(kind, name) is getattr(PreTrainedTokenizerFast, name) for name in ("__call__", "_encode_plus")
+        getattr(kind, name, None) is getattr(PreTrainedTokenizerFast, name, None) for name in ("__call__", "_encode_plus")
     )
     return tokenizer.backend_tokenizer if plain else None

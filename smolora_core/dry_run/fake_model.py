@@ -128,7 +128,7 @@ def shapes_of(folder: Path, where: str = "") -> dict[str, tuple[int, ...]]:
         named = (getattr(transformers, name, None) for name in config.architectures or ())
         kind = next(filter(None, named), None)
         with torch.device("meta"):
-            model = transformers.AutoModel.from_config(config) if kind is None else kind._from_config(config)
+            model = transformers.AutoModel.from_config(config) if kind is None else kind(config)
     except Exception as error:
         what = f"the model in {str(folder)!r} has no safetensors, and cannot be built from its config ({first_line(error)})"
         raise ModelLoadError(what, where=where) from error
