@@ -102,7 +102,7 @@ def _run_training(run: OpenRun, loop: TrainingLoop) -> float:
     step = loop.state.global_step
     if loop.stopped_by is not None:
         raise Interrupted(loop.stopped_by, step)
-    if loop.cadence.is_out_of_time and step < loop.state.max_steps:
+    if loop.cadence.is_out_of_time:
         raise OutOfTime(step)
     if step < loop.state.max_steps:
         text = f"training ended at step {step} of {loop.state.max_steps}"

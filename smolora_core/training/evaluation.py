@@ -20,7 +20,7 @@ def held_out_sets(rows: Any) -> Mapping[str, Any]:
     return rows if isinstance(rows, Mapping) else {"": rows}
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen
 class Evaluation:
     """Evaluates the model of a step.
 

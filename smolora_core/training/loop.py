@@ -267,12 +267,8 @@ class TrainingLoop:
         position, began = self.position, time.monotonic()
         # An evaluation that a signal already interrupted once is not interrupted again.
         stop = self._stop if self._is_training and not position.evaluation_due else Stop(self._ranks.size)
-        evaluation = Evaluation(
-            step=self._step,
-            collate=self.eval_collator or self.data_collator,
-            metrics=self.compute_task_metrics,
-            progress=self._batch_evaluated,
-        )
+        collate = self.eval_collator or self.data_collator
+        evaluation = Evaluation(self._step, collate, self.compute_task_metrics, self._batch_evaluated)
         sets = held_out_sets(self.eval_dataset if eval_dataset is None else eval_dataset)
         try:
             metrics = evaluation.run(sets, self.state.global_step, stop)
@@ -374,6 +370,8 @@ class TrainingLoop:
     def _finish(self) -> TrainOutput:
         self._agree(self._ranks.sum(torch.tensor(self._flags(), device=self.args.device)).tolist())
         step = self.state.global_step
+        # A run that took its last step in time is complete.
+        self.cadence.is_out_of_time &= step < self.state.max_steps
         self.optimization.set_mode(training=False)
         metrics = speed_metrics("train", self._started, num_samples=step * self.position.per_step, num_steps=step)
         metrics["train_loss"] = mean(*self.position.in_all) if self.position.in_all else 0.0

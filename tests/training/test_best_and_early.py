@@ -17,9 +17,10 @@ from smolora_core.config.document import Document
 from smolora_core.config.dump import plain
 from smolora_core.errors import ConfigError
 from smolora_core.training.arguments import make_arguments
+from smolora_core.training.cadence import Cadence
 from tests.support.injector import Injected, fail_at
 from tests.support.runs import config_of, events, rows_in
-from tests.support.scripted import Scripted, scripted, steps_in, values_of
+from tests.support.scripted import Scripted, scripted, steps_in, values_of, while_running
 
 
 def assert_same(adapter, expected):
@@ -68,6 +69,17 @@ def test_the_model_and_its_metrics_are_the_best_ones_at_the_end(llama, tmp_path)
     assert_same(adapter_of(made.model), saved(tmp_path / "checkpoint-2"))
     assert made.evaluate_now() == {"eval_loss": 1}
     assert [path.name for path in sorted(tmp_path.glob("checkpoint-*"))] == ["checkpoint-1", "checkpoint-2", "checkpoint-3"]
+
+
+@pytest.mark.parametrize(("seconds", "kept"), [(12.0, 2), (7.0, None)], ids=["in the last step", "before"])
+def test_the_best_is_kept_of_a_run_whose_time_is_over_after_its_last_step(llama, tmp_path, monkeypatch, seconds, kept):
+    now = [0.0]
+    monkeypatch.setattr("smolora_core.training.cadence.time.monotonic", lambda: now[0])
+    made = scripted(llama, tmp_path, [3, 1, 2], cadence=Cadence(max_seconds=seconds))
+    made.add_callback(while_running("on_step_begin", lambda args, state, control, **more: now.append(now.pop() + 5.0)))
+    made.train()
+    assert made.kept_step == kept
+    assert made.cadence.is_out_of_time == (kept is None)
 
 
 def test_the_last_adapter_is_kept_if_that_is_asked_for(llama, tmp_path):
