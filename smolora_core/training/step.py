@@ -148,11 +148,8 @@ class Step:
     def drop_gradient(self) -> None:
         """Make the update leave the parameters and the optimizer as they are."""
         for each in self._parameters:
-            if not self._scaler:
-                each.grad = None
-            elif each.grad is not None:
-                # Let the scaler detect and skip the step.
-                each.grad.fill_(torch.nan)
+            # The scaler detects such a gradient, and skips the step itself.
+            each.grad = torch.full_like(each, torch.nan) if self._scaler else None
 
     @property
     def _scaler(self) -> Any:

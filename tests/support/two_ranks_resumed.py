@@ -13,8 +13,8 @@ import torch
 
 from smolora_core.errors import TrainingError
 from tests.support.injector import fail_at
-from tests.support.resumed import End, Stream, copied, disturb, dropping_out, end_of, make
-from tests.support.small_run import objective
+from tests.support.resumed import LENGTHS, End, Stream, copied, disturb, dropping_out, end_of, make
+from tests.support.small_run import cross_entropy, objective, rows
 
 SPLIT = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2, "eval_steps": 1}
 
@@ -74,6 +74,21 @@ def gone_wrong(base: Path, folder: Path, rank: int) -> tuple[str, list[list[floa
     return "", []
 
 
+def skipped(base: Path, folder: Path, rank: int) -> list[str]:
+    """Let the loss of the only row of the second step go wrong, in half precision; the second rank has no row then."""
+    model, said, seen = dropping_out(base), [], []
+
+    def measure(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        seen.append(len(targets))
+        return cross_entropy(logits, targets) * (math.nan if rank == 0 and len(seen) == 3 else 1)
+
+    options = {"train": rows(LENGTHS[:9]), "held_out": (), "max_steps": 3, "extra": {"fp16": True}, **SPLIT}
+    made = make(base, folder, model=model, measure=objective(measure, model), **options)
+    made.warn = said.append
+    made.train()
+    return said
+
+
 def main(base: Path, folder: Path) -> None:
     torch.distributed.init_process_group("gloo")
     rank = torch.distributed.get_rank()
@@ -84,6 +99,7 @@ def main(base: Path, folder: Path) -> None:
         "grouped": exact(base, folder / "grouped", extra={"train_sampling_strategy": "group_by_length"}),
         # Of a last step of five rows, the second rank has one micro-batch.
         "stopped": [stopped(base, folder / at[0], rank, *at) for at in (("on_substep_end", 3), ("on_step_end", 2))],
+        "skipped": skipped(base, folder / "skipped", rank),
         "wrong": gone_wrong(base, folder / "wrong", rank),
     }
     (folder / f"{rank}.json").write_text(json.dumps(result), encoding="utf-8")

@@ -40,3 +40,7 @@ def test_what_goes_wrong_on_one_rank_stops_all_and_names_everybodys_rows(ranks):
 def test_one_rank_leads_also_after_a_resume(ranks):
     """So that a tracker's callback writes once."""
     assert [rank["leads"] for rank in ranks] == [[[True, True]] * 2, [[False, False]] * 2]
+
+
+def test_a_step_in_half_precision_is_skipped_also_by_a_rank_without_rows(ranks):
+    assert [rank["skipped"] for rank in ranks] == [["the loss is nan at step 2; skipping this step"]] * 2
