@@ -79,13 +79,13 @@ class LearningGuard(TrainerCallback):
             self._before = {name: each.detach().clone() for name, each in _trainable(model)}
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, model: Any = None, **more: Any) -> None:
-        """Record which tensors have a gradient; in a skipped step none has."""
+        """Record which tensors have a gradient; in a skipped step none has, or in half precision one that is not finite."""
         if not self._before:
             return
-        self._taken += any(each.grad is not None for _, each in _trainable(model))
-        for name, each in _trainable(model):
-            if name not in self._with_gradient and each.grad is not None and bool(each.grad.any()):
-                self._with_gradient.add(name)
+        gradients = {name: each.grad for name, each in _trainable(model) if each.grad is not None}
+        if gradients and bool(nn.utils.get_total_norm(gradients.values()).isfinite()):
+            self._taken += 1
+            self._with_gradient |= {name for name, each in gradients.items() if bool(each.any())}
 
     def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **more: Any) -> None:
         if self._before and self._taken > 1 and (self._taken >= self._steps or state.global_step >= state.max_steps):

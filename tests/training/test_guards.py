@@ -1,5 +1,7 @@
 """What does not learn is named, and a first step that teaches nothing is too."""
 
+import math
+
 import pytest
 import torch
 
@@ -23,6 +25,18 @@ def guarded(model, folder, steps, measure=None, rate=1e-2):
 def test_an_adapter_that_learns_is_not_spoken_of(tmp_path, llama, steps):
     model = load(llama)
     assert guarded(model, tmp_path, steps) == []
+
+
+def test_steps_that_half_precision_skips_do_not_count(tmp_path, llama):
+    """The first ones, until the scale fits the gradient."""
+    model, said, many = load(llama), [], rows([(0, 60)] * 32)
+    split = {"per_device_train_batch_size": 32, "gradient_accumulation_steps": 1, "max_steps": 8}
+    made = trainer(model, objective(cross_entropy, model), tmp_path, many, extra={"fp16": True}, **split)
+    made.add_callback(LearningGuard(said.append))
+    made.train()
+    skipped = [entry["step"] for entry in made.state.log_history if not math.isfinite(entry.get("grad_norm", 0.0))]
+    assert skipped[:3] == [1, 2, 3]
+    assert said == []
 
 
 def test_tensors_without_a_gradient_are_named(tmp_path, llama):
