@@ -41,11 +41,16 @@ class RowOrder:
     @property
     def steps_per_epoch(self) -> int:
         """Optimizer steps in an epoch."""
-        return self.count // self.per_step if self.drops_last else math.ceil(self.count / self.per_step)
+        return self.steps_after(0)
+
+    def steps_after(self, done: int) -> int:
+        """Count the steps that are left of an epoch of which `done` units are trained."""
+        left = (self.count - done) / self.per_step
+        return math.floor(left) if self.drops_last else math.ceil(left)
 
     def ends_at(self, done: int) -> bool:
         """Whether an epoch of which `done` units are trained has no further step; a stream does not know."""
-        return self.count > 0 and done + (self.per_step if self.drops_last else 1) > self.count
+        return self.count > 0 and self.steps_after(done) < 1
 
     def steps(self, epoch: int, done: int = 0) -> Iterator[list[int]]:
         """Yield the units of an epoch's steps, without the first `done` units."""

@@ -92,8 +92,9 @@ class Position:
         if per_epoch == 0 and not streams:
             what = f"{order.count} rows do not fill an optimizer step of {order.per_step}"
             raise TrainingError(what, hint="lower the batch size")
-        taken = self.epoch * per_epoch + math.ceil(self.done / order.per_step)
-        left = max(0, math.ceil(arguments.num_train_epochs * per_epoch) - taken)
+        # With steps of another size, those of this epoch may not add up to as many as an epoch has.
+        ahead = order.steps_after(self.done) - (self.epoch + 1) * per_epoch
+        left = max(0, math.ceil(arguments.num_train_epochs * per_epoch) + ahead)
         state.max_steps = arguments.max_steps if arguments.max_steps > 0 else state.global_step + left
         state.num_train_epochs = math.ceil(state.max_steps / per_epoch) if per_epoch else 1
         state.train_batch_size = arguments.per_device_train_batch_size

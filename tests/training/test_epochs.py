@@ -49,6 +49,21 @@ def test_a_resume_trains_the_rows_that_were_left_of_its_epoch_and_those_of_later
     assert values_of(again, "epoch") == pytest.approx({2: 12 / 13, 4: 19 / 13, 6: 2, 8: 2 + 12 / 13, 9: 3})
 
 
+@pytest.mark.parametrize("drops_last", [False, True])
+@pytest.mark.parametrize("taken", [1, 2, 4, 5])
+def test_steps_of_another_size_after_a_resume_leave_no_row_untrained(llama, tmp_path, taken, drops_last):
+    """Twelve rows make three steps of four; after one, there are eleven rows left, which make another three."""
+    twelve = {"train": rows(LENGTHS[:12]), "held_out": (), "extra": {"dataloader_drop_last": drops_last}}
+    split = {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 1}
+    _, first = recorded(llama, tmp_path, max_steps=taken, **split, **twelve)
+    split["gradient_accumulation_steps"] = 4
+    _, later = recorded(llama, tmp_path, tmp_path / f"checkpoint-{taken}", num_train_epochs=2, **split, **twelve)
+    trained = [row for step in [*first.values(), *later.values()] for row in step]
+    dropped = (12 - taken) % 4 if drops_last else 0
+    assert len(set(trained[: 12 - dropped])) == 12 - dropped
+    assert sorted(trained[12 - dropped :]) == list(range(12))
+
+
 def test_a_step_whose_accumulation_was_interrupted_is_taken_again(llama, tmp_path):
     """The one that is lost has two micro-batches, and the checkpoint is that of the step before."""
     whole = make(llama, tmp_path / "whole")
