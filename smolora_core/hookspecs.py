@@ -43,7 +43,7 @@ class Outcome:
         steps: the number of optimizer steps taken.
         metrics: the last training loss, and the losses and task metrics of the evaluations before and after training.
         adapter: the folder of the final adapter.
-        model: the trained `PeftModel`.
+        model: the trained `PeftModel`, in evaluation mode.
         tokenizer: the base model's tokenizer.
         error: the exception that ended a run that did not finish.
     """

@@ -90,9 +90,8 @@ def train(job: Job, run: OpenRun, dataset: Dataset, adapted: Adapted, strategies
         saver.finish(loop.kept_step or step, metrics)
         run.emit("finished", steps=step, adapter=str(adapter), tensors_verified=verify_saved(adapted.model, adapter), **metrics)
     run.ranks.wait()
-    return Outcome(
-        status="finished", steps=step, metrics=metrics, adapter=adapter, model=adapted.model, tokenizer=dataset.tokenizer
-    )
+    model, tokenizer = adapted.model.eval(), dataset.tokenizer
+    return Outcome(status="finished", steps=step, metrics=metrics, adapter=adapter, model=model, tokenizer=tokenizer)
 
 
 def _run_training(run: OpenRun, loop: TrainingLoop) -> float:

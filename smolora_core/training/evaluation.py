@@ -7,6 +7,7 @@ import attrs
 import torch
 from torch import Tensor
 
+from smolora_core.model.device import in_mode
 from smolora_core.training.loaders import Collate, make_loader
 from smolora_core.training.signals import Stop
 from smolora_core.training.step import Step
@@ -48,16 +49,14 @@ class Evaluation:
             `eval_loss`, the mean over all supervised targets, and the task's metrics; None if the evaluation ended early.
         """
         metrics: dict[str, float] = {}
-        self.step.set_mode(training=False)
-        try:
+        with in_mode(self.step.model, training=False):
+            self.step.set_mode(training=False)
             for name, rows in sets.items():
                 found = self._measure(rows, after, stop)
                 if found is None:
                     return None
                 metrics |= {f"eval_{key}": value for key, value in found.items() if not metrics}
                 metrics |= {f"eval_{name}_{key}": value for key, value in found.items() if name}
-        finally:
-            self.step.model.train()
         return metrics
 
     def _measure(self, rows: Any, after: int, stop: Stop) -> dict[str, float] | None:

@@ -195,6 +195,13 @@ def test_a_config_of_nested_dicts_trains(llama: Path, rows: Path, tmp_path: Path
     assert (outcome.status, outcome.steps) == ("finished", 2)
 
 
+@pytest.mark.parametrize("held_out", [None, 0.25])
+def test_the_trained_model_drops_nothing_out(llama: Path, rows: Path, tmp_path: Path, held_out: float | None) -> None:
+    model, data = {"path": str(llama)}, {"train": str(rows), "eval": held_out}
+    outcome = train({"model": model, "data": data, "output_dir": str(tmp_path / "run"), "training": {"max_steps": 1}})
+    assert not any(each.training for each in outcome.model.modules())
+
+
 def test_wrong_types_from_python_are_reported_like_those_of_a_file(llama: Path, rows: Path) -> None:
     with pytest.raises(ConfigError, match=r"^given from Python lora\.r must be an integer, got 8\.5$"):
         SmoLoRA(str(llama), str(rows), lora=LoRAConfig(r=8.5))

@@ -92,6 +92,14 @@ def test_mode_generators_gradients_and_config_are_as_before(llama, tmp_path):
     assert all(gradient is None for _, _, gradients, _ in around.after for gradient in gradients)
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_the_mode_is_as_before_outside_of_training_too(llama, tmp_path, training):
+    made = make(llama, tmp_path)
+    made.model.train(training)
+    made.evaluate()
+    assert {each.training for each in made.model.modules()} == {training}
+
+
 KINDS = {"plain": {}, "workers": {"dataloader_num_workers": 1}, "checkpointing": {}}
 
 
