@@ -1,5 +1,6 @@
 """Evaluate a model: every held-out row counts once, for any batch size and any number of processes."""
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -46,7 +47,8 @@ class Evaluation:
             stop: ends the evaluation early.
 
         Returns:
-            `eval_loss`, the mean over all supervised targets, and the task's metrics; None if the evaluation ended early.
+            `eval_loss`, the mean over all supervised targets, NaN if there are none or they weigh nothing, and the task's
+            metrics; None if the evaluation ended early.
         """
         metrics: dict[str, float] = {}
         with in_mode(self.step.model, training=False):
@@ -78,7 +80,9 @@ class Evaluation:
         found = [pair for rank in ranks.gather(seen) for pair in rank]
         if stop.agree(totals.flags):
             return None
+        # A loss of 0 would be the best there is.
+        loss = totals.loss if totals.weight else math.nan
         if self.metrics is None or not found:
-            return {"loss": totals.loss}
+            return {"loss": loss}
         observed, numbers = (torch.cat(each) for each in zip(*found, strict=True))
-        return {"loss": totals.loss, **self.metrics(observed, numbers)}
+        return {"loss": loss, **self.metrics(observed, numbers)}

@@ -1,5 +1,6 @@
 """Evaluations count every held-out row once, and leave training as it was."""
 
+import math
 import os
 import random
 import signal
@@ -9,6 +10,7 @@ import pytest
 import torch
 from transformers import TrainerCallback
 
+from smolora_core.batches.padding import IGNORED
 from smolora_core.training.objective import make_objective
 from tests.support.resumed import disturb, dropping_out, end_of, files, make
 from tests.support.scripted import steps_in, values_of
@@ -45,6 +47,14 @@ def test_every_held_out_row_counts_once(llama, tmp_path, count, size):
     loss, seen = observed(model, tmp_path, count, size)
     assert seen == supervised(count)
     assert loss == pytest.approx(observed(model, tmp_path, count, 8)[0])
+
+
+def test_rows_with_nothing_to_predict_have_no_loss_and_are_not_the_best(llama, tmp_path):
+    unlabelled = [{**row, "labels": [IGNORED] * len(row["labels"])} for row in rows()[:3]]
+    made = make(llama, tmp_path, held_out=unlabelled, eval_steps=1, save_steps=500, max_steps=2)
+    made.train()
+    assert all(math.isnan(loss) for loss in values_of(made, "eval_loss").values())
+    assert (made.state.best_metric, steps_in(tmp_path)) == (None, [2])
 
 
 @pytest.mark.parametrize("room", [1, 3])
