@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from transformers import TrainingArguments
 
 from smolora_core.batches.padding import ROW_SEEDS
+from smolora_core.errors import TrainingError
 from smolora_core.lora.dropout import RowSeeds, seeded
 from smolora_core.training.objective import Measured, Objective
 from smolora_core.training.oom import Recovery, isolated_gradients, release, rng_states
@@ -134,9 +135,15 @@ class Step:
         return Measured(measured.sum.detach(), measured.weight)
 
     def normalise(self, totals: Totals) -> float:
-        """Turn the ranks' sums of gradients into the gradient of the mean loss, clip it, and return its norm before that."""
+        """Turn the ranks' sums of gradients into the gradient of the mean loss, clip it, and return its norm before that.
+
+        Raises:
+            TrainingError: there is no gradient.
+        """
         self._add_up_gradients()
         gradients = [each.grad for each in self._parameters if each.grad is not None]
+        if not gradients:
+            raise TrainingError("the loss does not depend on any trained tensor", hint="compute it from the model's outputs")
         torch._foreach_mul_(gradients, 1 / totals.weight if totals.weight else 0.0)
         if self.optimization and self.optimization.scaler:
             self.optimization.scaler.unscale_(self.optimization.optimizer)

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from smolora_core.errors import TrainingError
 from smolora_core.training.guards import LearningGuard, first_loss_warning
 from tests.support.small_run import cross_entropy, load, objective, rows, trainer
 
@@ -60,6 +61,17 @@ def test_many_tensors_are_not_all_named(tmp_path, llama):
     (said,) = guarded(model, tmp_path, 3, objective(of_something_else, model, kind="model"))
     assert said.startswith("12 of 13 trainable tensors had no gradient in 3 steps: base_model.model.model.layers.0")
     assert said.endswith(" and 9 more")
+
+
+def test_a_loss_that_no_tensor_has_a_share_in_is_refused(tmp_path, llama):
+    model, other = load(llama), torch.zeros((), requires_grad=True)
+
+    def of_something_else(model, batch):
+        return other + 1, torch.tensor(1.0)
+
+    with pytest.raises(TrainingError) as error:
+        guarded(model, tmp_path, 3, objective(of_something_else, model, kind="model"))
+    assert str(error.value) == "the loss does not depend on any trained tensor; compute it from the model's outputs"
 
 
 def test_tensors_that_do_not_move_are_named(tmp_path, llama):
