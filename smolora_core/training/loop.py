@@ -238,9 +238,10 @@ class TrainingLoop:
                 self.position.evaluation_due = True
             else:
                 self._evaluate()
-        self.control.should_training_stop |= ends or self.stopped_by is not None
-        if (self.control.should_save or self.control.should_training_stop) and self._tried_at != state.global_step:
+        ends |= self.stopped_by is not None or self.control.should_training_stop
+        if (self.control.should_save or ends) and self._tried_at != state.global_step:
             self._save_checkpoint()
+        self.control.should_training_stop |= ends or self.stopped_by is not None
 
     def _log_loss(self) -> None:
         self.position.logged_at, loss = self.state.global_step, self.position.take_mean()

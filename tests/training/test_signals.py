@@ -37,6 +37,11 @@ def test_a_signal_between_steps_ends_the_run_there(llama, tmp_path, hook):
     assert (made.stopped_by, made.state.global_step, saved) == (signal.SIGTERM, 2, [2])
 
 
+def test_a_signal_in_a_save_ends_the_run_there(llama, tmp_path):
+    made, saved = stopped(llama, tmp_path, "on_save", "SIGTERM", save_steps=2, held_out=())
+    assert (made.stopped_by, made.state.global_step, saved) == (signal.SIGTERM, 2, [2])
+
+
 def test_a_run_that_ends_by_itself_was_not_stopped(llama, tmp_path):
     made = make(llama, tmp_path, max_steps=1)
     made.train()
