@@ -20,7 +20,7 @@ _OWN_KEYS = {
 }
 # What the loop, transformers' factories or its integrations read. Whatever is not listed is refused, so that nothing is lost.
 _USED = """
-    adam_beta1 adam_beta2 adam_epsilon bf16 data_seed dataloader_drop_last dataloader_in_order
+    adam_beta1 adam_beta2 adam_epsilon bf16 data_seed dataloader_drop_last
     dataloader_multiprocessing_context dataloader_num_workers dataloader_pin_memory dataloader_prefetch_factor eval_delay
     fp16 full_determinism greater_is_better hub_private_repo include_num_input_tokens_seen logging_first_step
     logging_strategy lr_scheduler_kwargs lr_scheduler_type max_grad_norm neftune_noise_alpha optim optim_args
@@ -53,6 +53,7 @@ _NO_EFFECT = {
     "all columns are kept": "remove_unused_columns",
     "lengths are counted in the encoded rows": "length_column_name",
     "workers start again in every epoch": "dataloader_persistent_workers",
+    "a step's rows always come in their order": "dataloader_in_order",
     "nothing is uploaded": "hub_always_push hub_model_id hub_revision hub_strategy hub_token push_to_hub",
     "only the first process saves": "save_on_each_node",
     "a checkpoint always contains the full training state": "save_only_model",

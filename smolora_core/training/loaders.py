@@ -140,6 +140,5 @@ def make_loader(dataset: Any, batches: Any, collate: Callable[..., Any], argumen
         options |= {
             "prefetch_factor": arguments.dataloader_prefetch_factor,
             "multiprocessing_context": arguments.dataloader_multiprocessing_context,
-            "in_order": arguments.dataloader_in_order,
         }
     return DataLoader(dataset, batch_sampler=batches, collate_fn=collate, **options)

@@ -104,7 +104,6 @@ def test_workers_load_the_same_steps(llama, tmp_path):
         "dataloader_num_workers": 1,
         "dataloader_prefetch_factor": 1,
         "dataloader_multiprocessing_context": "fork",
-        "dataloader_in_order": True,
     }
     alone, together = (made_with(llama, tmp_path, extra) for extra in ({}, workers))
     assert together.train().training_loss == alone.train().training_loss
