@@ -35,10 +35,10 @@ class RowSeeds:
         return RowSeeds([self.seeds[row] for row in rows], lengths)
 
     def _sizes(self, x: Tensor) -> Sequence[int]:
-        """Return how many elements of `x` belong to each row; nothing where that is unknown."""
-        if self.lengths is not None and x.shape[:2] == (1, sum(self.lengths)):
-            return [length * x[0, 0].numel() for length in self.lengths]
-        return [x[0].numel()] * len(x) if self.lengths is None and len(x) == len(self.seeds) else ()
+        """Return how many elements of `x` belong to each row, if they follow one another; nothing where they cannot."""
+        lengths = self.lengths or [1] * len(self.seeds)
+        width, rest = divmod(x.numel(), sum(lengths))
+        return () if rest else [length * width for length in lengths]
 
 
 # A backward pass on a GPU recomputes layers in threads that have no context of ours: they find the rows of the last `seeded`.
@@ -97,7 +97,7 @@ class RowDropout(nn.Dropout):
     number: int
 
     def forward(self, x: Tensor) -> Tensor:
-        """Drop elements of `[B, T, H]`, or of concatenated rows `[1, N, H]`."""
+        """Drop elements of `[B, T, H]`, or of concatenated rows `[1, N, H]`; some models join the first two dimensions."""
         if not self.training:
             return x
         dropped, share = draw_dropped(x, self.p, self.number)
