@@ -13,6 +13,7 @@ from smolora_core.batches.padding import pad
 from smolora_core.batches.tokens import padding_id, token_ids
 from smolora_core.errors import ConfigError
 from smolora_core.inference.options import check_prompt
+from smolora_core.model.device import in_mode
 
 _BATCH = 32
 _CANDIDATES = 5
@@ -58,23 +59,18 @@ def predict(model: Any, tokenizer: Any, texts: Sequence[str]) -> list[Prediction
         getattr(model.config.get_text_config(), "max_position_embeddings", None) or sys.maxsize, tokenizer.model_max_length
     )
     made: list[Prediction] = []
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.inference_mode():
-            for start in range(0, len(texts), _BATCH):
-                rows = every[start : start + _BATCH]
-                for ids in rows:
-                    if not 0 < len(ids) <= limit:
-                        raise ConfigError(f"a text has {len(ids)} tokens, but the model takes 1 to {limit}")
-                batch = pad([{"input_ids": ids} for ids in rows], padding_id(tokenizer))
-                outputs = model(**{name: each.to(model.device) for name, each in batch.items()}).logits.float().cpu()
-                made += [
-                    read(model.config, tokenizer, text, ids, output)
-                    for text, ids, output in zip(texts[start : start + _BATCH], rows, outputs, strict=True)
-                ]
-    finally:
-        model.train(was_training)
+    with in_mode(model, training=False), torch.inference_mode():
+        for start in range(0, len(texts), _BATCH):
+            rows = every[start : start + _BATCH]
+            for ids in rows:
+                if not 0 < len(ids) <= limit:
+                    raise ConfigError(f"a text has {len(ids)} tokens, but the model takes 1 to {limit}")
+            batch = pad([{"input_ids": ids} for ids in rows], padding_id(tokenizer))
+            outputs = model(**{name: each.to(model.device) for name, each in batch.items()}).logits.float().cpu()
+            made += [
+                read(model.config, tokenizer, text, ids, output)
+                for text, ids, output in zip(texts[start : start + _BATCH], rows, outputs, strict=True)
+            ]
     return made
 
 
