@@ -30,9 +30,7 @@ class RowParallel:
 def choose_row_parallel(model: nn.Module, min_elements: int = MIN_ELEMENTS) -> RowParallel:
     """Use threads if a model, with its adapter and fused layers, allows several at a time."""
     threads = torch.get_num_threads()
-    # DDP expects one forward and one backward pass per step.
-    distributed = torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1
-    if threads == 1 or distributed or next(model.parameters()).device.type != "cpu":
+    if threads == 1 or next(model.parameters()).device.type != "cpu":
         return RowParallel()
     if problem := _problem(model):
         return RowParallel(problem=problem)
