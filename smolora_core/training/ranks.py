@@ -1,7 +1,6 @@
 """The processes of a run started by torchrun: the first one logs, writes and decides, the others follow."""
 
 import atexit
-import gc
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -91,5 +90,3 @@ def _leave() -> None:
     """Join the backend's threads; one that still drops a Python tensor while the interpreter exits aborts the process."""
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
-        # The group outlives this call in DDP's wrapper, which is part of a reference cycle.
-        gc.collect()
