@@ -70,7 +70,6 @@ def write_optimizer(folder: Path, optimizer: Any, model: nn.Module) -> None:
     Raises:
         CheckpointError: the optimizer's state contains a value that is neither a tensor nor JSON.
     """
-    optimizer = _unwrapped(optimizer)
     names = _names(optimizer, model)
     tensors: dict[str, Tensor] = {}
     plain: dict[str, dict[str, Any]] = {}
@@ -140,7 +139,6 @@ def load_optimizer(saved: SavedTensors, optimizer: Any, model: nn.Module) -> Non
     Raises:
         CheckpointError: the optimizer is of another class, or groups the parameters differently.
     """
-    optimizer = _unwrapped(optimizer)
     names = _names(optimizer, model)
     if type(optimizer).__name__ != saved.kind:
         what = f"was written by {saved.kind}, but this run trains with {type(optimizer).__name__}"
@@ -209,11 +207,5 @@ def _names(optimizer: Any, model: nn.Module) -> dict[int, str]:
 
 
 def _slots(optimizer: Any, model: nn.Module) -> Iterable[tuple[str, str, Any]]:
-    optimizer = _unwrapped(optimizer)
     names = _names(optimizer, model)
     return ((names[id(each)], slot, value) for each, slots in optimizer.state.items() for slot, value in slots.items())
-
-
-def _unwrapped(optimizer: Any) -> Any:
-    """Return the optimizer that accelerate may have wrapped."""
-    return getattr(optimizer, "optimizer", optimizer)

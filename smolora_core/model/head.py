@@ -68,7 +68,7 @@ class Head:
 
         def capture(hidden: Tensor) -> Tensor:
             captured.hidden = hidden
-            # DDP finds used parameters through the output, so it must depend on the hidden states without being a view.
+            # A copy, because a model may change its logits in place.
             return hidden[..., :1].clone()
 
         def run(model: nn.Module, inputs: Mapping[str, Any]) -> Tensor:
@@ -120,8 +120,7 @@ def find_head(model: nn.Module) -> Head | None:
 
 def _run(model: nn.Module, inputs: Mapping[str, Tensor]) -> Any:
     """Run a model without the generation cache, which encoders do not have and may not accept as an argument."""
-    base = getattr(model, "get_base_model", lambda: getattr(model, "module", model))()
-    parameters = inspect.signature(getattr(base, "get_base_model", lambda: base)().forward).parameters
+    parameters = inspect.signature(getattr(model, "get_base_model", lambda: model)().forward).parameters
     accepts_cache = "use_cache" in parameters or any(each.kind is each.VAR_KEYWORD for each in parameters.values())
     try:
         return model(**inputs, use_cache=False) if accepts_cache else model(**inputs)

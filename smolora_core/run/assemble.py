@@ -32,6 +32,7 @@ from smolora_core.training.loop import TrainingLoop
 from smolora_core.training.memory import Strategies
 from smolora_core.training.objective import Measured, Objective, objective_of
 from smolora_core.training.oom import Recovery
+from smolora_core.training.step import autocast
 
 
 def load_and_adapt(job: Job, run: OpenRun, changes: Mapping[str, Any], strategies: Strategies) -> Adapted:
@@ -166,8 +167,7 @@ def _micro_batch(
     sizes = sizes_of(run.units_per_step, ranks.size, len(rows))
 
     def measure(batch: Mapping[str, Any]) -> Measured:
-        dtype = torch.bfloat16 if arguments.bf16 else torch.float16
-        with torch.autocast(run.device.type, dtype=dtype, enabled=arguments.bf16 or arguments.fp16):
+        with autocast(arguments):
             return objective(adapted.model, batch)
 
     def choose() -> tuple[int, str]:

@@ -14,7 +14,7 @@ from smolora_core.batches.padding import RowKey, collate_keyed
 from smolora_core.batches.token_budget import token_counts
 from smolora_core.training.order import RowOrder, Rows
 from smolora_core.training.ranks import Ranks
-from smolora_core.training.signals import without_signals
+from smolora_core.training.signals import ignore_signals
 
 Collate = Callable[[Sequence[Mapping[str, Any]]], Mapping[str, Any]]
 
@@ -132,7 +132,7 @@ def make_loader(dataset: Any, batches: Any, collate: Callable[..., Any], argumen
     options: dict[str, Any] = {
         "num_workers": workers,
         "pin_memory": arguments.dataloader_pin_memory,
-        "worker_init_fn": without_signals(None),
+        "worker_init_fn": ignore_signals,
         # Workers take their seed from here, and not from the generator that training uses.
         "generator": torch.Generator().manual_seed(arguments.seed),
     }

@@ -228,18 +228,17 @@ class TrainingLoop:
         return True
 
     def _log_evaluate_save(self) -> None:
-        state, control = self.state, self.control
-        if control.should_log and state.global_step > self.position.logged_at:
+        if self.control.should_log and self.state.global_step > self.position.logged_at:
             self._log_loss()
         ends = self.stopped_by is not None or self.cadence.is_out_of_time
         # A callback may end training at any step, which is then the last one.
-        if self.evaluates and (control.should_evaluate or (control.should_training_stop and not ends)):
+        if self.evaluates and (self.control.should_evaluate or (self.control.should_training_stop and not ends)):
             if self.stopped_by:
                 self.position.evaluation_due = True
             else:
                 self._evaluate()
         ends |= self.stopped_by is not None or self.control.should_training_stop
-        if (self.control.should_save or ends) and self._tried_at != state.global_step:
+        if (self.control.should_save or ends) and self._tried_at != self.state.global_step:
             self._save_checkpoint()
         self.control.should_training_stop |= ends or self.stopped_by is not None
 
@@ -258,7 +257,7 @@ class TrainingLoop:
         self.state.log_history.append({**logs, "step": self.state.global_step})
         self._call("on_log", logs=logs)
 
-    def evaluate(self, eval_dataset: Any = None) -> dict[str, float]:
+    def evaluate(self) -> dict[str, float]:
         """Compute the mean loss and the metrics of held-out rows, or of each named set of them, and log them.
 
         Returns:
@@ -270,9 +269,8 @@ class TrainingLoop:
         stop = self._stop if self._is_training and not position.evaluation_due else Stop(self._ranks.size)
         collate = self.eval_collator or self.data_collator
         evaluation = Evaluation(self._step, collate, self.compute_task_metrics, self._batch_evaluated)
-        sets = held_out_sets(self.eval_dataset if eval_dataset is None else eval_dataset)
         try:
-            metrics = evaluation.run(sets, self.state.global_step, stop)
+            metrics = evaluation.run(held_out_sets(self.eval_dataset), self.state.global_step, stop)
         except TrainingError as error:
             position.evaluation_due = True
             self._save_after(error)

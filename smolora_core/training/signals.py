@@ -4,12 +4,11 @@ The first signal stops it once the current optimizer step is committed, the seco
 signals, so that the main process can still finish its step.
 """
 
-import functools
 import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
@@ -130,19 +129,13 @@ def catch_signals() -> Iterator[Caught]:
         raise raised[0]
 
 
-def without_signals(start: Callable[[int], object] | None) -> Callable[[int], None]:
-    """Make a DataLoader's `worker_init_fn` leave signals to the main process."""
-    return functools.partial(_start_worker, start)
-
-
-def _start_worker(start: Callable[[int], object] | None, number: int) -> None:
+def ignore_signals(worker: int) -> None:
+    """Leave signals to the main process: a DataLoader's `worker_init_fn`."""
     for each in STOPPING:
         signal.signal(each, signal.SIG_IGN)
     if hasattr(signal, "sigwaitinfo"):
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         exit_after(_wait_for_parents_signal, 0)
-    if start is not None:
-        start(number)
 
 
 def _wait_for_parents_signal() -> None:

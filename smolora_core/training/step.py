@@ -125,7 +125,7 @@ class Step:
             if name != ROW_SEEDS
         }
         # The head and the loss run outside the model's forward pass, so all of it is autocast.
-        with _autocast(self.arguments):
+        with autocast(self.arguments):
             return self.objective(self.model, inputs)
 
     def _backward(self, batch: Mapping[str, Any]) -> Measured:
@@ -185,6 +185,7 @@ def _seeds_of(batch: Mapping[str, Any]) -> RowSeeds:
     return RowSeeds(batch[ROW_SEEDS].tolist(), None if bounds is None else bounds.diff().tolist())
 
 
-def _autocast(arguments: TrainingArguments) -> Any:
+def autocast(arguments: TrainingArguments) -> Any:
+    """Compute a block in the precision that the arguments choose."""
     dtype = torch.bfloat16 if arguments.bf16 else torch.float16
     return torch.autocast(arguments.device.type, dtype=dtype, enabled=arguments.bf16 or arguments.fp16)
