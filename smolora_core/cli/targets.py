@@ -47,7 +47,7 @@ def targets(
 def _with_shapes(header: ModelHeader, model: str) -> ModelHeader:
     if header.shapes:
         return header
-    from smolora_core.dry_run.fake_model import shapes_of
+    from smolora_core.model.load import shapes_of
     from smolora_core.report.terminal import silence_libraries
 
     silence_libraries()

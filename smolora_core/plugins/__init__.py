@@ -5,5 +5,17 @@ from smolora_core.plugins.loading import build
 from smolora_core.plugins.manager import PluginChoice, PluginManager
 from smolora_core.plugins.plugin import Plugin
 from smolora_core.plugins.registry import Registered, Registry
+from smolora_core.plugins.selection import Chosen, default_strategies
 
-__all__ = ["Origin", "Plugin", "PluginChoice", "PluginManager", "Registered", "Registry", "Tier", "build"]
+__all__ = [
+    "Chosen",
+    "Origin",
+    "Plugin",
+    "PluginChoice",
+    "PluginManager",
+    "Registered",
+    "Registry",
+    "Tier",
+    "build",
+    "default_strategies",
+]

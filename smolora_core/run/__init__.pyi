@@ -1,3 +1,6 @@
+from smolora_core.run.assemble import MicroStep as MicroStep
+from smolora_core.run.assemble import attach_adapter as attach_adapter
+from smolora_core.run.assemble import micro_step as micro_step
 from smolora_core.run.check import Checked as Checked
 from smolora_core.run.check import check_run as check_run
 from smolora_core.run.job import Job as Job

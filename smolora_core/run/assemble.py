@@ -1,7 +1,8 @@
 """Assemble the adapted model, the saver and the trainer of a run."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import attrs
@@ -15,7 +16,7 @@ from smolora_core.checkpoints.staging import Checkpoint
 from smolora_core.components import CheckpointWriter
 from smolora_core.config.validators import seconds_of
 from smolora_core.errors import PluginError, Problem, TrainingError
-from smolora_core.fast.apply import Speed
+from smolora_core.fast.apply import Speed, applied
 from smolora_core.lora.attach import Adapted, adapt, trainable_names
 from smolora_core.model.load import base_source, load_base, precision_of
 from smolora_core.plugins import build
@@ -57,8 +58,7 @@ def load_and_adapt(job: Job, run: OpenRun, changes: Mapping[str, Any], strategie
         dtype=str(base.precision.dtype).removeprefix("torch."),
         reason=base.precision.reason if model.dtype == config.model.dtype else "from the checkpoint or the first process",
     )
-    path = base_source(config.model)
-    adapted = adapt(base.model, job.base_config, config, task, job.plugins.registry, job.where, path, base.heads)
+    adapted = attach_adapter(job, base.model, base.heads)
     trained = trainable_names(adapted.model)
     strategies.model_ready(adapted.model)
     run.plugins.call_hook("smolora_adapter_attached", model=adapted.model, run=run)
@@ -80,6 +80,41 @@ def load_and_adapt(job: Job, run: OpenRun, changes: Mapping[str, Any], strategie
     return adapted
 
 
+def attach_adapter(job: Job, base: Any, heads: Sequence[str] = ()) -> Adapted:
+    """Choose the job's target modules of a base model and attach an adapter, in place; `heads` are trained in full instead.
+
+    Raises:
+        ConfigError: a name matches nothing, or PEFT rejects an option.
+        ModelLoadError: the base model cannot be adapted as chosen.
+    """
+    task, path = job.choices.task.component, base_source(job.config.model)
+    return adapt(base, job.base_config, job.config, task, job.plugins.registry, job.where, path, heads)
+
+
+@attrs.frozen
+class MicroStep:
+    """How a job makes and computes micro-batches.
+
+    Attributes:
+        collate: makes a micro-batch of encoded rows to train on.
+        objective: computes the loss of a model and a micro-batch: its `sum`, and its `weight`.
+        speed: the optimisations applied to the model.
+    """
+
+    collate: Collator
+    objective: Objective
+    speed: Speed
+
+
+@contextmanager
+def micro_step(job: Job, model: Any, collator: Collator) -> Iterator[MicroStep]:
+    """Speed up an adapted model for the duration of a block, and choose how its micro-batches are made and computed."""
+    task, choices = collator.task, job.choices
+    with applied(model, task, choices.loss.component.kind, job.config) as speed:
+        objective = objective_of(choices, model, task, job.config.data.weight_field, speed.row_parallel.run)
+        yield MicroStep(attrs.evolve(collator, concatenate=speed.batching.collate), objective, speed)
+
+
 def make_saver(job: Job, run: OpenRun, dataset: Dataset, adapted: Adapted) -> Saver:
     """Build the saver that commits the run's checkpoints."""
     # The adapter is always written: runs resume from it, and it is the final result.
@@ -97,7 +132,7 @@ def make_saver(job: Job, run: OpenRun, dataset: Dataset, adapted: Adapted) -> Sa
 
 
 def make_loop(
-    job: Job, run: OpenRun, dataset: Dataset, adapted: Adapted, strategies: Strategies, speed: Speed, saver: Saver
+    job: Job, run: OpenRun, dataset: Dataset, adapted: Adapted, strategies: Strategies, micro: MicroStep, saver: Saver
 ) -> TrainingLoop:
     """Build the training loop of a run.
 
@@ -105,32 +140,30 @@ def make_loop(
         SmoLoRAError: no micro-batch fits in memory, or a plugin returned an object that is not a callback.
     """
     training, collator = job.config.training, dataset.collator
-    objective = objective_of(job.choices, adapted.model, collator.task, job.config.data.weight_field, speed.row_parallel.run)
-    collate = attrs.evolve(collator, concatenate=speed.batching.collate)
     evaluates = bool(dataset.held_out)
     # An unknown metric must not be found out after hours of training.
     overrides: dict[str, Any] = {"eval_on_start": evaluates}
-    if speed.batching.name == "grouped" and "train_sampling_strategy" not in training.extra:
+    if micro.speed.batching.name == "grouped" and "train_sampling_strategy" not in training.extra:
         overrides["train_sampling_strategy"] = "group_by_length"
     arguments = make_arguments(job.config, run.folder, run.device, evaluates=evaluates, **overrides)
     if training.per_device_train_batch_size == "auto":
-        size = _micro_batch(run, dataset, adapted, strategies, objective, collate, arguments)
+        size = _micro_batch(run, dataset, adapted, strategies, micro, arguments)
         overrides["per_device_train_batch_size"] = size
     if training.max_tokens_per_batch is None:
         rows = overrides.get("per_device_train_batch_size", training.per_device_train_batch_size)
         overrides["gradient_accumulation_steps"] = math.ceil(run.units_per_step / (rows * run.ranks.size))
     arguments = make_arguments(job.config, run.folder, run.device, evaluates=evaluates, **overrides)
-    filled = _filled(run, dataset, arguments, padded=speed.batching.collate is None)
+    filled = _filled(run, dataset, arguments, padded=micro.speed.batching.collate is None)
     auto = {name for name, steps in cadence_of(job.config).items() if steps == "auto"}
     auto -= {"logging_steps"} if arguments.logging_strategy != "steps" else set()
     loop = TrainingLoop(
         model=adapted.model,
         args=arguments,
-        objective=objective,
+        objective=micro.objective,
         save=saver,
         train_dataset=dataset.train,
         eval_dataset=dataset.held_out,
-        data_collator=collate,
+        data_collator=micro.collate,
         # Evaluations need padded batches: their rows are counted by the first dimension.
         eval_collator=attrs.evolve(collator, epoch=None),
         compute_task_metrics=getattr(collator.task, "metrics", None),
@@ -158,8 +191,7 @@ def _micro_batch(
     dataset: Dataset,
     adapted: Adapted,
     strategies: Strategies,
-    objective: Objective,
-    collate: Collator,
+    micro: MicroStep,
     arguments: TrainingArguments,
 ) -> int:
     """Measure how many rows fit."""
@@ -168,13 +200,13 @@ def _micro_batch(
 
     def measure(batch: Mapping[str, Any]) -> Measured:
         with autocast(arguments):
-            return objective(adapted.model, batch)
+            return micro.objective(adapted.model, batch)
 
     def choose() -> tuple[int, str]:
         if run.identity.micro_batch in sizes:
             return run.identity.micro_batch or 0, "from the checkpoint"
         run.emit("status", text="measuring how many rows fit")
-        try_out = try_micro_steps(adapted.model, measure, collate, longest_rows(rows, sizes[-1]), run.device)
+        try_out = try_micro_steps(adapted.model, measure, micro.collate, longest_rows(rows, sizes[-1]), run.device)
         return choose_rows(sizes, try_out, room_for_steps(adapted.model, run.device, ranks.size))
 
     # Separate measurements could differ.

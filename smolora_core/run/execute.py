@@ -3,12 +3,11 @@
 from collections.abc import Callable, Collection
 from contextlib import nullcontext
 
-from smolora_core.fast.apply import Speed, applied
 from smolora_core.hookspecs import Outcome
 from smolora_core.lora.attach import Adapted
 from smolora_core.lora.saving import verify_saved
 from smolora_core.report.events import Event
-from smolora_core.run.assemble import load_and_adapt, make_loop, make_saver
+from smolora_core.run.assemble import MicroStep, load_and_adapt, make_loop, make_saver, micro_step
 from smolora_core.run.check import Checked
 from smolora_core.run.context import OpenRun, open_run
 from smolora_core.run.finish import close_finished
@@ -54,24 +53,23 @@ def execute(
         with strategies.released(), deterministic(arguments):
             adapted = load_and_adapt(job, run, changes, strategies)
             run.emit("status", text="preparing the first step")
-            task, loss = dataset.collator.task, job.choices.loss.component
-            with applied(adapted.model, task, loss.kind, job.config) as speed:
-                outcome = train(job, run, dataset, adapted, strategies, speed)
+            with micro_step(job, adapted.model, dataset.collator) as micro:
+                outcome = train(job, run, dataset, adapted, strategies, micro)
         return close_finished(run, outcome)
 
 
-def train(job: Job, run: OpenRun, dataset: Dataset, adapted: Adapted, strategies: Strategies, speed: Speed) -> Outcome:
+def train(job: Job, run: OpenRun, dataset: Dataset, adapted: Adapted, strategies: Strategies, micro: MicroStep) -> Outcome:
     """Train an adapted model on rows, evaluate it, and commit the adapter.
 
     Raises:
         TrainingError: there is nothing to train on, or training failed.
         Interrupted: a signal stopped the run after a committed step.
     """
-    for text in speed.describe():
+    for text in micro.speed.describe():
         run.emit("note", text=text)
     saver = make_saver(job, run, dataset, adapted)
-    loop = make_loop(job, run, dataset, adapted, strategies, speed, saver)
-    run.identity.note("speed", list(speed.describe()))
+    loop = make_loop(job, run, dataset, adapted, strategies, micro, saver)
+    run.identity.note("speed", list(micro.speed.describe()))
     streaming, evaluates = job.config.data.streaming, bool(dataset.held_out)
     if run.checkpoint is not None:
         run.emit("resumed", step=run.checkpoint.manifest.step, checkpoint=str(run.checkpoint.place))

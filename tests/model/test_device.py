@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from smolora_core.errors import ConfigError
-from smolora_core.model.device import choose_dtype, pick_device
+from smolora_core.model.device import choose_dtype, free_memory, pick_device
 
 CPU = torch.device("cpu")
 
@@ -32,3 +32,19 @@ def test_a_device_that_is_not_there_is_an_error(name):
     with pytest.raises(ConfigError) as error:
         pick_device(name, "run.yaml:2")
     assert str(error.value) == f"run.yaml:2 no {name} device available; available: cpu"
+
+
+def test_free_memory_is_what_the_tightest_limit_leaves(tmp_path):
+    def write(name: str, text: str) -> None:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+
+    write("proc/meminfo", "MemTotal: 9000 kB\nMemAvailable: 8000 kB\n")
+    write("proc/self/status", "VmRSS: 300 kB\nRssAnon: 200 kB\n")
+    assert free_memory(CPU, tmp_path) == 8200 * 1024
+    write("proc/self/cgroup", "0::/jobs/mine\n")
+    write("sys/fs/cgroup/jobs/mine/memory.max", "max\n")
+    write("sys/fs/cgroup/jobs/memory.max", "4096000\n")
+    write("sys/fs/cgroup/jobs/memory.current", "2048000\n")
+    write("sys/fs/cgroup/jobs/memory.stat", "anon 5\ninactive_file 1024\n")
+    assert free_memory(CPU, tmp_path) == 2048000 + 1024 + 200 * 1024

@@ -4,11 +4,10 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import attrs
 
-from smolora_core.components import MemoryStrategy, RunContext
-from smolora_core.dry_run.footprint import EstimateInputs, Footprint, footprint
-from smolora_core.errors import SmoLoRAError
-from smolora_core.plugins.selection import Chosen
-from smolora_core.training.memory import Strategies, build_strategies, describe_strategy
+from smolora_core import MemoryStrategy, RunContext, SmoLoRAError
+from smolora_core.plugins import Chosen
+from smolora_core.training import Strategies, build_strategies, describe_strategy
+from smolora_plugins.plan.footprint import EstimateInputs, Footprint, footprint
 
 
 @attrs.frozen(kw_only=True)

@@ -11,7 +11,8 @@ from cyclopts.validators import Number
 from smolora_core.cli import Json, PluginFlags, RunArguments, load_run, train_command
 
 if TYPE_CHECKING:
-    from smolora_core.dry_run import Plan, Remedy
+    from smolora_plugins.plan.estimate import Plan
+    from smolora_plugins.plan.remedies import Remedy
 
 _GB = 2**30
 _PARTS = {
@@ -43,8 +44,8 @@ def plan(
     from smolora_core.run import check_run
 
     checked = check_run(*load_run(run, plugins))
-    from smolora_core.dry_run import make_plan
     from smolora_core.report import silence_libraries
+    from smolora_plugins.plan.estimate import make_plan
 
     silence_libraries()
     # What a preprocessor prints is not part of the answer.

@@ -2,19 +2,14 @@
 
 import attrs
 
-from smolora_core.batches.padding import Collator
-from smolora_core.batches.tokens import padding_id
-from smolora_core.components import RunContext
-from smolora_core.config.secrets import Mask
-from smolora_core.dry_run.footprint import EstimateInputs, Footprint, footprint
-from smolora_core.dry_run.remedies import Remedy, further_strategies, in_order, smaller_micro_batches
-from smolora_core.model.device import free_memory, pick_device, resident_memory
-from smolora_core.model.load import precision_of
-from smolora_core.plugins.selection import default_strategies
-from smolora_core.run.check import Checked
-from smolora_core.run.job import Job, resolve_job
-from smolora_core.run.prepare import encode_first
-from smolora_core.training.memory import Strategies, build_strategies, describe_strategy
+from smolora_core import RunContext
+from smolora_core.batches import Collator, padding_id
+from smolora_core.model import free_memory, pick_device, precision_of, resident_memory
+from smolora_core.plugins import default_strategies
+from smolora_core.run import Checked, Job, encode_first, resolve_job
+from smolora_core.training import Strategies, build_strategies, describe_strategy
+from smolora_plugins.plan.footprint import EstimateInputs, Footprint, footprint
+from smolora_plugins.plan.remedies import Remedy, further_strategies, in_order, smaller_micro_batches
 
 _READ = 1000
 # The share of free memory that `auto` fills.
@@ -70,7 +65,7 @@ def make_plan(checked: Checked, *, free: int | None = None, remedies: bool = Fal
     job = resolve_job(checked)
     config, choices, registry = job.config, job.choices, job.plugins.registry
     device = pick_device(config.model.device, job.where("model.device"))
-    run = RunContext(config=config, folder=job.folder, device=device, plugins=job.plugins, emit=_ignore, mask=Mask.of(config))
+    run = RunContext(config=config, folder=job.folder, device=device, plugins=job.plugins, emit=_ignore)
     precision = precision_of(config.model, device, job.base_config)
     first = encode_first(job, _READ)
     rows = list(first)

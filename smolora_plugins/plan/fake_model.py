@@ -4,7 +4,6 @@ What it computes is meaningless, but its layers behave as the real ones do.
 """
 
 from collections.abc import Callable, Collection
-from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -13,8 +12,6 @@ import transformers
 from accelerate.big_modeling import init_empty_weights
 from torch import Tensor, nn
 from transformers.initialization import no_init_weights
-
-from smolora_core.errors import ModelLoadError, first_line
 
 _SPREAD = 0.02
 # Kernels require matrices aligned to 16 bytes.
@@ -115,21 +112,3 @@ class _Product(torch.autograd.Function):
     def backward(ctx: Any, *outputs: Tensor) -> tuple[Tensor, None, None]:
         (weight,) = ctx.saved_tensors
         return outputs[0] @ weight.clone(), None, None
-
-
-def shapes_of(folder: Path, where: str = "") -> dict[str, tuple[int, ...]]:
-    """Read the shapes of a model's parameters from its config.json alone.
-
-    Raises:
-        ModelLoadError: transformers does not know the architecture, or cannot build it.
-    """
-    try:
-        config = transformers.AutoConfig.from_pretrained(folder)
-        named = (getattr(transformers, name, None) for name in config.architectures or ())
-        kind = next(filter(None, named), None)
-        with torch.device("meta"):
-            model = transformers.AutoModel.from_config(config) if kind is None else kind(config)
-    except Exception as error:
-        what = f"the model in {str(folder)!r} has no safetensors, and cannot be built from its config ({first_line(error)})"
-        raise ModelLoadError(what, where=where) from error
-    return {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}

@@ -11,14 +11,13 @@ from smolora_core import MemoryStrategy, hookimpl
 from smolora_core.cli import main
 from smolora_core.components import Loss
 from smolora_core.config import load_config
-from smolora_core.dry_run.fake_model import empty_model, fill
-from smolora_core.dry_run.fake_step import fake_step, without_data
-from smolora_core.dry_run.plan import Plan, make_plan
 from smolora_core.fast.apply import make_fast
-from smolora_core.model.device import free_memory
 from smolora_core.plugins import PluginChoice, PluginManager, build
 from smolora_core.run.check import check_run
 from smolora_core.training.objective import make_objective
+from smolora_plugins.plan.estimate import Plan, make_plan
+from smolora_plugins.plan.fake_model import empty_model, fill
+from smolora_plugins.plan.fake_step import fake_step, without_data
 
 CPU = torch.device("cpu")
 GB = 2**30
@@ -144,19 +143,3 @@ def test_the_command_says_what_runs_and_what_it_takes(llama, tmp_path, capsys):
     found = json.loads(capsys.readouterr().out)
     assert (found["fits"], found["remedies"]) == (True, [])
     assert found["peak"] == sum(found["parts"].values())
-
-
-def test_free_memory_is_what_the_tightest_limit_leaves(tmp_path):
-    def write(name: str, text: str) -> None:
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(text)
-
-    write("proc/meminfo", "MemTotal: 9000 kB\nMemAvailable: 8000 kB\n")
-    write("proc/self/status", "VmRSS: 300 kB\nRssAnon: 200 kB\n")
-    assert free_memory(CPU, tmp_path) == 8200 * 1024
-    write("proc/self/cgroup", "0::/jobs/mine\n")
-    write("sys/fs/cgroup/jobs/mine/memory.max", "max\n")
-    write("sys/fs/cgroup/jobs/memory.max", "4096000\n")
-    write("sys/fs/cgroup/jobs/memory.current", "2048000\n")
-    write("sys/fs/cgroup/jobs/memory.stat", "anon 5\ninactive_file 1024\n")
-    assert free_memory(CPU, tmp_path) == 2048000 + 1024 + 200 * 1024

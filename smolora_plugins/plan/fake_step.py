@@ -5,7 +5,7 @@ strategies. Labels, and everything computed from the batch alone, keep their dat
 """
 
 import weakref
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import attrs
@@ -14,9 +14,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from smolora_core.dry_run.fake_model import replace_parameters
-from smolora_core.errors import TrainingError, first_line
-from smolora_core.training.objective import Objective
+from smolora_core import TrainingError, first_line
+from smolora_plugins.plan.fake_model import replace_parameters
 
 _aten = torch.ops.aten
 _META = torch.device("meta")
@@ -40,7 +39,7 @@ class StepCost:
     operations: int
 
 
-def fake_step(model: nn.Module, objective: Objective, batch: Mapping[str, Any], *, trains: bool = True) -> StepCost:
+def fake_step(model: nn.Module, objective: Callable[..., Any], batch: Mapping[str, Any], *, trains: bool = True) -> StepCost:
     """Compute a micro-batch's loss and gradient without data.
 
     Args:

@@ -7,15 +7,12 @@ from typing import Any
 import attrs
 import torch
 
-from smolora_core.batches.padding import Collator
-from smolora_core.dry_run.fake_model import empty_model, fill, quantise
-from smolora_core.dry_run.fake_step import fake_step, without_data
-from smolora_core.fast.apply import applied
-from smolora_core.lora.attach import adapt
-from smolora_core.model.load import base_source, head_modules
-from smolora_core.run.job import Job
-from smolora_core.training.memory import Strategies
-from smolora_core.training.objective import objective_of
+from smolora_core.batches import Collator
+from smolora_core.model import head_modules
+from smolora_core.run import Job, attach_adapter, micro_step
+from smolora_core.training import Strategies
+from smolora_plugins.plan.fake_model import empty_model, fill, quantise
+from smolora_plugins.plan.fake_step import fake_step, without_data
 
 # Freed memory is not all returned or reused: glibc keeps blocks of up to 32 MB in its heaps, and the backward pass runs in a
 # thread with a heap of its own. The constant and the share of activations and loss were measured by
@@ -102,21 +99,19 @@ def footprint(inputs: EstimateInputs, strategies: Strategies, sizes: Sequence[in
     """
     job, collator, config = inputs.job, inputs.collator, inputs.job.config
     model, weights = _model(inputs, strategies)
-    with applied(model, collator.task, job.choices.loss.component.kind, config) as speed:
-        objective = objective_of(job.choices, model, collator.task, config.data.weight_field, speed.row_parallel.run)
+    with micro_step(job, model, collator) as step:
         trained = [each for each in model.parameters() if each.requires_grad]
         adapter, parameters = sum(each.nbytes for each in trained), sum(each.numel() for each in trained)
         without_data(model, inputs.device)
-        collate = attrs.evolve(collator, concatenate=speed.batching.collate)
         evaluations = []
         if config.data.eval is not None:
             evaluated = collator(inputs.batch(config.training.per_device_eval_batch_size))
-            evaluations = [fake_step(model, objective, evaluated, trains=False)]
+            evaluations = [fake_step(model, step.objective, evaluated, trains=False)]
         found = []
         for size in sizes:
-            step = fake_step(model, objective, collate(inputs.batch(size)))
+            cost = fake_step(model, step.objective, step.collate(inputs.batch(size)))
             # The loss is counted apart in training, but not in an evaluation.
-            activations = max([step.activations, *(each.activations + each.loss - step.loss for each in evaluations)])
+            activations = max([cost.activations, *(each.activations + each.loss - cost.loss for each in evaluations)])
             found.append(
                 Footprint(
                     program=inputs.program + _FIRST_STEP if inputs.device.type == "cpu" else 0,
@@ -124,10 +119,10 @@ def footprint(inputs: EstimateInputs, strategies: Strategies, sizes: Sequence[in
                     adapter=adapter,
                     optimizer=adapter + parameters * _state(str(config.training.extra.get("optim", "adamw"))),
                     activations=activations,
-                    loss=step.loss,
-                    kept=_kept(inputs.device.type, activations + step.loss),
+                    loss=cost.loss,
+                    kept=_kept(inputs.device.type, activations + cost.loss),
                     loading=_loading(inputs, weights),
-                    operations=step.operations / size,
+                    operations=cost.operations / size,
                 )
             )
         return found
@@ -144,8 +139,7 @@ def _model(inputs: EstimateInputs, strategies: Strategies) -> tuple[Any, int]:
     base = empty_model(task.model_class, config, extra.get("dtype", inputs.dtype), **attention)
     heads = tuple(sorted(head_modules(base))) if task.new_head else ()
     saved = quantise(base, extra["quantization_config"], heads) if "quantization_config" in extra else 0
-    path = base_source(job.config.model)
-    model = adapt(base, job.base_config, job.config, task, job.plugins.registry, job.where, path, heads).model
+    model = attach_adapter(job, base, heads).model
     fill(model)
     strategies.model_ready(model)
     frozen = [each for each in (*model.parameters(), *model.buffers()) if not each.requires_grad]

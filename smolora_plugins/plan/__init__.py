@@ -1,0 +1,1 @@
+"""The command `smolora plan`: the memory that a run would take, without its weights."""
