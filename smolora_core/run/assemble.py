@@ -27,7 +27,6 @@ from smolora_core.training.arguments import cadence_of, make_arguments, trackers
 from smolora_core.training.auto_batch_size import choose_rows, longest_rows, room_for_steps, sizes_of, try_micro_steps
 from smolora_core.training.cadence import Cadence
 from smolora_core.training.callbacks import LogEvents, StepCallback
-from smolora_core.training.guards import LearningGuard
 from smolora_core.training.loaders import make_order
 from smolora_core.training.loop import TrainingLoop
 from smolora_core.training.memory import Strategies
@@ -168,12 +167,7 @@ def make_loop(
         eval_collator=attrs.evolve(collator, epoch=None),
         compute_task_metrics=getattr(collator.task, "metrics", None),
         processing_class=dataset.tokenizer,
-        callbacks=[
-            *trackers_of(arguments),
-            StepCallback(strategies),
-            LearningGuard(run.warn),
-            *_callbacks(run, dataset.splits.train.shape),
-        ],
+        callbacks=[*trackers_of(arguments), StepCallback(strategies), *_callbacks(run, dataset.splits.train.shape)],
         cadence=Cadence(auto, seconds_of(training.max_time or "") or math.inf),
         recovery=Recovery(strategies.out_of_memory, run.emit, strategies.remedies(smaller_batch=False)),
         order=make_order(dataset.train, arguments, run.units_per_step, filled),

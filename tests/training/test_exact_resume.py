@@ -10,7 +10,7 @@ from transformers.trainer_callback import ExportableState
 
 from smolora_core.batches.padding import IGNORED, Collator, pad
 from smolora_core.training.callbacks import LogEvents
-from smolora_core.training.guards import LearningGuard
+from smolora_plugins.learning.callback import LearningGuard
 from tests.support.resumed import LENGTHS, STEPS, Stream, copied, disturb, dropping_out, end_of, files, make
 from tests.support.small_run import rows
 
