@@ -27,6 +27,7 @@ from smolora_core.errors import PluginError as PluginError
 from smolora_core.errors import Problem as Problem
 from smolora_core.errors import SmoLoRAError as SmoLoRAError
 from smolora_core.errors import TrainingError as TrainingError
+from smolora_core.errors import did_you_mean as did_you_mean
 from smolora_core.errors import first_line as first_line
 from smolora_core.errors import nearest as nearest
 from smolora_core.hookspecs import Outcome as Outcome

@@ -27,7 +27,7 @@ _SETTINGS = (
     "With --model and --data.train, no config file is needed."
 )
 _PROMPT_HINT = "a prompt that starts with '-' is given as --prompt=..., or after --"
-_GROUPS = {"data": "Look at the data of a run."}
+_GROUPS = {"data": "Look at the data of a run.", "plugins": "List plugins, or look at one."}
 _FAILED = 1
 _USAGE = 2
 _INTERRUPTED = 130
@@ -50,8 +50,6 @@ def make_app() -> App:
         help="Find every problem of a config in an instant.",
         help_epilogue=_SETTINGS,
     )
-    app.command("smolora_core.cli.components:components", name="components", help="List what plugins offer.")
-    app.command("smolora_core.cli.targets:targets", name="targets", help="Explain which modules LoRA adapts in a model.")
     checkpoints = App(name="checkpoints", help="List, verify or remove the checkpoints of a run.")
     checkpoints.command("smolora_core.cli.checkpoints:list_checkpoints", name="list", help="List the checkpoints of a run.")
     checkpoints.command(
@@ -59,10 +57,6 @@ def make_app() -> App:
     )
     checkpoints.command("smolora_core.cli.checkpoints:prune", name="prune", help="Remove old checkpoints of a run.")
     app.command(checkpoints)
-    plugins = App(name="plugins", help="List plugins, or look at one.")
-    plugins.command("smolora_core.cli.plugins:list_plugins", name="list", help="List every plugin and its state.")
-    plugins.command("smolora_core.cli.plugins:info", name="info", help="Show one plugin.")
-    app.command(plugins)
     for entry in importlib.metadata.entry_points(group=_COMMANDS_GROUP):
         *groups, name = entry.name.split(".")
         _group(app, groups).command(entry.value, name=name, help=_summary(entry))

@@ -1,6 +1,7 @@
 """A run's config: its sections, how it is read, and where each value came from."""
 
-from smolora_core.config.convert import convert
+from smolora_core.config.conversion import convert
+from smolora_core.config.document import parse_scalar
 from smolora_core.config.load import Resolved, Setting, load_config, parse_flags, resolve
 from smolora_core.config.sections import (
     CheckpointConfig,
@@ -34,6 +35,7 @@ __all__ = [
     "fraction",
     "load_config",
     "parse_flags",
+    "parse_scalar",
     "probability",
     "resolve",
 ]

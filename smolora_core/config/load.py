@@ -6,7 +6,7 @@ from typing import Any
 
 import attrs
 
-from smolora_core.config.convert import convert, nearest_source
+from smolora_core.config.conversion import convert, nearest_source
 from smolora_core.config.document import Document, parse_scalar, read_document
 from smolora_core.config.secrets import omitted_secrets
 from smolora_core.config.sections import RunConfig, Selection

@@ -8,7 +8,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import attrs
 
-from smolora_core.config.convert import convert
+from smolora_core.config.conversion import convert
 from smolora_core.config.schema import fields_of
 from smolora_core.errors import ConfigError, PluginError, nearest
 

@@ -1,5 +1,10 @@
 from smolora_core.model.device import free_memory as free_memory
 from smolora_core.model.device import pick_device as pick_device
 from smolora_core.model.device import resident_memory as resident_memory
+from smolora_core.model.header import ModelHeader as ModelHeader
+from smolora_core.model.header import read_header as read_header
 from smolora_core.model.load import head_modules as head_modules
 from smolora_core.model.load import precision_of as precision_of
+from smolora_core.model.roles import attention_modules as attention_modules
+from smolora_core.model.roles import name_in_block as name_in_block
+from smolora_core.model.roles import skip_reason as skip_reason

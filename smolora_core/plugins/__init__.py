@@ -1,5 +1,6 @@
 """Discover, load and select everything pluggable; built-ins use the same mechanism as third parties."""
 
+from smolora_core.components import KINDS, Component
 from smolora_core.plugins.discovery import Origin, Tier
 from smolora_core.plugins.loading import build
 from smolora_core.plugins.manager import PluginChoice, PluginManager
@@ -8,7 +9,9 @@ from smolora_core.plugins.registry import Registered, Registry
 from smolora_core.plugins.selection import Chosen, default_strategies
 
 __all__ = [
+    "KINDS",
     "Chosen",
+    "Component",
     "Origin",
     "Plugin",
     "PluginChoice",

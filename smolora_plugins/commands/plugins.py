@@ -3,8 +3,8 @@
 import json as json_module
 from typing import Any
 
-from smolora_core.cli.flags import Json, PluginFlags, load_plugins
-from smolora_core.errors import PluginError, did_you_mean
+from smolora_core import PluginError, did_you_mean
+from smolora_core.cli import Json, PluginFlags, load_plugins
 from smolora_core.plugins import Plugin, Tier
 
 

@@ -7,12 +7,9 @@ from typing import Any
 
 import attrs
 
-from smolora_core.components import Targets
-from smolora_core.config import LoRAConfig
-from smolora_core.lora.options import resolve_targets
-from smolora_core.lora.targets import TargetChoice
-from smolora_core.model.header import ModelHeader
-from smolora_core.model.roles import attention_modules, name_in_block, skip_reason
+from smolora_core import LoRAConfig, Targets
+from smolora_core.lora import TargetChoice, resolve_targets
+from smolora_core.model import ModelHeader, attention_modules, name_in_block, skip_reason
 from smolora_core.plugins import Registered, Registry
 
 Counts = dict[str, dict[str, int]]

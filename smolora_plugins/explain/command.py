@@ -7,11 +7,10 @@ from typing import Annotated
 import attrs
 from cyclopts import Parameter
 
-from smolora_core.cli.flags import Json, PluginFlags, load_plugins
-from smolora_core.config import LoRAConfig, convert
-from smolora_core.config.document import parse_scalar
-from smolora_core.lora.explain import Explanation, explain
-from smolora_core.model.header import ModelHeader, read_header
+from smolora_core.cli import Json, PluginFlags, load_plugins
+from smolora_core.config import LoRAConfig, convert, parse_scalar
+from smolora_core.model import ModelHeader, read_header
+from smolora_plugins.explain.explanation import Explanation, explain
 
 _TIERS = {"built-in": "the built-in", "third-party": "a third party's", "user": "your"}
 
@@ -24,7 +23,9 @@ def targets(
     plugins: PluginFlags | None = None,
     json: Json = False,
 ) -> None:
-    """Explain which modules LoRA adapts in a model, without loading its weights.
+    """Explain which modules LoRA adapts in a model.
+
+    Its weights are not loaded.
 
     Args:
         model: the model's folder; its config.json is enough.
@@ -47,8 +48,8 @@ def targets(
 def _with_shapes(header: ModelHeader, model: str) -> ModelHeader:
     if header.shapes:
         return header
-    from smolora_core.model.load import shapes_of
-    from smolora_core.report.terminal import silence_libraries
+    from smolora_core.report import silence_libraries
+    from smolora_plugins.explain.shapes import shapes_of
 
     silence_libraries()
     return attrs.evolve(header, shapes=shapes_of(Path(model).expanduser()))

@@ -5,14 +5,13 @@ from typing import Any
 
 import attrs
 
-from smolora_core.cli.flags import Json, PluginFlags, load_plugins
-from smolora_core.components import KINDS, Component
-from smolora_core.errors import PluginError, did_you_mean
-from smolora_core.plugins import Registered, Registry
+from smolora_core import PluginError, did_you_mean
+from smolora_core.cli import Json, PluginFlags, load_plugins
+from smolora_core.plugins import KINDS, Component, Registered, Registry
 
 
 def components(kind: str | None = None, *, plugins: PluginFlags | None = None, json: Json = False) -> None:
-    """List the components that plugins contribute.
+    """List what plugins offer.
 
     Args:
         kind: list one kind only: targets, preprocessors, losses, memory-strategies, checkpoint-writers or tasks.
