@@ -354,6 +354,8 @@ class TrainingLoop:
         self._saved_at, self._tried_at, self.kept_step = self.state.global_step, self.state.global_step, None
         per_step = args.per_device_train_batch_size * args.gradient_accumulation_steps * self._ranks.size
         order = self.order or make_order(self.train_dataset, args, per_step)
+        # A resume with steps of another size keeps the order of rows.
+        order = attrs.evolve(order, per_block=self.position.per_block or order.per_step)
         self._loader = StepLoader(self.train_dataset, self.data_collator, order, args, self._ranks)
         self.position.count_steps(self.state, order, args, streams=self._loader.streams)
         self.optimization = self._step.optimization = Optimization.build(self.model, args, self.state.max_steps)

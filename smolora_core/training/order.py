@@ -27,6 +27,7 @@ class RowOrder:
         shuffled: whether each epoch has an order of its own; otherwise all have that of the data.
         drops_last: whether an epoch leaves out a last step with fewer units than the others.
         lengths: the tokens of each row, for steps of rows of similar length; None for steps of any rows.
+        per_block: the number of rows of similar length that are put together; 0 for those of a step.
         filled: the rows of each unit where units are filled micro-batches; None where they are rows.
     """
 
@@ -36,6 +37,7 @@ class RowOrder:
     shuffled: bool = True
     drops_last: bool = False
     lengths: Sequence[int] | None = None
+    per_block: int = 0
     filled: Sequence[Rows] | None = None
 
     @property
@@ -79,11 +81,11 @@ class RowOrder:
         return order if self.lengths is None else self._by_length(order, self.lengths, generator)
 
     def _by_length(self, order: list[int], lengths: Sequence[int], generator: torch.Generator) -> list[int]:
-        """Sort the rows of each window by length, and shuffle its steps; a step with fewer rows stays the last."""
-        found, window = list[int](), _WINDOW * self.per_step
-        for begin in range(0, len(order), window):
-            rows = sorted(order[begin : begin + window], key=lengths.__getitem__, reverse=True)
-            full = len(rows) // self.per_step
-            for step in [*torch.randperm(full, generator=generator).tolist(), full]:
-                found += rows[step * self.per_step : (step + 1) * self.per_step]
+        """Sort the rows of each window by length, and shuffle its blocks; one with fewer rows stays the last."""
+        size, found = self.per_block or self.per_step, list[int]()
+        for begin in range(0, len(order), _WINDOW * size):
+            rows = sorted(order[begin : begin + _WINDOW * size], key=lengths.__getitem__, reverse=True)
+            full = len(rows) // size
+            for block in [*torch.randperm(full, generator=generator).tolist(), full]:
+                found += rows[block * size : (block + 1) * size]
         return found

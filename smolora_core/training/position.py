@@ -27,6 +27,7 @@ class Position:
         done: units of that epoch trained so far: rows, or micro-batches filled up to a token budget.
         units: the number of units in an epoch; 0 for a stream.
         per_step: the number of units in an optimizer step, over all processes.
+        per_block: the number of rows of similar length that are put together.
         tokens: tokens trained on, without padding, over all processes.
         skipped: optimizer steps in a row skipped just before.
         metrics: metrics of the last evaluation.
@@ -46,6 +47,7 @@ class Position:
     done: int = 0
     units: int = 0
     per_step: int = 1
+    per_block: int = 0
     tokens: int = 0
     skipped: int = 0
     metrics: dict[str, float] = attrs.field(factory=dict)
@@ -87,7 +89,7 @@ class Position:
         """
         if self.units and order.count != self.units:
             self.done = self.done * order.count // self.units
-        self.units, self.per_step = order.count, order.per_step
+        self.units, self.per_step, self.per_block = order.count, order.per_step, order.per_block
         per_epoch = order.steps_per_epoch
         if per_epoch == 0 and not streams:
             what = f"{order.count} rows do not fill an optimizer step of {order.per_step}"

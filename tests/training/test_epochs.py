@@ -49,11 +49,13 @@ def test_a_resume_trains_the_rows_that_were_left_of_its_epoch_and_those_of_later
     assert values_of(again, "epoch") == pytest.approx({2: 12 / 13, 4: 19 / 13, 6: 2, 8: 2 + 12 / 13, 9: 3})
 
 
+@pytest.mark.parametrize("strategy", ["random", "group_by_length"])
 @pytest.mark.parametrize("drops_last", [False, True])
 @pytest.mark.parametrize("taken", [1, 2, 4, 5])
-def test_steps_of_another_size_after_a_resume_leave_no_row_untrained(llama, tmp_path, taken, drops_last):
+def test_steps_of_another_size_after_a_resume_leave_no_row_untrained(llama, tmp_path, taken, drops_last, strategy):
     """Twelve rows make three steps of four; after one, there are eleven rows left, which make another three."""
-    twelve = {"train": rows(LENGTHS[:12]), "held_out": (), "extra": {"dataloader_drop_last": drops_last}}
+    extra = {"dataloader_drop_last": drops_last, "train_sampling_strategy": strategy}
+    twelve = {"train": rows(LENGTHS[:12]), "held_out": (), "extra": extra}
     split = {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 1}
     _, first = recorded(llama, tmp_path, max_steps=taken, **split, **twelve)
     split["gradient_accumulation_steps"] = 4
