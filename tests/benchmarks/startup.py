@@ -67,7 +67,6 @@ trainer.train()
 """
 STAGES = {
     "imports": ("_bootstrap", "_find_and_load"),
-    "garbage collection that was asked for": ("~", "<built-in method gc.collect>"),
     "command line, config and plugins": ("flags.py", "load_run"),
     "check": ("check.py", "check_run"),
     "rows: fingerprint, read, encode and cache them": ("prepare.py", "prepare_rows"),
@@ -77,7 +76,7 @@ STAGES = {
     "attach the adapter": ("attach.py", "attach"),
     "try batches without padding": ("padding_free.py", "choose_batching"),
     "find the head": ("head.py", "find_head"),
-    "the step itself": ("trainer.py", "training_step"),
+    "the step itself": ("step.py", "accumulate"),
 }
 
 
