@@ -1,4 +1,4 @@
-"""Assemble the adapted model, the saver and the trainer of a run."""
+"""Assemble the adapted model, the saver and the training loop of a run."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,7 +27,7 @@ from smolora_core.training.arguments import cadence_of, make_arguments, trackers
 from smolora_core.training.auto_batch_size import choose_rows, longest_rows, room_for_steps, sizes_of, try_micro_steps
 from smolora_core.training.cadence import Cadence
 from smolora_core.training.callbacks import LogEvents, StepCallback
-from smolora_core.training.loaders import make_order
+from smolora_core.training.loaders import make_order, order_seed
 from smolora_core.training.loop import TrainingLoop
 from smolora_core.training.memory import Strategies
 from smolora_core.training.objective import Measured, Objective, objective_of
@@ -144,13 +144,12 @@ def make_loop(
     overrides: dict[str, Any] = {"eval_on_start": evaluates}
     if micro.speed.batching.name == "grouped" and "train_sampling_strategy" not in training.extra:
         overrides["train_sampling_strategy"] = "group_by_length"
-    arguments = make_arguments(job.config, run.folder, run.device, evaluates=evaluates, **overrides)
-    if training.per_device_train_batch_size == "auto":
-        size = _micro_batch(run, dataset, adapted, strategies, micro, arguments)
-        overrides["per_device_train_batch_size"] = size
+    rows = training.per_device_train_batch_size
+    if rows == "auto":
+        arguments = make_arguments(job.config, run.folder, run.device, evaluates=evaluates, **overrides)
+        rows = overrides["per_device_train_batch_size"] = _micro_batch(run, dataset, adapted, strategies, micro, arguments)
     if training.max_tokens_per_batch is None:
-        rows = overrides.get("per_device_train_batch_size", training.per_device_train_batch_size)
-        overrides["gradient_accumulation_steps"] = math.ceil(run.units_per_step / (rows * run.ranks.size))
+        overrides["gradient_accumulation_steps"] = _times(run, rows)
     arguments = make_arguments(job.config, run.folder, run.device, evaluates=evaluates, **overrides)
     filled = _filled(run, dataset, arguments, padded=micro.speed.batching.collate is None)
     auto = {name for name, steps in cadence_of(job.config).items() if steps == "auto"}
@@ -208,10 +207,14 @@ def _micro_batch(
     if not size:
         what = "out of memory with one of the longest rows, before training"
         raise TrainingError(what, hint=strategies.remedies(smaller_batch=False))
-    times = math.ceil(run.units_per_step / (size * ranks.size))
     run.identity.note("micro_batch", size)
-    run.emit("note", text=f"micro-batches of {size} rows on {run.device}, accumulated {times} times ({reason})")
+    run.emit("note", text=f"micro-batches of {size} rows on {run.device}, accumulated {_times(run, size)} times ({reason})")
     return size
+
+
+def _times(run: OpenRun, rows: int) -> int:
+    """Count the micro-batches of `rows` that the process with the most rows of a step has."""
+    return math.ceil(run.units_per_step / (rows * run.ranks.size))
 
 
 def _filled(run: OpenRun, dataset: Dataset, arguments: TrainingArguments, *, padded: bool) -> list[Rows] | None:
@@ -219,9 +222,8 @@ def _filled(run: OpenRun, dataset: Dataset, arguments: TrainingArguments, *, pad
     budget = run.config.training.max_tokens_per_batch
     if budget is None:
         return None
-    seed = run.config.seed if arguments.data_seed is None else arguments.data_seed
     lengths = token_counts(dataset.train)
-    found = fill_micro_batches(lengths, budget, seed, padded=padded)
+    found = fill_micro_batches(lengths, budget, order_seed(arguments), padded=padded)
     full = sum(lengths) / (len(found) * budget)
     run.emit("note", text=f"{len(lengths)} rows make {len(found)} micro-batches of up to {budget} tokens, {full:.0%} full")
     return found

@@ -97,6 +97,11 @@ class _Keyed:
         return list(zip(keys, many(numbers) if many else map(self.dataset.__getitem__, numbers), strict=True))
 
 
+def order_seed(arguments: TrainingArguments) -> int:
+    """Return the seed of the order of rows."""
+    return arguments.seed if arguments.data_seed is None else arguments.data_seed
+
+
 def make_order(dataset: Any, arguments: TrainingArguments, per_step: int, filled: Sequence[Rows] | None = None) -> RowOrder:
     """Make the order of a dataset's rows.
 
@@ -111,7 +116,7 @@ def make_order(dataset: Any, arguments: TrainingArguments, per_step: int, filled
     return RowOrder(
         count=count,
         per_step=per_step,
-        seed=arguments.seed if arguments.data_seed is None else arguments.data_seed,
+        seed=order_seed(arguments),
         shuffled=strategy != "sequential",
         drops_last=arguments.dataloader_drop_last,
         lengths=token_counts(dataset) if count and filled is None and strategy == "group_by_length" else None,
