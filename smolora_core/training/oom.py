@@ -17,6 +17,8 @@ from smolora_core.training.objective import Measured
 # CUDA and MPS, the CPU allocator, and the CPU allocator on Windows.
 _TEXTS = ("out of memory", "can't allocate memory", "not enough memory")
 
+_CPU = torch.device("cpu")
+
 Work = Callable[[Mapping[str, Any]], Measured]
 
 
@@ -43,11 +45,13 @@ class Recovery:
         free_memory: lets memory strategies free memory; returns whether the same batch may be tried again.
         emit: receives an event each time memory runs out.
         remedies: what the user can do if not even one row fits.
+        device: the device that computes, whose random numbers a failed attempt must not use up.
     """
 
     free_memory: Callable[[BaseException], bool] = lambda error: False
     emit: Callable[..., None] = lambda kind, **values: None
     remedies: str = "lower data.max_seq_length"
+    device: torch.device = _CPU
     _largest: float = math.inf
     _warned: bool = False
 
@@ -70,10 +74,10 @@ class Recovery:
         """
         rows = count_rows(batch)
         if failure is not None or rows == 1 or self.fits(batch["input_ids"].numel()):
-            done = failure or _attempt(work, batch)
+            done = failure or _attempt(work, batch, self.device)
             if isinstance(done, Exception) and self.free_memory(done):
                 self._report(step, rows, rows, done)
-                done = _attempt(work, batch)
+                done = _attempt(work, batch, self.device)
             if isinstance(done, Measured):
                 return done
             if rows == 1:
@@ -95,9 +99,9 @@ def _size(batch: Mapping[str, Any]) -> int:
     return int(batch["input_ids"].numel())
 
 
-def _attempt(work: Work, batch: Mapping[str, Any]) -> Measured | Exception:
+def _attempt(work: Work, batch: Mapping[str, Any], device: torch.device) -> Measured | Exception:
     """Call `work`; if memory runs out, return the error and free what was allocated."""
-    rng = rng_states(batch["input_ids"].device)
+    rng = rng_states(device)
     try:
         return work(batch)
     except Exception as error:

@@ -48,6 +48,11 @@ class Optimization:
         """Put an optimizer that averages its parameters in training or evaluation mode."""
         getattr(self.optimizer, "train" if training else "eval", lambda: None)()
 
+    def unscale(self) -> None:
+        """Undo the gradient scaler's factor, before gradients are measured and clipped."""
+        if self.scaler is not None:
+            self.scaler.unscale_(self.optimizer)
+
     def update(self) -> bool:
         """Update the parameters; return whether it happened, or fp16's gradient scaler skipped an overflow."""
         if self.scaler is None:

@@ -74,6 +74,7 @@ class Step:
         self._parameters = [each for each in self.model.parameters() if each.requires_grad]
         for each in self._parameters:
             self.ranks.adopt(each.data)
+        self.recovery.device = self.arguments.device
 
     def accumulate(
         self,
@@ -108,7 +109,7 @@ class Step:
 
     def compute(self, work: Callable[..., Measured], batch: Mapping[str, Any], when: str, step: int) -> Measured:
         """Compute a micro-batch: at once, or in parts if it does not fit in memory. The arguments are those of `Recovery`."""
-        failure, rng = None, rng_states(self.arguments.device)
+        failure, rng = None, rng_states(self.recovery.device)
         if self.recovery.fits(batch["input_ids"].numel()):
             try:
                 return work(batch)
@@ -145,8 +146,8 @@ class Step:
         if not gradients:
             raise TrainingError("the loss does not depend on any trained tensor", hint="compute it from the model's outputs")
         torch._foreach_mul_(gradients, 1 / totals.weight if totals.weight else 0.0)
-        if self.optimization and self.optimization.scaler:
-            self.optimization.scaler.unscale_(self.optimization.optimizer)
+        if self.optimization:
+            self.optimization.unscale()
         norm = nn.utils.get_total_norm(gradients)
         if self.arguments.max_grad_norm and self.arguments.max_grad_norm > 0:
             nn.utils.clip_grads_with_norm_(self._parameters, self.arguments.max_grad_norm, norm)
