@@ -1,4 +1,4 @@
-"""Training: one trainer for every task, and an objective that normalises any loss."""
+"""Training: one loop for every task, and an objective that normalises any loss."""
 
 from smolora_core import public_names
 

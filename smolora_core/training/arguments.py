@@ -15,7 +15,7 @@ _NEEDS_QUANT = re.compile("bitsandbytes|torchao")
 
 
 def make_arguments(config: RunConfig, folder: Path, device: Any, *, evaluates: bool, **measured: Any) -> Any:
-    """Build the trainer's arguments; `measured` overrides the config with values found on the model and the rows.
+    """Build the loop's arguments; `measured` overrides the config with values found on the model and the rows.
 
     Raises:
         ConfigError: a value in `training.extra` cannot be used.
@@ -86,14 +86,14 @@ def trackers_of(arguments: Any) -> list[Any]:
         what = f"cannot report to {', '.join(arguments.report_to)} ({first_line(error)})"
         raise ConfigError(what, where="training.extra:") from error
     for each in trackers:
-        # TensorBoard's chooses a folder when training begins, but the first evaluation comes before.
+        # TensorBoard's would write to the current folder.
         if getattr(each, "logging_dir", "") is None:
             each.logging_dir = str(Path(arguments.output_dir) / "tensorboard")
     return trackers
 
 
 def _check_optimizer(arguments: Any) -> None:
-    """Build a throwaway optimizer and schedule: the trainer would only fail after the model is loaded."""
+    """Build a throwaway optimizer and schedule: the loop would only fail after the model is loaded."""
     import torch
     import transformers
 

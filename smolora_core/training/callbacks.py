@@ -1,4 +1,4 @@
-"""Our trainer callbacks: log lines become events, and memory strategies learn of finished steps."""
+"""Our callbacks: log lines become events, and memory strategies learn of finished steps."""
 
 import math
 import time
@@ -11,7 +11,7 @@ from smolora_core.training.memory import Strategies
 
 
 class LogEvents(transformers.TrainerCallback):
-    """Emits what the trainer logs as `log` and `eval` events."""
+    """Emits what the loop logs as `log` and `eval` events."""
 
     def __init__(self, emit: Callable[..., None]) -> None:
         self._emit = emit

@@ -1,6 +1,6 @@
 """Reduce a micro-batch to a loss sum and a weight, for any task and any loss.
 
-The sum is that of the weighted elementwise losses, the weight their total weight. The trainer divides the gradient of an
+The sum is that of the weighted elementwise losses, the weight their total weight. The loop divides the gradient of an
 optimizer step by the weight of the whole step, over accumulation and ranks, so any split of the same rows gives the same
 update.
 

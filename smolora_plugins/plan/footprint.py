@@ -19,7 +19,7 @@ from smolora_plugins.plan.fake_step import fake_step, without_data
 # tests/benchmarks/plan_memory.py on Linux; caching allocators of other devices were not measured.
 _KEPT = {"cpu": (170 * 2**20, 0.25)}
 _KEPT_ELSEWHERE = (0, 0.1)
-# The first step loads and compiles kernels and imports the trainer.
+# The first step loads and compiles kernels and imports the loop.
 _FIRST_STEP = 60 * 2**20
 # Bytes of optimizer state per trained parameter, by the beginning of the optimizer's name; by default AdamW's two moments.
 _OPTIMIZERS = {"sgd": 4, "lion": 4, "rmsprop": 4, "adagrad": 4, "adafactor": 0, "galore": 0, "apollo": 0}
