@@ -18,7 +18,7 @@ _COMPARED = {"loss": "loss", "token_accuracy": "token accuracy", "accuracy": "ac
 
 
 class Baseline(TrainerCallback):
-    """Warns of overfitting, and compares the last evaluation with the best constant answer."""
+    """Warns of overfitting, and compares the adapter that is kept with the best constant answer."""
 
     def __init__(self, run: RunContext) -> None:
         self._run = run
@@ -29,17 +29,19 @@ class Baseline(TrainerCallback):
         if text := overfitting_warning(state.log_history):
             self._run.warn(text)
         if self._ended:
-            self._finish(state, **more)
+            self._finish(args, state, **more)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **more: Any) -> None:
         """Compare now if the last step was evaluated, else after the evaluation that follows."""
         self._ended = True
         if any(entry["step"] == state.global_step and "eval_loss" in entry for entry in state.log_history):
-            self._finish(state, **more)
+            self._finish(args, state, **more)
 
-    def _finish(self, state: Any, model: Any, train_dataloader: Any, eval_dataloader: Any, **more: Any) -> None:
+    def _finish(self, args: Any, state: Any, model: Any, train_dataloader: Any, eval_dataloader: Any, **more: Any) -> None:
         self._ended = False
-        entry = next(entry for entry in reversed(state.log_history) if "eval_loss" in entry)
+        best = state.best_global_step if args.load_best_model_at_end else None
+        evaluated = [entry for entry in state.log_history if "eval_loss" in entry]
+        entry = next((each for each in reversed(evaluated) if each["step"] == best), evaluated[-1])
         found = {name.removeprefix("eval_"): value for name, value in entry.items() if name.startswith("eval_")}
         if found.get("entity_f1") == 0:
             hint = "train longer or raise training.learning_rate, and check that the held-out rows have entities"

@@ -158,6 +158,15 @@ def test_overfitting_is_said_once_across_a_resume(model_of: Callable[[str], Path
     assert len(losses) == 9 and losses == sorted(losses)
 
 
+@pytest.mark.parametrize(("kept", "step"), [("best", 1), ("last", 4)])
+def test_the_adapter_that_is_kept_is_compared(model_of: Callable[[str], Path], tmp_path: Path, kept: str, step: int) -> None:
+    options = {"task": "regression", "max_steps": 4, "eval_steps": 1, "final_adapter": kept}
+    run(model_of("sequence-classification"), tmp_path, [3.0] * 8, [-5.0, -6.0], **options)
+    losses = {event["step"]: event["loss"] for event in events(tmp_path / "run", "eval")}
+    assert losses[1] < losses[4]
+    assert SAID.fullmatch(said(tmp_path)[0])[1] == f"loss {losses[step]:.4g}"
+
+
 def test_no_entity_is_a_warning(model_of: Callable[[str], Path], tmp_path: Path) -> None:
     def tagged(number: int) -> dict[str, Any]:
         return {"tokens": ["we", "liked", "it", "so"], "tags": ["O", "O", "O", "O" if number % 8 else "B-film"]}
